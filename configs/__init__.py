@@ -1,0 +1,1 @@
+"""Hydra configuration as package data: config.yaml plus one option file per env, model and planner."""
