@@ -1,0 +1,27 @@
+"""What learns and acts: the world model, its training, and the Agent that plans inside it.
+
+    from agent import Agent
+
+    agent = Agent.from_pretrained("pusht")
+    agent.reset()
+    agent.set_goal(goal_pixels)        # uint8 (H, W, 3)
+    action = agent.act(pixels)         # float32 (A,), in the environment's units
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent.agent import Agent as Agent
+
+__all__ = ["Agent"]
+
+
+def __getattr__(name: str) -> object:
+    """Load torch only when the Agent is wanted, so that `import agent.images` stays quick."""
+    if name == "Agent":
+        from agent.agent import Agent
+
+        return Agent
+    raise AttributeError(f"module 'agent' has no attribute {name!r}")

@@ -1,0 +1,79 @@
+"""Fixtures that several test files share: a small recording, an untrained checkpoint, a quiet environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reaches the network, opens a window, or keeps every core busy."""
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The project's folder."""
+    return ROOT
+
+
+def _recording(name: str, folder: Path) -> Path:
+    from envs.collect import collect
+
+    return collect(
+        name, folder / f"{name}.h5", episodes=12, length=40, image_size=64, seed=3, workers=1, progress=False
+    )
+
+
+@pytest.fixture(scope="session")
+def pusht_recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """12 PushT episodes of 40 frames at 64 px, made by the behaviour policy."""
+    return _recording("pusht", tmp_path_factory.mktemp("recording"))
+
+
+@pytest.fixture(scope="session")
+def two_room_recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """12 TwoRoom episodes of 40 frames at 64 px, made by the behaviour policy."""
+    return _recording("two_room", tmp_path_factory.mktemp("recording"))
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint folder with an untrained, very small PushT model: it plans, badly but quickly."""
+    import torch
+
+    from agent import checkpoint
+    from agent.world_model import WorldModel, WorldModelConfig
+
+    config = WorldModelConfig(
+        env="pusht",
+        image_size=64,
+        frameskip=5,
+        context_len=3,
+        latent_dim=16,
+        predictor_width=32,
+        predictor_depth=1,
+        predictor_heads=2,
+        predictor_head_dim=16,
+        predictor_mlp_dim=32,
+        action_mean=(0.0, 0.0),
+        action_std=(0.5, 0.5),
+        action_low=(-1.0, -1.0),
+        action_high=(1.0, 1.0),
+        pixel_mean=(0.9, 0.9, 0.9),
+        pixel_std=(0.2, 0.2, 0.2),
+    )
+    folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        world_model = WorldModel(config).eval()
+    planner = {"name": "cem", "objective": "closest", "num_samples": 16, "num_elites": 4, "iterations": 2}
+    checkpoint.save(world_model, folder, planner=planner, training=None)
+    return folder
