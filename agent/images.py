@@ -2,8 +2,8 @@
 
 A picture is read into uint8 (H, W, 3): orientation from EXIF is applied, alpha is laid on white, grey and
 palette become RGB, 16-bit grey is scaled by its full range, and of an animation the first frame counts. The
-worlds are square, so an oblong picture is cropped about its centre with a warning (squeezing it would bend the
-angles). Sizes are changed by area averaging, which gives a picture enlarged by a whole factor back bit
+worlds are square, so an oblong picture is cropped about its centre with a warning (squeezing it would bend
+the angles). Sizes are changed by area averaging, which gives a picture enlarged by a whole factor back bit
 for bit.
 """
 
