@@ -1,0 +1,106 @@
+"""Antialiased drawing straight at the target size: how much of each pixel a shape covers, from its distance.
+
+Coordinates are in world units, `scale` pixels each; pixel (i, j) is the unit square whose centre lies at
+(j + 0.5, i + 0.5). The share of a pixel on the inner side of an edge is taken as linear in the distance of the pixel's
+centre from that edge, so a frame changes smoothly with every position and angle, far below one pixel.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+Region = tuple[slice, slice]
+
+
+def covered(inside: np.ndarray) -> np.ndarray:
+    """Share of each pixel, 0 to 1, that a shape covers; `inside` is how far (pixels) its centre is inside the edge."""
+    return (inside + 0.5).clip(0.0, 1.0)
+
+
+def mix(shares: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """Colours (K, 3) added up with the weights `shares` (K, h, w) of every pixel: (h, w, 3)."""
+    return (shares.reshape(len(shares), -1).T @ colours).reshape(*shares.shape[1:], 3)
+
+
+def blend(under: np.ndarray, colour: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """`under` (h, w, 3) with `share` (h, w) of each pixel painted in `colour` (3,)."""
+    return under + (colour - under) * share[..., None]
+
+
+class Grid:
+    """The pixel centres of a square frame, and the parts of it that a shape can touch."""
+
+    def __init__(self, size: int, scale: float) -> None:
+        self.size, self.scale = size, scale
+        self._centres = np.arange(size, dtype=np.float32) + np.float32(0.5)
+
+    def region(self, x: float, y: float, reach: float) -> Region | None:
+        """Rows and columns that a shape within `reach` of (x, y) can touch; None when it is outside the frame."""
+        scale, size = self.scale, self.size
+        left = max(math.floor((x - reach) * scale - 0.5), 0)
+        right = min(math.ceil((x + reach) * scale + 0.5), size)
+        top = max(math.floor((y - reach) * scale - 0.5), 0)
+        bottom = min(math.ceil((y + reach) * scale + 0.5), size)
+        return (slice(top, bottom), slice(left, right)) if left < right and top < bottom else None
+
+    def offsets(self, region: Region, x: float, y: float) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels from (x, y) to the pixel centres of `region`: dx (w,) and dy (h, 1)."""
+        scale, centres = self.scale, self._centres
+        return centres[region[1]] - np.float32(x * scale), (centres[region[0]] - np.float32(y * scale))[:, None]
+
+    def distance(self, region: Region, x: float, y: float) -> np.ndarray:
+        """Pixels (h, w) from (x, y) to the pixel centres of `region`."""
+        dx, dy = self.offsets(region, x, y)
+        return np.sqrt(dx * dx + dy * dy)
+
+    def everything(self) -> Region:
+        """The region that is the whole frame."""
+        return slice(0, self.size), slice(0, self.size)
+
+
+class Boxes:
+    """Rectangles fixed to one body, each with an outline, painted one after the other.
+
+    Args:
+        centres: (K, 2) centre of each box in the body's frame.
+        halves: (K, 2) half width and half height of each box.
+        stroke: half the thickness of the outline, which is centred on the edge.
+    """
+
+    def __init__(self, centres: np.ndarray, halves: np.ndarray, stroke: float, grid: Grid) -> None:
+        self.grid = grid
+        self._reach = float(np.linalg.norm(np.abs(centres) + halves, axis=1).max()) + stroke
+        self._centres = (centres.T * grid.scale).astype(np.float32)[:, :, None, None]  # (axis, K, 1, 1)
+        sizes = np.stack([halves + stroke, halves - stroke]).transpose(0, 2, 1)  # outer and inner: (2, axis, K)
+        # In pixels, with the half pixel over which coverage fades.
+        self._sizes = (sizes * grid.scale + 0.5).astype(np.float32)[..., None, None]
+
+    def region(self, x: float, y: float) -> Region | None:
+        """What the boxes can touch when the body stands at (x, y)."""
+        return self.grid.region(x, y, self._reach)
+
+    def shares(self, region: Region, x: float, y: float, angle: float) -> np.ndarray:
+        """Shares (3, h, w) of each pixel: what lies under the boxes, their fill, and their outline.
+
+        The body stands at (x, y), turned by `angle` radians from x towards y.
+        """
+        dx, dy = self.grid.offsets(region, x, y)
+        cos, sin = math.cos(angle), math.sin(angle)
+        turned = np.array([[[cos]], [[-sin]]], np.float32) * dx + np.array([[[sin]], [[cos]]], np.float32) * dy
+        inside = self._sizes - np.abs(turned[:, None] - self._centres)  # (outer or inner, axis, K, h, w)
+        inside = inside.clip(0.0, 1.0, out=inside)
+        outer, inner = inside[:, 0] * inside[:, 1]
+        shares = np.empty((3, len(dy), len(dx)), np.float32)
+        under, fill = shares[0], shares[1]
+        np.subtract(1.0, outer[0], out=under)
+        fill[...] = inner[0]
+        for covers, fills in zip(outer[1:], inner[1:], strict=True):
+            free = 1.0 - covers
+            under *= free
+            fill *= free
+            fill += fills
+        np.subtract(1.0, under, out=shares[2])
+        shares[2] -= fill
+        return shares

@@ -1,0 +1,144 @@
+"""PushT: a disc pushes a T-shaped block over a board of 512 x 512 px.
+
+Physics and drawing follow the PushT of stable-worldmodel (github.com/galilai-group/stable-worldmodel): trajectories
+from a fresh reset are equal to its own bit for bit, and frames at 224 px pixel for pixel.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pymunk
+
+from envs.pusht_frames import SmoothFrames
+from envs.pusht_geometry import AGENT_RADIUS, BOARD, WALLS, block_corners, gap
+from envs.world import World
+
+SUBSTEPS, DT = 10, 0.01
+_REACH = np.float32(100)  # a full action puts the target this far from the agent
+_STIFFNESS, _DAMPING, _DAMPING32, _DT32 = np.float32(100), 20.0, np.float32(20), np.float32(DT)
+
+
+class Simulation:
+    """The board: four walls, the T as a free body, the agent as a kinematic disc that steers for a target."""
+
+    def __init__(self) -> None:
+        self.space = space = pymunk.Space()
+        space.gravity = (0.0, 0.0)
+        space.damping = 0.0
+        low, high = WALLS
+        ring = [(low, high), (low, low), (high, low), (high, high), (low, high)]
+        ends = [(ring[0], ring[1]), (ring[1], ring[2]), (ring[2], ring[3]), (ring[0], ring[3])]
+        space.add(*[pymunk.Segment(space.static_body, a, b, 2.0) for a, b in ends])
+        self.agent = pymunk.Body(body_type=pymunk.Body.KINEMATIC)
+        space.add(self.agent, pymunk.Circle(self.agent, AGENT_RADIUS))
+        bar = [(-60.0, 30.0), (60.0, 30.0), (60.0, 0.0), (-60.0, 0.0)]
+        stem = [(-15.0, 30.0), (-15.0, 120.0), (15.0, 120.0), (15.0, 30.0)]
+        # The published T takes the bar's moment of inertia for both of its parts.
+        self.block = pymunk.Body(1.0, 2.0 * pymunk.moment_for_poly(1.0, bar))
+        parts = [pymunk.Poly(self.block, bar), pymunk.Poly(self.block, stem)]
+        self.block.center_of_gravity = (parts[0].center_of_gravity + parts[1].center_of_gravity) / 2
+        space.add(self.block, *parts)
+
+    def place(self, state: np.ndarray) -> None:
+        """Put agent and block where `state` (7,) says, then let one physics step of 0.01 s see them.
+
+        The angle goes before the position, because turning moves the block about its centre of gravity. The agent
+        gets its velocity after that step, so that the step does not move it. Meant for a new simulation: an old one
+        keeps contact impulses that nobody can clear.
+        """
+        agent_x, agent_y, block_x, block_y, angle, agent_vx, agent_vy = state.tolist()
+        self.agent.velocity = (0.0, 0.0)
+        self.agent.position = (agent_x, agent_y)
+        self.block.velocity, self.block.angular_velocity = (0.0, 0.0), 0.0
+        self.block.angle = angle
+        self.block.position = (block_x, block_y)
+        self.space.step(DT)
+        self.agent.velocity = (agent_vx, agent_vy)
+
+    def move(self, action: np.ndarray) -> None:
+        """Ten physics steps of 0.01 s towards the target `agent + 100 * action`, under a PD controller.
+
+        The published controller computes in float32 what the float32 action touches. So does this one, one rounding
+        at a time, or a contact would soon amplify the difference.
+        """
+        agent, advance, float32 = self.agent, self.space.step, np.float32
+        (x, y), (vx, vy) = agent.position, agent.velocity
+        target_x, target_y = float32(x) + action[0] * _REACH, float32(y) + action[1] * _REACH
+        drag_x, drag_y = float32(-_DAMPING * vx), float32(-_DAMPING * vy)
+        speed_x, speed_y = float32(vx), float32(vy)
+        for _ in range(SUBSTEPS):
+            speed_x = speed_x + (_STIFFNESS * (target_x - float32(x)) + drag_x) * _DT32
+            speed_y = speed_y + (_STIFFNESS * (target_y - float32(y)) + drag_y) * _DT32
+            agent.velocity = (float(speed_x), float(speed_y))
+            advance(DT)
+            x, y = agent.position
+            drag_x, drag_y = -_DAMPING32 * speed_x, -_DAMPING32 * speed_y
+
+    def state(self) -> np.ndarray:
+        """Agent x, y, block x, y, block angle in [0, 2 pi), agent velocity x, y: (7,), px, radians, px/s."""
+        (ax, ay), (bx, by), (vx, vy) = self.agent.position, self.block.position, self.agent.velocity
+        return np.array([ax, ay, bx, by, self.block.angle % (2.0 * math.pi), vx, vy])
+
+
+class PushT(World):
+    """Push the T and bring the agent to where the goal frame shows them.
+
+    The state is agent x, y, block x, y (px of the 512 px board), block angle (radians), agent velocity (px/s); the
+    block's position is the middle of the T's top edge. An action (2,) sets a target 100 px away at most.
+    Success: agent and block together within 20 px of the goal (one distance over the four coordinates) and the
+    block's angle within pi / 9. The goal marker is the T in green at the goal's pose.
+    """
+
+    state_names = ("agent_x", "agent_y", "block_x", "block_y", "block_angle", "agent_vx", "agent_vy")
+    angle_names = ("block_angle",)
+    control_hz = 10.0
+    state_low = np.array([-np.inf] * 4 + [0.0] + [-np.inf] * 2)
+    state_high = np.array([np.inf] * 4 + [2 * np.pi] + [np.inf] * 2)
+
+    def __init__(self, *, image_size: int = 64, goal_marker: bool = False, render_mode: str | None = None) -> None:
+        super().__init__(image_size=image_size, goal_marker=goal_marker, render_mode=render_mode)
+        self._frames = SmoothFrames(self.image_size)
+        self._simulation = Simulation()
+
+    def sample_state(self, rng: np.random.Generator) -> np.ndarray:
+        """The block anywhere on the board at any angle, the agent anywhere beside it, both at rest: (7,)."""
+        low, high = WALLS[0] + 7.0, WALLS[1] - 7.0
+        state = np.zeros(7)
+        while True:
+            state[4] = rng.uniform(0.0, 2.0 * math.pi)
+            state[2:4] = rng.uniform(low, high, 2)
+            corners = block_corners(state)
+            if corners.min() > low and corners.max() < high:
+                break
+        while True:
+            state[:2] = rng.uniform(25.0, BOARD - 25.0, 2)
+            if gap(state) > 5.0:
+                return state
+
+    def is_success(self, state: Any, goal_state: Any) -> bool:
+        """Within 20 px over agent and block together, and within pi / 9 in angle."""
+        away = math.dist([float(value) for value in state[:4]], [float(value) for value in goal_state[:4]])
+        turn = abs(float(state[4]) - float(goal_state[4])) % (2.0 * math.pi)
+        return away < 20.0 and min(turn, 2.0 * math.pi - turn) < math.pi / 9.0
+
+    def render_state(self, state: Any) -> np.ndarray:
+        """The frame of `state` (7,), drawn from a simulation of its own."""
+        simulation = Simulation()
+        simulation.place(self.check_state(state))
+        return self._frames.draw(simulation, None)
+
+    def _place(self, state: np.ndarray) -> None:
+        self._simulation = Simulation()
+        self._simulation.place(state)
+
+    def _move(self, action: np.ndarray) -> None:
+        self._simulation.move(action)
+
+    def _state(self) -> np.ndarray:
+        return self._simulation.state()
+
+    def _draw(self, marker: np.ndarray | None) -> np.ndarray:
+        return self._frames.draw(self._simulation, marker)

@@ -1,0 +1,173 @@
+"""What every world shares: the Gymnasium interface, goals, success, states and frames.
+
+A world is a `gymnasium.Env` with observations `{"pixels": uint8 (H, W, 3), "state": float64 (S,)}` and actions in
+[-1, 1]^A. A subclass says how it moves and how it is drawn; this class does the rest.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+
+class WorldError(ValueError):
+    """Something a user handed to a world cannot be used; the message says what and what to do."""
+
+
+class World(gymnasium.Env):
+    """Base of the worlds.
+
+    Args:
+        image_size: height and width of the frames, 16 to 1024.
+        goal_marker: draw the goal into observations and `render()`; the goal frame itself never shows it.
+        render_mode: None or "rgb_array", as Gymnasium asks; `render()` works in both cases.
+
+    Raises:
+        WorldError: for a size, state or action that cannot be used.
+    """
+
+    state_names: ClassVar[tuple[str, ...]]
+    angle_names: ClassVar[tuple[str, ...]] = ()
+    control_hz: ClassVar[float]
+    state_low: ClassVar[np.ndarray]
+    state_high: ClassVar[np.ndarray]
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}
+
+    def __init__(self, *, image_size: int = 64, goal_marker: bool = False, render_mode: str | None = None) -> None:
+        if isinstance(image_size, bool) or not isinstance(image_size, (int, np.integer)):
+            raise WorldError(f"image_size is a whole number of pixels between 16 and 1024, not {image_size!r}.")
+        if not 16 <= image_size <= 1024:
+            raise WorldError(f"image_size must lie between 16 and 1024, and {image_size} does not.")
+        if render_mode not in (None, "rgb_array"):
+            raise WorldError(f"render_mode is None or 'rgb_array', not {render_mode!r}.")
+        self.image_size = int(image_size)
+        self.goal_marker = bool(goal_marker)
+        self.render_mode = render_mode
+        frame = spaces.Box(0, 255, (self.image_size, self.image_size, 3), np.uint8)
+        state = spaces.Box(self.state_low, self.state_high, dtype=np.float64)
+        self.observation_space = spaces.Dict({"pixels": frame, "state": state})
+        self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self._goal_state: np.ndarray | None = None
+        self._goal_frame: np.ndarray | None = None
+
+    # What a subclass provides -----------------------------------------------------------------------------------
+
+    def sample_state(self, rng: np.random.Generator) -> np.ndarray:
+        """One state (S,) of the world's own start distribution."""
+        raise NotImplementedError
+
+    def is_success(self, state: Any, goal_state: Any) -> bool:
+        """The published success rule, on two states (S,)."""
+        raise NotImplementedError
+
+    def _place(self, state: np.ndarray) -> None:
+        """Put the simulation into `state`, with no memory of what was before."""
+        raise NotImplementedError
+
+    def _move(self, action: np.ndarray) -> None:
+        """Advance the simulation by one control step under a checked, clipped float32 action (A,)."""
+        raise NotImplementedError
+
+    def _state(self) -> np.ndarray:
+        """The current state (S,) as a new float64 array."""
+        raise NotImplementedError
+
+    def _draw(self, marker: np.ndarray | None) -> np.ndarray:
+        """The current frame, with the goal of the state `marker` drawn when that is given."""
+        raise NotImplementedError
+
+    def render_state(self, state: Any) -> np.ndarray:
+        """The frame (H, W, 3) of `state` (S,), without goal marker; the running simulation is left alone."""
+        raise NotImplementedError
+
+    # The Gymnasium interface ------------------------------------------------------------------------------------
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Start an episode.
+
+        `options` may hold "state" and "goal_state", each (S,); what is missing is drawn from the world's own start
+        distribution. From equal states two resets give trajectories that are equal bit for bit.
+        """
+        super().reset(seed=seed)
+        options = options or {}
+        unknown = sorted(set(options) - {"state", "goal_state"})
+        if unknown:
+            raise WorldError(f"reset knows the options 'state' and 'goal_state', not {unknown[0]!r}.")
+        drawn_start, drawn_goal = self.sample_state(self.np_random), self.sample_state(self.np_random)
+        start, goal = options.get("state"), options.get("goal_state")
+        self._goal_state = drawn_goal if goal is None else self.check_state(goal, "goal_state")
+        start = drawn_start if start is None else self.check_state(start)
+        self._goal_frame = self.render_state(self._goal_state)
+        self._place(start)
+        state = self._state()
+        return self._observation(state), self._info(state)
+
+    def step(self, action: Any) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+        """One control step under `action` (A,), clipped to [-1, 1]; the reward is 1 on success, else 0.
+
+        An episode never ends by itself: success is told in `info["success"]` only.
+        """
+        if self._goal_state is None:
+            raise WorldError("Call reset before step.")
+        self._move(self._check_action(action))
+        state = self._state()
+        info = self._info(state)
+        return self._observation(state), float(info["success"]), False, False, info
+
+    def render(self) -> np.ndarray:
+        """The current frame, uint8 (H, W, 3)."""
+        if self._goal_state is None:
+            raise WorldError("Call reset before render.")
+        return self._draw(self._goal_state if self.goal_marker else None)
+
+    def set_state(self, state: Any) -> None:
+        """Continue from `state` (S,), all simulator memory cleared; the goal stays."""
+        self._place(self.check_state(state))
+        if self._goal_state is None:
+            self._goal_state = self._state()
+            self._goal_frame = self.render_state(self._goal_state)
+
+    # Checks -----------------------------------------------------------------------------------------------------
+
+    def check_state(self, state: Any, name: str = "state") -> np.ndarray:
+        """`state` as a new float64 array (S,), or a WorldError that says what is wrong with it."""
+        size = len(self.state_names)
+        try:
+            array = np.array(state, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise WorldError(f"{name} must be {size} numbers ({', '.join(self.state_names)}).") from None
+        if array.shape != (size,):
+            raise WorldError(
+                f"{name} must be {size} numbers ({', '.join(self.state_names)}), not an array of shape {array.shape}."
+            )
+        if not np.isfinite(array).all():
+            raise WorldError(f"{name} holds NaN or infinity; every one of its {size} numbers must be finite.")
+        return array
+
+    def _check_action(self, action: Any) -> np.ndarray:
+        try:
+            array = np.asarray(action, dtype=np.float32)
+        except (TypeError, ValueError):
+            raise WorldError(f"An action is 2 numbers in [-1, 1], not {type(action).__name__}.") from None
+        if array.shape != (2,):
+            raise WorldError(f"An action is 2 numbers in [-1, 1], not an array of shape {array.shape}.")
+        x, y = array.tolist()
+        if not (math.isfinite(x) and math.isfinite(y)):
+            raise WorldError("The action holds NaN or infinity; give finite numbers in [-1, 1].")
+        return array if -1.0 <= x <= 1.0 and -1.0 <= y <= 1.0 else array.clip(-1.0, 1.0)
+
+    def _observation(self, state: np.ndarray) -> dict[str, np.ndarray]:
+        return {"pixels": self._draw(self._goal_state if self.goal_marker else None), "state": state}
+
+    def _info(self, state: np.ndarray) -> dict[str, Any]:
+        return {
+            "goal": self._goal_frame,
+            "goal_state": self._goal_state,
+            "success": self.is_success(state, self._goal_state),
+        }
