@@ -127,8 +127,8 @@ class Planner:
         self, config: PlanConfig, low: Tensor | Sequence[float], high: Tensor | Sequence[float]
     ) -> None:
         self.config = config
-        self.low = torch.as_tensor(low).detach().to("cpu", torch.float64)
-        self.high = torch.as_tensor(high).detach().to("cpu", torch.float64)
+        self.low = torch.as_tensor(low).detach().cpu().double()
+        self.high = torch.as_tensor(high).detach().cpu().double()
         if self.low.ndim != 1 or self.low.shape != self.high.shape or len(self.low) == 0:
             raise PlanError(
                 "low and high must be two vectors of one size, a number per action component; "

@@ -1,0 +1,396 @@
+"""The Agent on a world whose dynamics are known exactly, and on an untrained but real world model."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from agent import Agent, checkpoint
+from agent.objective import OBJECTIVES, goal_cost
+from planners import PlanConfig, PlanError
+
+SIZE, STEP = 41, 1.0  # pixels; pixels moved by an action of 1
+MEAN, STD = np.array([0.25, -0.5]), np.array([0.5, 2.0])
+LOW, HIGH = np.array([-1.0, -2.0], np.float32), np.array([1.0, 1.5], np.float32)
+QUICK = PlanConfig(horizon=4, num_samples=64, num_elites=8, iterations=6, warm_start=True)
+
+
+@dataclasses.dataclass
+class DotConfig:
+    """What the Agent reads of a WorldModelConfig."""
+
+    frameskip: int = 3
+    context_len: int = 3
+    action_dim: int = 2
+    action_low: tuple = tuple(LOW.tolist())
+    action_high: tuple = tuple(HIGH.tolist())
+
+    @property
+    def block_low(self):
+        return tuple(np.tile((LOW - MEAN) / STD, self.frameskip))
+
+    @property
+    def block_high(self):
+        return tuple(np.tile((HIGH - MEAN) / STD, self.frameskip))
+
+
+class DotModel(torch.nn.Module):
+    """The perfect model of a white dot that every action moves; its latent is the dot's place in pixels."""
+
+    def __init__(self, **config) -> None:
+        super().__init__()
+        self.config = DotConfig(**config)
+        self.calls: list[dict] = []
+
+    def denormalise_actions(self, actions):
+        return actions * torch.tensor(STD).to(actions) + torch.tensor(MEAN).to(actions)
+
+    def encode(self, pixels):
+        assert pixels.dtype == torch.uint8 and pixels.ndim == 5 and not self.training
+        which = pixels.float().mean(dim=2).flatten(2).argmax(dim=-1)
+        side = pixels.shape[-1]
+        return torch.stack([which % side, which // side], dim=-1).float() * (SIZE / side)
+
+    def rollout(self, latents, candidates, past_actions=None):
+        batch, number, horizon, _ = candidates.shape
+        self.calls.append({"latents": latents, "candidates": candidates, "past": past_actions})
+        assert (past_actions is None) == (latents.shape[1] == 1)
+        actions = self.denormalise_actions(candidates.view(batch, number, horizon, -1, 2))
+        start = latents[:, None, -1:].expand(batch, number, 1, -1)
+        return torch.cat([start, start + STEP * actions.sum(dim=3).cumsum(dim=2)], dim=2)
+
+    def solves(self):
+        """The calls that evaluated candidates (the others imagine the finished plan)."""
+        return [call for call in self.calls if call["candidates"].shape[1] > 1]
+
+
+def draw(place, side=SIZE):
+    frame = np.zeros((side, side, 3), np.uint8)
+    x, y = np.clip(np.round(np.asarray(place) * side / SIZE), 0, side - 1).astype(int)
+    frame[y, x] = 255
+    return frame
+
+
+def make_agent(seed=0, objective="closest", planner="cem", model=None, **changes):
+    return Agent(
+        model or DotModel(),
+        planner=planner,
+        plan_config=dataclasses.replace(QUICK, **changes),
+        objective=objective,
+        device="cpu",
+        seed=seed,
+    )
+
+
+def drive(agent, place, env_steps, side=SIZE):
+    """Act and move the dot; the places it went through, and the actions."""
+    place, places, actions = np.asarray(place, float), [], []
+    for _ in range(env_steps):
+        actions.append(agent.act(draw(place, side)))
+        place = place + STEP * actions[-1]
+        places.append(place)
+    return np.array(places), np.array(actions)
+
+
+@pytest.mark.parametrize("planner", ["cem", "mppi"])
+@pytest.mark.parametrize("objective", ["last", "closest"])
+def test_reaches_the_goal_with_bounded_float32_actions(planner, objective):
+    agent = make_agent(planner=planner, objective=objective)
+    agent.set_goal(draw((30, 25)), steps=30)
+    places, actions = drive(agent, (12, 10), 30)
+    assert np.linalg.norm(places - (30, 25), axis=1).min() < 1.5
+    assert actions.dtype == np.float32 and actions.shape == (30, 2)
+    assert (actions >= LOW).all() and (actions <= HIGH).all()
+    assert (actions == HIGH).any(), "the way is long: some action should be as large as allowed"
+
+
+def test_pixels_of_any_size_work_and_goal_and_view_may_differ():
+    agent = make_agent()
+    agent.set_goal(draw((30, 25), side=123), steps=30)
+    places, _ = drive(agent, (12, 10), 30, side=82)
+    assert np.linalg.norm(places - (30, 25), axis=1).min() < 2.0
+
+
+def test_same_seed_same_actions_and_reset_starts_over():
+    def actions(agent):
+        agent.reset()
+        agent.set_goal(draw((30, 25)), steps=9)
+        return drive(agent, (12, 10), 9)[1]
+
+    agent = make_agent(seed=3)
+    first = actions(agent)
+    assert np.array_equal(first, actions(agent)), "reset starts the random streams again"
+    assert np.array_equal(first, actions(make_agent(seed=3)))
+    assert np.array_equal(first, actions(agent.session()))
+    assert not np.array_equal(first, actions(agent.session(seed=4)))
+
+
+def test_problems_together_act_as_they_would_alone():
+    starts, goals = [(5, 5), (20, 30), (33, 8)], [(30, 20), (8, 8), (20, 30)]
+    together = make_agent()
+    together.reset(seeds=[11, 12, 13])
+    together.set_goal(np.stack([draw(goal) for goal in goals]), steps=[12, 7, 30])
+    places, all_actions = np.array(starts, float), []
+    for _ in range(15):
+        all_actions.append(together.act(np.stack([draw(place) for place in places])))
+        places = places + STEP * all_actions[-1]
+    for i in range(3):
+        alone = make_agent()
+        alone.reset(seeds=[11 + i])
+        alone.set_goal(draw(goals[i]), steps=[12, 7, 30][i])
+        _, actions = drive(alone, starts[i], 15)
+        assert np.allclose(np.stack(all_actions)[:, i], actions, atol=1e-4)
+
+
+def test_the_horizon_shrinks_to_the_steps_left():
+    agent = make_agent()
+    agent.set_goal(draw((30, 25)), steps=13)
+    drive(agent, (12, 10), 18)
+    horizons = [call["candidates"].shape[2] for call in agent.world_model.solves()][:: QUICK.iterations]
+    assert horizons == [4, 4, 3, 2, 1, 1]  # ceil(13, 10, 7, 4, 1, -2 over frameskip 3), at most 4, at least 1
+
+
+@pytest.mark.parametrize("replan_every", [1, 2, 4, 9])
+def test_replans_after_that_many_blocks_or_when_the_plan_runs_out(replan_every):
+    agent = make_agent(replan_every=replan_every)
+    agent.set_goal(draw((30, 25)))
+    drive(agent, (12, 10), 8 * 3)
+    solves = len(agent.world_model.solves()) / QUICK.iterations
+    assert solves == 8 / min(replan_every, 4)
+
+
+def test_the_second_solve_starts_from_the_shifted_first():
+    agent = make_agent()
+    agent.set_goal(draw((30, 25)))
+    first = agent.plan(draw((12, 10)))
+    _, actions = drive(agent, (12, 10), 4)  # the fourth action begins the second block
+    assert np.allclose(first.actions[:3], actions[:3])
+    means = [call["candidates"][0, 0] for call in agent.world_model.solves()]
+    mean = agent.world_model.denormalise_actions(means[2 * QUICK.iterations].reshape(-1, 2)).numpy()
+    assert np.allclose(mean[:9], first.actions[3:], atol=1e-5)
+    assert np.allclose(mean[9:], MEAN), "the new end is rest in normalised units"
+
+
+def test_without_warm_start_each_solve_starts_from_rest():
+    agent = make_agent(warm_start=False)
+    agent.set_goal(draw((30, 25)))
+    drive(agent, (12, 10), 4)
+    assert (agent.world_model.solves()[QUICK.iterations]["candidates"][0, 0] == 0).all()
+
+
+def test_the_context_is_the_last_frames_and_the_blocks_between():
+    agent = make_agent()
+    agent.set_goal(draw((30, 25)))
+    places, actions = drive(agent, (12, 10), 4 * 3)
+    calls = agent.world_model.solves()[:: QUICK.iterations]
+    assert [call["latents"].shape[1] for call in calls] == [1, 2, 3, 3]
+    seen = np.round(places[[2, 5, 8]])  # after 1, 2 and 3 blocks
+    assert np.allclose(calls[3]["latents"][0], seen)
+    past = agent.world_model.denormalise_actions(calls[3]["past"].reshape(-1, 2))
+    assert np.allclose(past, actions[3:9], atol=1e-5)
+
+
+def test_a_new_goal_drops_the_plan_and_context_cut_short_is_forgotten():
+    agent = make_agent(replan_every=4)
+    agent.set_goal(draw((30, 25)))
+    drive(agent, (12, 10), 4)  # in the middle of the second block
+    agent.set_goal(draw((5, 5)))
+    before = len(agent.world_model.solves())
+    agent.act(draw((15, 12)))
+    call = agent.world_model.solves()[before]
+    assert call["latents"].shape[1] == 1 and (call["candidates"][0, 0] == 0).all()
+
+
+def test_reset_of_some_problems_leaves_the_others_on_their_way():
+    def agent_with_two():
+        agent = make_agent()
+        agent.reset(seeds=[1, 2])
+        agent.set_goal(np.stack([draw((30, 25)), draw((5, 30))]))
+        return agent
+
+    frames = np.stack([draw((12, 10)), draw((20, 20))])
+    plain, mixed = agent_with_two(), agent_with_two()
+    for _ in range(4):
+        assert np.array_equal(plain.act(frames), mixed.act(frames))
+    mask = np.array([True, False])
+    mixed.reset(mask)
+    with pytest.raises(PlanError, match="no goal for problem 0"):
+        mixed.act(frames)
+    mixed.set_goal(np.stack([draw((30, 25)), draw((0, 0))]), mask=mask)
+    fresh = agent_with_two()
+    for _ in range(6):
+        ours = mixed.act(frames)
+        assert np.allclose(ours[0], fresh.act(frames)[0], atol=1e-5)
+        assert np.allclose(ours[1], plain.act(frames)[1], atol=1e-5)
+
+
+def test_keep_goes_on_with_fewer_problems():
+    agent, plain = make_agent(), make_agent()
+    frames = np.stack([draw((12, 10)), draw((20, 20)), draw((8, 30))])
+    for one in (agent, plain):
+        one.set_goal(frames[::-1].copy())
+        one.act(frames)
+    agent.keep(np.array([False, True, True]))
+    for _ in range(5):
+        assert np.allclose(agent.act(frames[1:]), plain.act(frames)[1:], atol=1e-5)
+
+
+def test_plan_shows_what_act_would_do_and_changes_nothing():
+    agent = make_agent()
+    agent.set_goal(draw((30, 25)), steps=9)
+    frame = draw((12, 10))
+    plan = agent.plan(frame)
+    assert plan.actions.shape == (9, 2) and plan.actions.dtype == np.float32
+    assert plan.latents.shape == (4, 2) and np.allclose(plan.latents[0], (12, 10))
+    assert np.allclose(plan.latents[-1], (12, 10) + STEP * plan.actions.sum(axis=0), atol=1e-3)
+    assert plan.history.shape == (QUICK.iterations,) and plan.cost == plan.history[-1]
+    assert np.array_equal(agent.plan(frame).actions, plan.actions)
+    assert np.array_equal(agent.act(frame), plan.actions[0])
+    assert np.array_equal(agent.last_plan.actions, plan.actions)
+    batched = make_agent()
+    batched.set_goal(draw((30, 25))[None], steps=9)
+    plan_of_one = batched.plan(frame[None])
+    assert plan_of_one.actions.shape == (1, 9, 2) and np.array_equal(plan_of_one.actions[0], plan.actions)
+    assert batched.act(frame[None]).shape == (1, 2)
+
+
+def test_latent_distance_is_euclidean():
+    agent = make_agent()
+    agent.set_goal(draw((15, 14)))
+    assert agent.latent_distance(draw((12, 10))) == pytest.approx(5.0)
+    agent.set_goal(np.stack([draw((15, 14)), draw((12, 10))]))
+    assert np.allclose(agent.latent_distance(np.stack([draw((12, 10))] * 2)), [5.0, 0.0])
+
+
+def test_a_deadline_bounds_planning():
+    agent = make_agent(iterations=10_000)
+    agent.set_goal(draw((30, 25)))
+    agent.act(draw((12, 10)), deadline=0.05)
+    assert 1 <= agent.last_plan.iterations < 10_000 and agent.last_plan.solve_seconds < 0.5
+
+
+def test_a_model_left_in_training_mode_is_put_back():
+    agent = make_agent()
+    agent.set_goal(draw((30, 25)))
+    agent.world_model.train()
+    agent.act(draw((12, 10)))
+    assert not agent.world_model.training
+
+
+class Blind(DotModel):
+    def encode(self, pixels):
+        return super().encode(pixels) * math.nan
+
+
+def test_latents_that_are_not_finite_are_a_clear_error_and_leave_the_agent_usable():
+    agent = make_agent()
+    agent.set_goal(draw((30, 25)))
+    agent.act(draw((12, 10)))
+    sighted, agent.world_model = agent.world_model, Blind()
+    agent.world_model.eval()
+    agent.act(draw((12, 10))), agent.act(draw((12, 10)))  # the rest of the block needs no looking
+    with pytest.raises(PlanError, match="NaN"):
+        agent.act(draw((12, 10)))
+    agent.world_model = sighted
+    assert agent.act(draw((12, 10))).shape == (2,)
+
+
+FRAME = np.zeros((SIZE, SIZE, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (FRAME.astype(np.float32), "uint8"),
+        (FRAME[..., 0], r"\(H, W, 3\)"),
+        (FRAME.transpose(2, 0, 1), r"\(H, W, 3\)"),
+        (np.zeros((SIZE, SIZE, 4), np.uint8), r"\(H, W, 3\)"),
+        (FRAME[:0], r"\(H, W, 3\)"),
+        (None, "uint8"),
+        (np.stack([FRAME, FRAME]), "2 problems but 1 goals"),
+    ],
+)
+def test_wrong_pixels_are_clear_errors(pixels, message):
+    agent = make_agent()
+    agent.set_goal(FRAME)
+    for call in (agent.act, agent.plan, agent.latent_distance):
+        with pytest.raises(PlanError, match=message):
+            call(pixels)
+    if "problems" not in message:
+        with pytest.raises(PlanError, match=message):
+            agent.set_goal(pixels)
+    assert agent.act(FRAME).shape == (2,)
+
+
+def test_other_misuse_is_a_clear_error():
+    agent = make_agent()
+    for call in (agent.act, agent.plan, agent.latent_distance):
+        with pytest.raises(PlanError, match="call set_goal"):
+            call(FRAME)
+    for steps in (0, 2.5, [3, 4], "many"):
+        with pytest.raises(PlanError, match="steps"):
+            agent.set_goal(FRAME, steps=steps)
+    agent.reset(seeds=[1, 2])
+    with pytest.raises(PlanError, match="one goal image per problem: 2, not 1"):
+        agent.set_goal(FRAME)
+    for mask in (np.array([True]), np.array([0, 1])):
+        with pytest.raises(PlanError, match="mask"):
+            agent.reset(mask)
+    with pytest.raises(PlanError, match="did you mean 'cem'"):
+        make_agent(planner="cme")
+    with pytest.raises(PlanError, match="last, closest"):
+        make_agent(objective="nearest")
+    with pytest.raises(PlanError, match="Device 'warp'"):
+        Agent(DotModel(), device="warp")
+
+
+def test_objectives_measure_squared_distance_at_the_end_or_at_the_nearest_step():
+    latents = torch.tensor([[9.0, 9.0], [1.0, 0.0], [0.0, 3.0]]).view(1, 1, 3, 2).repeat(2, 4, 1, 1)
+    goal = torch.tensor([[0.0, 0.0], [9.0, 9.0]])
+    assert set(OBJECTIVES) == {"last", "closest"}
+    assert torch.equal(goal_cost(latents, goal, "last")[:, 0], torch.tensor([9.0, 117.0]))
+    assert torch.equal(goal_cost(latents, goal, "closest")[:, 0], torch.tensor([1.0, 117.0]))  # not index 0
+    assert goal_cost(latents, goal, "last").shape == (2, 4)
+    with pytest.raises(PlanError, match="Unknown objective"):
+        goal_cost(latents, goal, "first")
+
+
+def test_a_checkpoint_alone_plans_and_a_batch_equals_its_problems(tiny_checkpoint):
+    agent = Agent.from_pretrained(tiny_checkpoint, device="cpu")
+    config = agent.world_model.config
+    frames = np.random.default_rng(0).integers(0, 256, (3, 48, 48, 3), np.uint8)
+    agent.reset(seeds=[1, 2, 3])
+    agent.set_goal(frames, steps=20)
+    together = np.stack([agent.act(frames[::-1]) for _ in range(11)])
+    assert together.dtype == np.float32 and together.shape == (11, 3, config.action_dim)
+    assert (together >= config.action_low).all() and (together <= config.action_high).all()
+    for i in range(3):
+        alone = agent.session()
+        assert alone.world_model is agent.world_model
+        alone.reset(seeds=[i + 1])
+        alone.set_goal(frames[i], steps=20)
+        actions = np.stack([alone.act(frames[2 - i]) for _ in range(11)])
+        assert np.allclose(actions, together[:, i], atol=1e-3)
+
+
+def test_from_pretrained_takes_the_checkpoints_planner_unless_overridden(tiny_checkpoint):
+    agent = Agent.from_pretrained(tiny_checkpoint, device="cpu")
+    assert (agent.planner_name, agent.objective, agent.plan_config.num_samples) == ("cem", "closest", 16)
+    other = Agent.from_pretrained(
+        str(tiny_checkpoint), device="cpu", planner="mppi", objective="last", horizon=3, seed=5
+    )
+    assert (other.planner_name, other.objective, other.plan_config.horizon, other.seed) == (
+        "mppi",
+        "last",
+        3,
+        5,
+    )
+    assert other.plan_config.num_samples == 16
+    with pytest.raises(PlanError, match="did you mean 'horizon'"):
+        Agent.from_pretrained(tiny_checkpoint, horison=3)
+    with pytest.raises(checkpoint.CheckpointError, match="no checkpoint"):
+        Agent.from_pretrained("no-such-model")
