@@ -14,12 +14,13 @@ import difflib
 import gymnasium
 
 from envs.pusht import PushT
+from envs.two_room import TwoRoom
 from envs.world import World, WorldError
 
-__all__ = ["PushT", "World", "WorldError", "make", "names"]
+__all__ = ["PushT", "TwoRoom", "World", "WorldError", "make", "names"]
 
-_WORLDS: dict[str, type[World]] = {"pusht": PushT}
-_IDS = {"pusht": "envs/PushT-v0"}
+_WORLDS: dict[str, type[World]] = {"pusht": PushT, "two_room": TwoRoom}
+_IDS = {"pusht": "envs/PushT-v0", "two_room": "envs/TwoRoom-v0"}
 
 for _name, _id in _IDS.items():
     if _id not in gymnasium.registry:

@@ -1,4 +1,4 @@
-"""Behaviour policies: what moves in a world while it is recorded. One purposeful policy a world, and a random one.
+"""Behaviour policies: what acts in a world while it is recorded; one a world, and a random one.
 
     python -m envs.policies pusht        what the policy's episodes cover
 """
@@ -12,8 +12,10 @@ from typing import Any, Protocol
 import numpy as np
 
 import envs
-from envs.pusht_geometry import gap
+from envs.pusht_geometry import BOARD, gap
 from envs.pusht_policy import PushTPolicy
+from envs.two_room import HIGH, LOW, WALL
+from envs.two_room_policy import TwoRoomPolicy
 from envs.world import WorldError
 
 
@@ -37,7 +39,7 @@ class RandomPolicy:
         return self._rng.uniform(-1.0, 1.0, 2).astype(np.float32)
 
 
-_POLICIES: dict[str, type[Any]] = {"pusht": PushTPolicy, "random": RandomPolicy}
+_POLICIES: dict[str, type[Any]] = {"pusht": PushTPolicy, "two_room": TwoRoomPolicy, "random": RandomPolicy}
 
 
 def names() -> list[str]:
@@ -73,34 +75,64 @@ def rollouts(world: str, policy: str, *, episodes: int, length: int, seed: int =
 
 def coverage(world: str, states: np.ndarray, offset: int = 25) -> dict[str, Any]:
     """What episodes (E, T, S) of a world cover, in plain numbers."""
-    if world == "pusht":
-        return _pusht_coverage(states, offset)
-    raise WorldError(f"There is no coverage report for {world!r}.")
-
-
-def _quantiles(values: np.ndarray) -> dict[str, float]:
-    return {f"{q}%": round(float(np.percentile(values, q)), 3) for q in (10, 25, 50, 75, 90)}
+    report = {"pusht": _pusht_coverage, "two_room": _two_room_coverage}
+    if world not in report:
+        raise WorldError(f"There is no coverage report for {world!r}; the worlds are {', '.join(report)}.")
+    return report[world](states, offset)
 
 
 def _pusht_coverage(states: np.ndarray, offset: int) -> dict[str, Any]:
     before, after = states[:, :-offset], states[:, offset:]
     moved = np.linalg.norm(after[..., 2:4] - before[..., 2:4], axis=-1)
     turned = np.abs((after[..., 4] - before[..., 4] + np.pi) % (2 * np.pi) - np.pi)
-    travelled = np.linalg.norm(after[..., :2] - before[..., :2], axis=-1)
-    cells = np.histogram2d(*states[..., 2:4].reshape(-1, 2).T, bins=8, range=[[0, 512]] * 2)[0]
-    agent_cells = np.histogram2d(*states[..., :2].reshape(-1, 2).T, bins=8, range=[[0, 512]] * 2)[0]
-    angles = np.histogram(states[..., 4], bins=16, range=(0, 2 * np.pi))[0]
+    angles = np.histogram(states[..., 4], bins=16, range=(0, 2 * np.pi))[0] / states[..., 4].size
     return {
         f"block displacement over {offset} steps, px": _quantiles(moved),
         f"block rotation over {offset} steps, rad": _quantiles(turned),
-        f"agent displacement over {offset} steps, px": _quantiles(travelled),
+        f"agent displacement over {offset} steps, px": _travel(before, after),
         "share of frames in contact": round(float((gap(states) < 1.0).mean()), 3),
-        "share of windows with the block moved": round(float(((moved > 20) | (turned > np.pi / 9)).mean()), 3),
-        "share of 64 board cells visited by block, agent": [
-            round(float((c > 0.001 * c.sum()).mean()), 3) for c in (cells, agent_cells)
+        f"share of {offset}-step windows in which the block moves 20 px or turns pi/9": round(
+            float(((moved > 20) | (turned > np.pi / 9)).mean()), 3
+        ),
+        "share of the board's 64 cells visited by the block": _cells(states[..., 2:4], 0.0, BOARD),
+        "share of the board's 64 cells visited by the agent": _cells(states[..., :2], 0.0, BOARD),
+        "share of the rarest and commonest sixteenth of the angle": [
+            round(float(angles.min()), 3),
+            round(float(angles.max()), 3),
         ],
-        "rarest and commonest sixteenth of the angle": [round(float(x), 4) for x in (angles.min() / angles.sum(), angles.max() / angles.sum())],
     }
+
+
+def _two_room_coverage(states: np.ndarray, offset: int) -> dict[str, Any]:
+    left = states[..., 0] < WALL
+    crossings = (left[:, 1:] != left[:, :-1]).sum(axis=1)
+    edge = (np.abs(states - (LOW + HIGH) / 2) > (HIGH - LOW) / 2 - 0.01).sum(axis=-1)
+    return {
+        "share of episodes crossing the door": round(float((crossings > 0).mean()), 3),
+        "crossings an episode": round(float(crossings.mean()), 2),
+        f"agent displacement over {offset} steps, px": _travel(states[:, :-offset], states[:, offset:]),
+        f"share of {offset}-step windows ending in the other room": round(
+            float((left[:, offset:] != left[:, :-offset]).mean()), 3
+        ),
+        "share of frames at an outer wall": round(float((edge > 0).mean()), 3),
+        "share of frames in a corner": round(float((edge > 1).mean()), 4),
+        "share of frames in the left room": round(float(left.mean()), 3),
+        "share of the rooms' 64 cells visited": _cells(states, LOW, HIGH),
+    }
+
+
+def _quantiles(values: np.ndarray) -> dict[str, float]:
+    return {f"{q}%": round(float(np.percentile(values, q)), 3) for q in (10, 25, 50, 75, 90)}
+
+
+def _travel(before: np.ndarray, after: np.ndarray) -> dict[str, float]:
+    return _quantiles(np.linalg.norm(after[..., :2] - before[..., :2], axis=-1))
+
+
+def _cells(places: np.ndarray, low: float, high: float) -> float:
+    """Share of 8 x 8 cells that hold a thousandth of all places (..., 2) or more."""
+    counts = np.histogram2d(*places.reshape(-1, 2).T, bins=8, range=[[low, high]] * 2)[0]
+    return round(float((counts >= 0.001 * counts.sum()).mean()), 3)
 
 
 def main() -> None:

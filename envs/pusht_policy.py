@@ -81,7 +81,7 @@ class PushTPolicy:
             yield from self._wander()
             return
         path, direction, length = plan
-        yield from self._follow(path, rng.uniform(14, 38))
+        yield from self._follow(path, rng.uniform(18, 40))
         pace = rng.uniform(4, 12) if rng.random() < 0.4 else rng.uniform(10, 26)
         yield from self._push(direction, length, pace)
         if rng.random() < 0.6:

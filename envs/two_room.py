@@ -1,0 +1,91 @@
+"""TwoRoom: a dot walks from room to room through a door, in a plane of 224 x 224 px.
+
+Movement and drawing follow the TwoRoom of stable-worldmodel (github.com/galilai-group/stable-worldmodel); frames at
+224 px equal its own pixel for pixel.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from envs.two_room_frames import DOOR_CENTRE, SIDE, Frames, PublishedFrames, SmoothFrames
+from envs.world import World, WorldError
+
+SPEED = 5.0  # px a control step under a full action
+LOW, HIGH = 21.0, 203.0  # the agent's centre stays between these
+WALL = 112.0  # the wall's middle; 5 px more on both sides, and the agent's radius of 7
+LEFT_FACE, RIGHT_FACE = 100.0, 124.0  # beyond these the agent would touch the wall
+DOOR_REACH = 15.75  # how far from the door's centre the agent may be and still pass
+
+
+def blocked(y: float) -> bool:
+    """Whether the wall, not the door, is what the agent meets at height `y`."""
+    return abs(y - DOOR_CENTRE) > DOOR_REACH
+
+
+class TwoRoom(World):
+    """Walk the dot to where the goal frame shows it.
+
+    The state is the dot's x, y in px of 224; an action (2,) moves it by 5 px at most along each axis. Success: closer
+    than 16 px to the goal. The goal marker is a green dot.
+    """
+
+    state_names = ("agent_x", "agent_y")
+    control_hz = 10.0
+    state_low = np.zeros(2)
+    state_high = np.full(2, SIDE)
+
+    def __init__(
+        self, *, image_size: int = 64, goal_marker: bool = False, render_mode: str | None = None
+    ) -> None:
+        super().__init__(image_size=image_size, goal_marker=goal_marker, render_mode=render_mode)
+        exact = self.image_size == int(SIDE)
+        self._frames: Frames = PublishedFrames() if exact else SmoothFrames(self.image_size)
+        self._x = self._y = 0.0
+
+    def sample_state(self, rng: np.random.Generator) -> np.ndarray:
+        """Anywhere in the two rooms, clear of the wall between them: (2,)."""
+        while True:
+            x, y = rng.uniform(LOW, HIGH, 2)
+            if not LEFT_FACE < x < RIGHT_FACE:
+                return np.array([x, y])
+
+    def check_state(self, state: Any, name: str = "state") -> np.ndarray:
+        """`state` as a new array (2,), or a WorldError when it is no place in the frame."""
+        array = super().check_state(state, name)
+        if array.min() < 0.0 or array.max() > SIDE:
+            raise WorldError(f"{name} {array.tolist()} lies outside the plane of 224 x 224 px.")
+        return array
+
+    def is_success(self, state: Any, goal_state: Any) -> bool:
+        """Closer than 16 px."""
+        away = math.hypot(float(state[0]) - float(goal_state[0]), float(state[1]) - float(goal_state[1]))
+        return away < 16.0
+
+    def render_state(self, state: Any) -> np.ndarray:
+        """The frame of `state` (2,)."""
+        x, y = self.check_state(state).tolist()
+        return self._frames.draw(x, y, None)
+
+    def _place(self, state: np.ndarray) -> None:
+        self._x, self._y = state.tolist()
+
+    def _move(self, action: np.ndarray) -> None:
+        dx, dy = action.tolist()
+        x = min(max(self._x + SPEED * dx, LOW), HIGH)
+        y = min(max(self._y + SPEED * dy, LOW), HIGH)
+        if blocked(y):
+            if self._x < WALL and x > LEFT_FACE:
+                x = LEFT_FACE - 0.5
+            elif self._x >= WALL and x < RIGHT_FACE:
+                x = RIGHT_FACE + 0.5
+        self._x, self._y = x, y
+
+    def _state(self) -> np.ndarray:
+        return np.array([self._x, self._y])
+
+    def _draw(self, marker: np.ndarray | None) -> np.ndarray:
+        return self._frames.draw(self._x, self._y, None if marker is None else tuple(marker.tolist()))

@@ -1,0 +1,121 @@
+"""Frames of TwoRoom: as published at 224 px, and smooth at any other size."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import numpy as np
+
+from envs.drawing import Grid
+
+SIDE = 224.0
+DOOR_CENTRE = 49.0
+RADIUS = 7.0
+# Black rectangles (x from, x to, y from, y to) in px of 224: four border lines, the wall below and above its door.
+_INK = [
+    (0, 224, 10, 14), (0, 224, 210, 214), (10, 14, 0, 224), (210, 214, 0, 224),
+    (107, 118, 0, 35), (107, 118, 64, 224),
+]  # fmt: skip
+Point = tuple[float, float]
+
+
+class Frames(Protocol):
+    """Draws the rooms with the agent's dot at (x, y), over the green dot of a goal when one is given."""
+
+    def draw(self, x: float, y: float, marker: Point | None) -> np.ndarray:
+        """The frame, uint8 (H, W, 3)."""
+
+
+class SmoothFrames:
+    """Frames of `size` px, smooth in the dot's position."""
+
+    def __init__(self, size: int) -> None:
+        self._grid = Grid(size, size / SIDE)
+        edges = np.arange(size + 1) * (SIDE / size)
+        ink = np.zeros((size, size))
+        for x0, x1, y0, y1 in _INK:
+            # A pixel is inked as much as its square is covered.
+            columns, rows = (np.diff(edges.clip(a, b)) * (size / SIDE) for a, b in ((x0, x1), (y0, y1)))
+            ink = np.maximum(ink, rows[:, None] * columns)
+        self._ground = np.repeat((255.0 * (1.0 - ink)).astype(np.float32)[..., None], 3, axis=2)
+        self._plain = (self._ground + 0.5).astype(np.uint8)
+
+    def draw(self, x: float, y: float, marker: Point | None) -> np.ndarray:
+        frame = self._plain.copy()
+        if marker is not None:
+            self._dot(frame, *marker, 1)
+        self._dot(frame, x, y, 0)
+        return frame
+
+    def _dot(self, frame: np.ndarray, x: float, y: float, channel: int) -> None:
+        """Blend a round Gaussian, pure in one colour channel, centred on pixel (x, y) of 224."""
+        region = self._grid.region(x + 0.5, y + 0.5, 4.0 * RADIUS)
+        if region is None:
+            return
+        dx, dy = self._grid.offsets(region, x + 0.5, y + 0.5)
+        width = np.float32(-0.5 / (RADIUS * self._grid.scale) ** 2)
+        share = np.exp(dy * dy * width) * np.exp(dx * dx * width)
+        rest = 1.0 - share
+        part = frame[region]
+        painted = part * rest[..., None]
+        painted[..., channel] += 255.0 * share
+        part[...] = painted + np.float32(0.5)
+
+
+class PublishedFrames:
+    """Frames of 224 px, equal to the published ones in every bit.
+
+    They were computed in float32 and cut, not rounded, to bytes, so a last bit of the exponential shows.
+    """
+
+    def __init__(self) -> None:
+        size = int(SIDE)
+        self._ground = np.full((size, size, 3), 255, np.uint8)
+        for x0, x1, y0, y1 in _INK:
+            self._ground[y0:y1, x0:x1] = 0
+        self._centres = np.arange(size, dtype=np.float32)
+
+    def draw(self, x: float, y: float, marker: Point | None) -> np.ndarray:
+        frame = self._ground.copy()
+        if marker is not None:
+            self._dot(frame, *marker, 1)
+        self._dot(frame, x, y, 0)
+        return frame
+
+    def _dot(self, frame: np.ndarray, x: float, y: float, channel: int) -> None:
+        reach = 43  # further out, 1 - share is 1 in float32 and nothing changes
+        left, right = max(math.floor(x) - reach, 0), min(math.ceil(x) + reach + 1, len(frame))
+        top, bottom = max(math.floor(y) - reach, 0), min(math.ceil(y) + reach + 1, len(frame))
+        dx = self._centres[left:right] - np.float32(x)
+        dy = (self._centres[top:bottom] - np.float32(y))[:, None]
+        share = exp32(-(dx * dx + dy * dy) / np.float32(2 * RADIUS * RADIUS))
+        share /= share.max()
+        rest = np.float32(1) - share
+        part = frame[top:bottom, left:right]
+        for c in range(3):
+            painted = part[..., c] * rest
+            part[..., c] = painted + np.float32(255) * share if c == channel else painted
+
+
+_STEPS = 128  # the exponential is looked up at multiples of log(2) / 128
+_POWERS = 2.0 ** (np.arange(_STEPS) / _STEPS)
+_POWER_HIGH = _POWERS.astype(np.float32)
+_POWER_LOW = (_POWERS - _POWER_HIGH).astype(np.float32)
+_STEP_HIGH = np.float32(355 / 2**16)  # log(2) / 128 to nine bits, so that whole multiples of it are exact
+_STEP_LOW = np.float32(math.log(2) / _STEPS - float(_STEP_HIGH))
+
+
+def exp32(z: np.ndarray) -> np.ndarray:
+    """exp of float32 `z` <= 0, rounded as by the library that drew the published frames.
+
+    That is the table method, all in float32: z = n log(2) / 128 + r, and exp(r) = 1 + r + r^2 / 2. Its last bit
+    differs from the nearest float32 in a few values of a hundred, and the frames show that.
+    """
+    n = np.rint(z * np.float32(_STEPS / math.log(2)))
+    r = (z - n * _STEP_HIGH) - n * _STEP_LOW
+    whole = n.astype(np.int32)
+    index = whole & (_STEPS - 1)
+    high = _POWER_HIGH[index]
+    value = high + (high * (r + r * r * np.float32(0.5)) + _POWER_LOW[index])
+    return np.ldexp(value, whole >> 7)

@@ -1,0 +1,76 @@
+"""A walker for TwoRoom: from target to target in both rooms, through the door, into corners and along walls."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from envs.two_room import HIGH, LEFT_FACE, LOW, RIGHT_FACE, SPEED, WALL
+from envs.two_room_frames import DOOR_CENTRE
+
+
+class TwoRoomPolicy:
+    """Acts on `obs["state"]` (2,); `reset(rng)` starts an episode whose choices all come from `rng`."""
+
+    def reset(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+        self._place = np.zeros(2)
+        self._noise = np.zeros(2)
+        self._noise_scale = 0.0
+        self._script = self._behave()
+
+    def act(self, obs: dict[str, np.ndarray]) -> np.ndarray:
+        """The next action, float32 (2,) in [-1, 1]."""
+        self._place = np.asarray(obs["state"], dtype=np.float64)
+        wish = next(self._script)
+        self._noise = 0.7 * self._noise + self._rng.normal(0.0, self._noise_scale, 2)
+        return (wish + self._noise).clip(-1.0, 1.0).astype(np.float32)
+
+    def _behave(self) -> Iterator[np.ndarray]:
+        rng = self._rng
+        while True:
+            self._noise_scale = float(rng.choice([0.0, 0.1, 0.3]))
+            pace = rng.uniform(0.3, 0.8) if rng.random() < 0.25 else rng.uniform(0.8, 1.4)
+            choice = rng.random()
+            if choice < 0.08:
+                yield from self._drift()
+            elif choice < 0.55:
+                yield from self._cross(pace)
+            else:
+                yield from self._go(self._target(self._place[0] < WALL), pace)
+
+    def _target(self, left: bool) -> np.ndarray:
+        """A place in the left or right room; one in three may lie on or behind its walls, so the walker leans on them."""
+        low, high = (LOW, LEFT_FACE) if left else (RIGHT_FACE, HIGH)
+        over = 40.0 if self._rng.random() < 0.35 else 0.0
+        x, y = self._rng.uniform([low - over, LOW - over], [high + over, HIGH + over])
+        return np.array([x, y])
+
+    def _cross(self, pace: float) -> Iterator[np.ndarray]:
+        """Through the door to a place in the other room."""
+        left = self._place[0] < WALL
+        before, behind = (LEFT_FACE - 4, RIGHT_FACE + 4) if left else (RIGHT_FACE + 4, LEFT_FACE - 4)
+        height = DOOR_CENTRE + self._rng.uniform(-10.0, 10.0)
+        yield from self._go(np.array([before, height]), pace)
+        yield from self._go(np.array([behind, height]), pace)
+        yield from self._go(self._target(not left), pace)
+
+    def _go(self, target: np.ndarray, pace: float) -> Iterator[np.ndarray]:
+        """Straight to `target`; gives up after a while where nothing moves any more."""
+        stuck, patience = 0, int(self._rng.integers(2, 9))
+        while stuck < patience:
+            way = target - self._place
+            distance = math.hypot(*way)
+            if distance < 4.0:
+                return
+            before = self._place
+            yield way / distance * min(pace, distance / SPEED)
+            stuck = stuck + 1 if math.dist(before, self._place) < 1.0 else 0
+
+    def _drift(self) -> Iterator[np.ndarray]:
+        """One direction for a while, wherever it leads."""
+        angle, pace = self._rng.uniform(0, 2 * math.pi), self._rng.uniform(0.0, 1.2)
+        for _ in range(int(self._rng.integers(3, 15))):
+            yield pace * np.array([math.cos(angle), math.sin(angle)])
