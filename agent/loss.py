@@ -1,0 +1,37 @@
+"""What a world model is trained on: predict the next latents, and keep them from collapsing."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from agent.sigreg import SIGReg
+from agent.world_model import WorldModel
+
+
+class LatentLoss(nn.Module):
+    """Squared prediction error + sigreg_weight · SIGReg. Targets have a gradient; frames are encoded once.
+
+    rollout_steps  K: the error is averaged over predictions k = 1 … K steps ahead. One step ahead starts from
+                   true latents (the published loss), k steps from the predictions k − 1 steps ahead.
+
+    Source: LeWorldModel, arXiv 2603.19312.
+    """
+
+    def __init__(
+        self, world_model: WorldModel, sigreg: SIGReg, *, sigreg_weight: float, rollout_steps: int = 1
+    ) -> None:
+        super().__init__()
+        self.world_model, self.sigreg = world_model, sigreg
+        self.sigreg_weight, self.rollout_steps = sigreg_weight, rollout_steps
+
+    def forward(self, pixels: Tensor, actions: Tensor) -> dict[str, Tensor]:
+        """uint8 (B, T, 3, h, w), normalised blocks (B, T−1, F·A) -> scalars loss, prediction, sigreg."""
+        latents = self.world_model.encode(pixels)
+        predicted, errors = latents, []
+        for k in range(1, self.rollout_steps + 1):
+            predicted = self.world_model.predict(predicted[:, :-1], actions[:, k - 1 :])  # of frames k … T−1
+            errors.append((predicted - latents[:, k:]).float().square().mean())
+        prediction = torch.stack(errors).mean()
+        sigreg = self.sigreg(latents.transpose(0, 1))
+        return {"loss": prediction + self.sigreg_weight * sigreg, "prediction": prediction, "sigreg": sigreg}

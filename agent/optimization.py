@@ -1,0 +1,55 @@
+"""How weights are moved: the device, the precision, the optimizer and the learning rate."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from accelerate import PartialState
+from torch import nn
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+def training_device(name: str = "auto") -> torch.device:
+    """The device this process trains on. `auto`: CUDA, else MPS, else CPU; otherwise "cuda", "mps" or "cpu".
+
+    ValueError when this machine has no such device. Under `accelerate launch` each process gets its own GPU.
+    """
+    device = PartialState(cpu=name == "cpu").device
+    if name != "auto" and torch.device(name).type != device.type:
+        raise ValueError(f"device={name} is not there, this machine offers {device.type}: use device=auto")
+    return device
+
+
+def choose_precision(wanted: str, device: torch.device) -> str:
+    """float32 or bfloat16. `auto` takes bfloat16 on GPUs that have it and on CPUs with instructions for it.
+
+    A CPU without them emulates bfloat16 and is several times slower than in float32.
+    """
+    if wanted != "auto":
+        return wanted
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    if device.type == "cpu":
+        fast = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
+        return "bfloat16" if any(supported() for supported in fast if supported) else "float32"
+    return "float32"
+
+
+def make_optimizer(model: nn.Module, *, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW that decays matrices and kernels, not biases, norms or other vectors."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
+    return torch.optim.AdamW(groups, lr=learning_rate, fused=fused)
+
+
+def learning_rate_scale(spent: float, warmup: float) -> float:
+    """From 0 up to 1 over the first `warmup` share of the budget, then a half cosine down to 0 at its end."""
+    if spent < warmup:
+        return spent / warmup
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (spent - warmup) / (1 - warmup))))
