@@ -188,7 +188,7 @@ def enlarge(pixels: np.ndarray, side: int) -> np.ndarray:
         return pixels
     image = Image.fromarray(pixels)
     if max(height, width) >= side:
-        return np.asarray(image.resize((side, side), Image.Resampling.BOX))
+        return np.asarray(image.resize((side, side), Image.Resampling.LANCZOS))
     factor = -(-side // min(height, width))  # whole pixels first, then down: even edges at any ratio
     image = image.resize((width * factor, height * factor), Image.Resampling.NEAREST)
     return np.asarray(image.resize((side, side), Image.Resampling.BOX))

@@ -1,0 +1,332 @@
+"""Reach a goal picture with a trained world model, and show what happened.
+
+    python plan.py --make-goal goal.png              # a picture of something reachable ...
+    python plan.py --goal goal.png                   # ... reached: plan.mp4, plan.png, result.json
+    python plan.py --goal goal.png --checkpoint runs/mine --seed 3 --budget 100
+    python plan.py --goal goal.png planner=mppi planner.num_samples=100
+    python plan.py --benchmark --env two_room        # success on the fixed list of start/goal pairs
+
+The goal may be any image file of any size; an oblong one is cropped about its centre. Planning uses the
+settings stored in the checkpoint; planner=NAME and planner.KEY=VALUE, as in configs/planner/, change them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import errno
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from tqdm.auto import tqdm
+
+import envs
+from agent import images
+from agent.attempt import RESULTS, Attempt, attempt, story, write_results
+from agent.provenance import about_agent, write_json
+from configs.overrides import ConfigError, did_you_mean
+from configs.planner_settings import planner_settings
+
+log = logging.getLogger("plan")
+
+BUDGET = 50  # env steps
+GOAL_STEPS = 25  # how far ahead of its start a made goal lies
+GOAL_SIZE = 448  # px; seven times 64 and twice 224, so that averaging it down is exact area averaging
+SCENE_SIZE = 384  # px, of a world in the video
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+SAME_PICTURE = 1.0  # mean difference in grey levels that drawing at another size may cost
+
+# Which options go with which of the three things this program does.
+USES = {
+    "goal": {"checkpoint", "env", "seed", "state", "budget", "out", "device", "overrides"},
+    "make_goal": {"env", "seed"},
+    "benchmark": {"checkpoint", "env", "seed", "out", "device", "pairs", "overrides"},
+}
+# Mistakes a user can make, by the module that raises them: one that is not loaded has raised nothing.
+USER_ERRORS = {
+    "configs.overrides": "ConfigError",
+    "agent.images": "GoalImageError",
+    "agent.checkpoint": "CheckpointError",
+    "envs.world": "WorldError",
+    "planners": "PlanError",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The program; returns its exit code: 0 when it ran, 2 for what the user can mend, 130 for Ctrl-C."""
+    logging.basicConfig(format="warning: %(message)s")
+    try:
+        args = parse(sys.argv[1:] if argv is None else argv)
+        if args.make_goal is not None:
+            make_goal(args)
+        elif args.benchmark:
+            benchmark(args)
+        else:
+            reach(args)
+    except user_errors() as error:
+        return fail(str(error))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        hint = "make room" if error.errno in FULL else "choose another place"
+        return fail(f"{where}{error.strerror or error}; {hint} and run this again")
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def user_errors() -> tuple[type[Exception], ...]:
+    """The classes named in USER_ERRORS whose modules are loaded; asked for only when something was raised."""
+    return tuple(
+        getattr(sys.modules[home], name) for home, name in USER_ERRORS.items() if home in sys.modules
+    )
+
+
+def fail(sentence: str) -> int:
+    print(f"error: {sentence}", file=sys.stderr)
+    return 2
+
+
+# The command line ------------------------------------------------------------------------------------------
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose complaints are ConfigErrors, like every other mistake on the command line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see --help")
+
+
+def parser() -> Parser:
+    """Every option; key=value words are picked up by `parse`."""
+    usage = "python plan.py (--goal FILE | --make-goal FILE | --benchmark) [options] [planner.KEY=VALUE ...]"
+    form = argparse.RawDescriptionHelpFormatter
+    made = Parser("plan.py", usage, description=__doc__, formatter_class=form, allow_abbrev=False)
+    worlds = ", ".join(envs.names())
+    what = made.add_argument_group("what to do (one of these)").add_argument
+    what("--goal", metavar="FILE", help="reach what this picture shows")
+    what("--make-goal", metavar="FILE", help="write a reachable goal picture (PNG) that carries its state")
+    what("--benchmark", action="store_true", help="success on the world's fixed start/goal pairs")
+    how = made.add_argument_group("options").add_argument
+    how("--checkpoint", metavar="NAME", help="bundled name or run folder (default: the world's bundled one)")
+    how("--env", metavar="NAME", help=f"world: {worlds} (default: the picture's or checkpoint's, else pusht)")
+    how("--seed", type=int, help="of start and planner (default: the picture's own start, else 0)")
+    how("--state", metavar="X,Y,...", help="start from this state, in the world's units")
+    how("--budget", type=int, metavar="STEPS", help=f"env steps allowed (default: {BUDGET})")
+    how("--out", metavar="FOLDER", help="where results go (default: a new folder in plans/)")
+    how("--device", help="auto, cpu, cuda or mps (default: auto)")
+    how("--pairs", type=int, metavar="N", help="only the first N pairs of the benchmark")
+    return made
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Checked arguments; `overrides` holds the key=value words. Raises ConfigError."""
+    known = parser()
+    args, rest = known.parse_known_args(list(argv))
+    flags = [flag for action in known._actions for flag in action.option_strings]
+    for word in rest:
+        name = word.partition("=")[0]
+        if name.startswith("-"):
+            raise ConfigError(f"there is no option {name}{did_you_mean(name, flags)}")
+        if f"--{name}" in flags:
+            raise ConfigError(f"{word!r}: write it as --{name} {word.partition('=')[2] or 'VALUE'}")
+        if "=" not in word:
+            raise ConfigError(f"{word!r} is neither an option nor key=value; see --help")
+    args.overrides = rest
+    modes = [mode for mode in USES if getattr(args, mode) not in (None, False)]
+    if len(modes) != 1:
+        raise ConfigError("say one of --goal FILE, --make-goal FILE and --benchmark; see --help")
+    for name, value in vars(args).items():
+        if name not in USES and value not in (None, []) and name not in USES[modes[0]]:
+            label = value[0] if name == "overrides" else f"--{name}"
+            raise ConfigError(f"{label} has no meaning with --{modes[0].replace('_', '-')}; leave it out")
+    for name, least in (("budget", 1), ("pairs", 1), ("seed", 0)):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise ConfigError(f"--{name} must be at least {least}, not {value}")
+    if args.env is not None and args.env not in envs.names():
+        raise ConfigError(f"there is no world {args.env!r}{did_you_mean(args.env, envs.names())}")
+    folder = Path(args.out or ".").absolute()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if modes != ["make_goal"] and not (there.is_dir() and os.access(there, os.W_OK)):
+        raise ConfigError(f"nothing can be written to {args.out or 'this folder'}; give a folder with --out")
+    return args
+
+
+# What it does ----------------------------------------------------------------------------------------------
+
+
+def make_goal(args: argparse.Namespace) -> None:
+    """Write a goal picture that a policy reached GOAL_STEPS env steps after a start that goes with it."""
+    from envs import pairs
+
+    path, name, seed = Path(args.make_goal), args.env or "pusht", args.seed or 0
+    if path.exists() and images.read_goal_text(path) is None:
+        raise ConfigError(f"{path} is there already and was not made by --make-goal; choose another name")
+    pair = pairs.make(name, 1, seed, offset=GOAL_STEPS)
+    scene: Any = envs.make(name, image_size=GOAL_SIZE).unwrapped
+    pixels = scene.render_state(pair.goal[0])
+    images.write_goal(path, pixels, pair.goal[0], name, seed, start_state=pair.start[0], steps=GOAL_STEPS)
+    print(f"{path}: a goal of {name}, {GOAL_STEPS} steps from its start")
+    print(f"reach it with: python plan.py --goal {path}")
+
+
+def load_agent(args: argparse.Namespace, env_name: str | None) -> tuple[Any, dict[str, Any]]:
+    """The agent of the checkpoint asked for, and {"name", "sha256"} of that. Raises the errors of both."""
+    from agent import checkpoint
+    from agent.agent import Agent
+
+    name = args.checkpoint or env_name or "pusht"
+    model, info = checkpoint.load(name)
+    planner, objective, config = checkpoint.planner_settings(
+        planner_settings(args.overrides, info["planner"])
+    )
+    if env_name is not None and model.config.env != env_name:
+        raise ConfigError(f"checkpoint {name} is of the world {model.config.env}, not of {env_name}")
+    how = {"planner": planner, "plan_config": config, "objective": objective, "seed": args.seed}
+    return Agent(model, device=args.device or "auto", **how), {"name": str(name), "sha256": info["sha256"]}
+
+
+def world_of(agent: Any) -> Any:
+    """The world that the agent's model knows, with frames of its size."""
+    env = envs.make(agent.config.env, image_size=agent.config.image_size)
+    if env.action_space.shape != (agent.config.action_dim,):
+        size = env.action_space.shape[0]
+        raise ConfigError(
+            f"the checkpoint's actions are {agent.config.action_dim} numbers, {agent.config.env} takes {size}"
+        )
+    return env
+
+
+def reach(args: argparse.Namespace) -> None:
+    """Plan to the goal picture and write result.json, plan.png and plan.mp4."""
+    shown = images.read_goal(args.goal)
+    text = images.read_goal_text(args.goal)
+    if text is not None and text.env not in envs.names():
+        log.warning("%s says it shows the world %s, which is unknown here", args.goal, text.env)
+        text = None
+    if text is not None and args.env not in (None, text.env):
+        raise ConfigError(f"{args.goal} shows the world {text.env}, not {args.env}; leave --env out")
+    agent, about = load_agent(args, args.env or (text.env if text else None))
+    env = world_of(agent)
+    if text is not None and not fits(text, env, shown):
+        log.warning("the state that %s carries is not the one it shows, so it is ignored", args.goal)
+        text = None
+    observation, success = start(args, env, text)
+    print(f"planning to {args.goal} in {agent.config.env}, checkpoint {about['name']}, on {agent.device}")
+    budget = args.budget or BUDGET
+    agent.set_goal(images.resize_pixels(shown, agent.config.image_size), steps=budget)
+    played = follow(agent, env, observation, budget, success)
+    goal = {"goal": str(args.goal), "goal_state": list(text.state) if text else None, "seed": agent.seed}
+    notes = {"env": agent.config.env, "checkpoint": about, **goal, **about_agent(agent)}
+    folder = out_folder(args.out, Path(args.goal).stem)
+    scene: Any = envs.make(agent.config.env, image_size=SCENE_SIZE).unwrapped
+    write_results(folder, played, shown, notes, render=scene.render_state, fps=scene.control_hz)
+    print("\n".join(story(played)))
+    for name, what in RESULTS.items():
+        print(f"{folder / name}: {what}")
+
+
+def fits(text: images.GoalText, env: Any, shown: np.ndarray) -> bool:
+    """Whether the picture shows the state that its text tells: somebody may have painted in it."""
+    try:
+        check_state(env, text.state, "the goal's state")
+        if text.start_state is not None:
+            check_state(env, text.start_state, "the goal's start")
+    except ConfigError:
+        return False
+    drawn = env.unwrapped.render_state(np.array(text.state)).astype(float)
+    return float(np.abs(drawn - images.resize_pixels(shown, len(drawn))).mean()) < SAME_PICTURE
+
+
+def check_state(env: Any, state: Sequence[float], name: str) -> None:
+    """Raise ConfigError unless the env can be in this state."""
+    space, names = env.observation_space["state"], env.unwrapped.state_names
+    if len(state) != len(names):
+        raise ConfigError(f"{name} must be {len(names)} numbers ({', '.join(names)}), not {len(state)}")
+    for value, low, high, label in zip(state, space.low, space.high, names):
+        if not low <= value <= high:
+            raise ConfigError(f"{name} has {label} = {value:g}; it must lie between {low:g} and {high:g}")
+
+
+def start(
+    args: argparse.Namespace, env: Any, text: images.GoalText | None
+) -> tuple[dict[str, Any], bool | None]:
+    """Reset the env: first observation, and whether that is at the goal (None: the goal has no state)."""
+    options: dict[str, Any] = {"goal_state": np.array(text.state)} if text else {}
+    if args.state is not None:
+        try:
+            state = [float(word) for word in args.state.replace(",", " ").split()]
+        except ValueError:
+            raise ConfigError(f"--state {args.state} is not a list of numbers such as 100,200") from None
+        check_state(env, state, "--state")
+        options["state"] = np.array(state)
+    elif args.seed is None and text is not None and text.start_state is not None:
+        options["state"] = np.array(text.start_state)
+    observation, info = env.reset(seed=args.seed or 0, options=options)
+    return observation, bool(info["success"]) if text else None
+
+
+def follow(agent: Any, env: Any, observation: dict[str, Any], budget: int, success: bool | None) -> Attempt:
+    """The attempt, under a progress bar."""
+    with tqdm(total=budget, desc="planning", unit="step") as bar:
+
+        def show(so_far: Attempt) -> None:
+            bar.set_postfix(distance=f"{so_far.distances[-1]:.3g}", refresh=False)
+            bar.update(len(so_far.actions) - bar.n)
+
+        return attempt(agent, env, observation, budget=budget, success=success, on_step=show)
+
+
+def out_folder(out: str | None, name: str) -> Path:
+    """The folder asked for, or a new one in plans/ that nobody used before."""
+    if out is not None:
+        Path(out).mkdir(parents=True, exist_ok=True)
+        return Path(out)
+    wanted = Path("plans") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    for attempt_number in range(1, 1000):
+        folder = wanted if attempt_number == 1 else wanted.with_name(f"{wanted.name}-{attempt_number}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            continue
+    raise ConfigError(f"there are too many folders like {wanted}; choose one with --out")
+
+
+def benchmark(args: argparse.Namespace) -> None:
+    """Run the protocol on the world's fixed pairs and write benchmark.json."""
+    from agent import benchmark as protocol
+    from agent import checkpoint
+    from envs import pairs as lists
+
+    agent, about = load_agent(args, args.env)
+    pairs = lists.load(agent.config.env)
+    if args.pairs is not None:
+        if args.pairs > len(pairs.start):
+            raise ConfigError(f"--pairs {args.pairs}: there are only {len(pairs.start)} pairs")
+        first = {name: getattr(pairs, name)[: args.pairs] for name in ("start", "goal", "seed")}
+        pairs = dataclasses.replace(pairs, **first)
+    count, name = len(pairs.start), agent.config.env
+    print(f"{count} start/goal pairs of {name}, checkpoint {about['name']}, on {agent.device}")
+    home = None if about["name"] in checkpoint.bundled() else Path(about["name"])
+    result = protocol.run(agent, lambda: world_of(agent), pairs, seed=args.seed or 0)
+    beside = args.out is None and home is not None and not (home / "benchmark.json").exists()
+    folder = home if beside else out_folder(args.out, f"benchmark-{name}")
+    path = write_json(folder / "benchmark.json", {"checkpoint": about, **result})
+    low, high = result["interval"]
+    print(f"success {result['success']:.0%} of {count} goals (95 % interval {low:.0%} to {high:.0%})")
+    for name, floor in result["floors"].items():
+        print(f"  {name + ' actions' if name == 'random' else 'standing still'}: {floor['success']:.0%}")
+    print(f"one plan takes {result['seconds_per_plan']['median']:.2f} s (median)")
+    print(f"{path}: every outcome")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
