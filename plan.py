@@ -13,7 +13,6 @@ settings stored in the checkpoint; planner=NAME and planner.KEY=VALUE, as in con
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import errno
 import logging
 import os
@@ -196,11 +195,10 @@ def load_agent(args: argparse.Namespace, env_name: str | None) -> tuple[Any, dic
 def world_of(agent: Any) -> Any:
     """The world that the agent's model knows, with frames of its size."""
     env = envs.make(agent.config.env, image_size=agent.config.image_size)
-    if env.action_space.shape != (agent.config.action_dim,):
-        size = env.action_space.shape[0]
-        raise ConfigError(
-            f"the checkpoint's actions are {agent.config.action_dim} numbers, {agent.config.env} takes {size}"
-        )
+    size = int(np.prod(env.action_space.shape or ()))
+    if size != agent.config.action_dim:
+        wanted = f"{agent.config.action_dim} numbers, those of {agent.config.env} have {size}"
+        raise ConfigError(f"the checkpoint's actions have {wanted}; choose a checkpoint of this world")
     return env
 
 
@@ -223,12 +221,12 @@ def reach(args: argparse.Namespace) -> None:
     budget = args.budget or BUDGET
     agent.set_goal(images.resize_pixels(shown, agent.config.image_size), steps=budget)
     played = follow(agent, env, observation, budget, success)
+    print("\n".join(story(played)))
     goal = {"goal": str(args.goal), "goal_state": list(text.state) if text else None, "seed": agent.seed}
     notes = {"env": agent.config.env, "checkpoint": about, **goal, **about_agent(agent)}
     folder = out_folder(args.out, Path(args.goal).stem)
     scene: Any = envs.make(agent.config.env, image_size=SCENE_SIZE).unwrapped
     write_results(folder, played, shown, notes, render=scene.render_state, fps=scene.control_hz)
-    print("\n".join(story(played)))
     for name, what in RESULTS.items():
         print(f"{folder / name}: {what}")
 
@@ -290,8 +288,8 @@ def out_folder(out: str | None, name: str) -> Path:
         Path(out).mkdir(parents=True, exist_ok=True)
         return Path(out)
     wanted = Path("plans") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    for attempt_number in range(1, 1000):
-        folder = wanted if attempt_number == 1 else wanted.with_name(f"{wanted.name}-{attempt_number}")
+    for number in range(1, 1000):
+        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
         try:
             folder.mkdir(parents=True)
             return folder
@@ -311,20 +309,20 @@ def benchmark(args: argparse.Namespace) -> None:
     if args.pairs is not None:
         if args.pairs > len(pairs.start):
             raise ConfigError(f"--pairs {args.pairs}: there are only {len(pairs.start)} pairs")
-        first = {name: getattr(pairs, name)[: args.pairs] for name in ("start", "goal", "seed")}
-        pairs = dataclasses.replace(pairs, **first)
+        pairs = pairs.first(args.pairs)
     count, name = len(pairs.start), agent.config.env
     print(f"{count} start/goal pairs of {name}, checkpoint {about['name']}, on {agent.device}")
-    home = None if about["name"] in checkpoint.bundled() else Path(about["name"])
     result = protocol.run(agent, lambda: world_of(agent), pairs, seed=args.seed or 0)
-    beside = args.out is None and home is not None and not (home / "benchmark.json").exists()
-    folder = home if beside else out_folder(args.out, f"benchmark-{name}")
-    path = write_json(folder / "benchmark.json", {"checkpoint": about, **result})
     low, high = result["interval"]
     print(f"success {result['success']:.0%} of {count} goals (95 % interval {low:.0%} to {high:.0%})")
-    for name, floor in result["floors"].items():
-        print(f"  {name + ' actions' if name == 'random' else 'standing still'}: {floor['success']:.0%}")
+    for kind, label in (("random", "random actions"), ("still", "standing still")):
+        print(f"  {label}: {result['floors'][kind]['success']:.0%}")
     print(f"one plan takes {result['seconds_per_plan']['median']:.2f} s (median)")
+    home = checkpoint.find(about["name"])
+    ours = about["name"] in checkpoint.bundled() or (home / "benchmark.json").exists()
+    if args.out is not None or ours or not os.access(home, os.W_OK):
+        home = out_folder(args.out, f"benchmark-{name}")
+    path = write_json(home / "benchmark.json", {"checkpoint": about, **result})
     print(f"{path}: every outcome")
 
 

@@ -118,6 +118,7 @@ def write_results(
         "steps": len(played.actions),
         "budget": played.budget,
         **about,
+        "start_state": played.states[0].tolist(),
         "seconds_per_plan": {
             **durations(played.plan_seconds),
             "each": [round(seconds, 4) for seconds in played.plan_seconds],

@@ -90,8 +90,8 @@ def read_goal(path: str | os.PathLike, size: int | None = None) -> np.ndarray:
 def resize_pixels(pixels: np.ndarray, size: int) -> np.ndarray:
     """uint8 (S, S, 3) -> (size, size, 3): exact area averaging when smaller, bicubic when larger.
 
-    Area averaging is nearest to how the worlds draw small frames: a scene at 448 px comes back at 64 px within
-    0.1 grey levels on average, where a bilinear filter blurs by 0.6 (PushT) to 6 (TwoRoom).
+    Area averaging is nearest to how the worlds draw small frames: a scene drawn at 448 px comes back at 64 px
+    within 0.1 grey levels on average, where a bilinear filter is off by 0.6 (PushT) to 6 (TwoRoom).
     """
     return _resize(Image.fromarray(pixels), size)
 
