@@ -33,14 +33,21 @@ def options(group: str) -> list[str]:
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:
     """What to add to "there is no NAME": the nearest known name, or all of them when they are few."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    if not near:  # "minutes" or "tr.minuets" for "train.minutes": compare the last words alone
-        last = {key.split(".")[-1]: key for key in reversed(known)}
-        words = difflib.get_close_matches(name.split(".")[-1], list(last), n=1, cutoff=0.7)
-        near = [last[word] for word in words]
+    word, last = name.split(".")[-1], {key.split(".")[-1]: key for key in reversed(known)}
+    initials = [last[key] for key in last if "".join(part[0] for part in key.split("_")) == word]  # lr
+    near = initials or difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if not near:  # compare the last words alone
+        near = [last[key] for key in difflib.get_close_matches(word, list(last), n=1, cutoff=0.7)]
+    all_of_them = f"choose from {', '.join(known)}" if len(known) <= 8 else ""
     if near:
-        return f"; did you mean {near[0]!r}?"
-    return f"; choose from {', '.join(known)}" if len(known) <= 8 else "; `--help` lists them all"
+        return f"; did you mean {near[0]!r}? {all_of_them}".rstrip()
+    return f"; {all_of_them or '`--help` lists them all'}"
+
+
+def check_word(key: str, value: str, known: Sequence[str]) -> None:
+    """Raise ConfigError unless the value of this setting is one of the known words."""
+    if value not in known:
+        raise ConfigError(f"there is no {key}={value}{did_you_mean(str(value), known)}")
 
 
 def checked(arguments: Sequence[str]) -> list[str]:
@@ -98,8 +105,7 @@ def _check_choice(override: Override) -> None:
     group, known = override.key_or_group, options(override.key_or_group)
     sweep = override.is_sweep_override()
     for name in override.sweep_string_iterator() if sweep else [str(override.value())]:
-        if name not in known:
-            raise ConfigError(f"there is no {group}={name}{did_you_mean(name, known)}")
+        check_word(group, name, known)
 
 
 def _settings(choices: Sequence[str]) -> dict[str, Any]:
@@ -109,13 +115,14 @@ def _settings(choices: Sequence[str]) -> dict[str, Any]:
             config = compose("config", overrides=list(choices))
         except (HydraException, OmegaConfBaseException) as error:
             raise ConfigError(" ".join(str(error).split())) from None
-    return dict(_flat(config))
+    return dict(flat(config))
 
 
-def _flat(config: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(config: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(key, value) of every setting, as in ("train.minutes", 25.0)."""
     for key, value in config.items_ex(resolve=True):
         if isinstance(value, DictConfig):
-            yield from _flat(value, f"{prefix}{key!s}.")
+            yield from flat(value, f"{prefix}{key!s}.")
         else:
             yield f"{prefix}{key!s}", value
 

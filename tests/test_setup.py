@@ -20,7 +20,8 @@ ALLOWED = {
     "planners": {"torch"},
     "envs": {"numpy", "gymnasium", "h5py", "pymunk", "PIL", "tqdm"},
     "agent": {
-        "torch", "planners", "numpy", "einops", "accelerate", "safetensors", "PIL", "av", "matplotlib", "tqdm",
+        "torch", "planners", "numpy", "einops", "accelerate", "safetensors",
+        "PIL", "av", "matplotlib", "tqdm", "wandb",
     },
 }  # fmt: skip
 
@@ -51,3 +52,77 @@ def test_room_imports_only_what_the_arrows_allow(room: str) -> None:
 def test_the_arrow_check_sees_imports_inside_functions() -> None:
     source = "def f():\n    from envs.pusht import PushT\n    import torch.nn as nn\n"
     assert imported_roots(source) == {"envs", "torch"}
+
+
+def test_configs_know_hydra_only() -> None:
+    for path in (ROOT / "configs").rglob("*.py"):
+        assert imported_roots(path.read_text()) - STDLIB <= {"hydra", "omegaconf", "yaml", "configs"}, (
+            path.name
+        )
+
+
+def test_option_files_are_short_and_commented() -> None:
+    for path in (ROOT / "configs").rglob("*/*.yaml"):
+        lines = path.read_text().splitlines()
+        assert len(lines) <= 25, f"{path.relative_to(ROOT)} has {len(lines)} lines"
+        assert any(line.startswith("# ") for line in lines), f"{path.name} says nothing of itself"
+
+
+def project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def test_every_third_party_import_is_a_declared_dependency() -> None:
+    spelled = {"pillow": "PIL", "hydra-core": "hydra"}
+    named = {re.split(r"[<>=!~\[]", d)[0].strip() for d in project()["project"]["dependencies"]}
+    declared = {spelled.get(name, name.replace("-", "_")) for name in named} | {"omegaconf"}  # Hydra's own
+    own = {*ROOMS, "configs", "train", "plan"}
+    files = [*(ROOT.glob("*.py")), *(p for room in (*ROOMS, "configs") for p in room_files(room))]
+    for path in files:
+        extra = imported_roots(path.read_text()) - STDLIB - own - declared
+        assert not extra, f"{path.relative_to(ROOT)} imports {sorted(extra)}, not in pyproject.toml"
+
+
+def test_dependencies_are_bounded_where_design_needs_it() -> None:
+    dependencies = project()["project"]["dependencies"]
+    assert "torch>=2.9,<2.14" in dependencies
+    assert any(d.startswith("pymunk>=7") for d in dependencies)
+    assert project()["project"]["requires-python"] == ">=3.11"
+
+
+def test_packaged_files_are_there() -> None:
+    setuptools = project()["tool"]["setuptools"]
+    assert {*ROOMS, "configs"} == set(setuptools["packages"])
+    for package, patterns in setuptools["package-data"].items():
+        for pattern in patterns:
+            if "pretrained" not in pattern:  # weights are trained, not written
+                assert any(p.is_file() for p in (ROOT / package).glob(pattern)), f"{package}/{pattern}"
+    for module in setuptools["py-modules"]:
+        assert (ROOT / f"{module}.py").is_file()
+
+
+def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["make", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no make")
+class TestMakefile:
+    def test_without_a_target_it_says_what_there_is(self) -> None:
+        out = make().stdout
+        assert all(f"make {target}" in out for target in ("demo", "test", "lint"))
+
+    def test_an_interpreter_that_is_not_there_is_named(self, tmp_path: Path) -> None:
+        result = make("test", f"VENV={tmp_path}/venv", "PYTHON=python9")
+        assert result.returncode != 0 and "no 'python9' here" in result.stdout + result.stderr
+
+    def test_an_old_interpreter_is_refused(self, tmp_path: Path) -> None:
+        old = tmp_path / "python-old"
+        old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.1\nexit 1\n')
+        old.chmod(0o755)
+        result = make("test", f"VENV={tmp_path}/venv", f"PYTHON={old}")
+        assert result.returncode != 0
+        assert "Python 3.9.1; Python 3.11 or newer is needed" in result.stdout + result.stderr
+
+    def test_a_finished_environment_is_not_installed_again(self, tmp_path: Path) -> None:
+        (tmp_path / ".ready").touch()
+        assert "install" not in make("--dry-run", "test", f"VENV={tmp_path}").stdout

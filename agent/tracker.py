@@ -1,0 +1,71 @@
+"""The rows of a run, sent to wandb. Whatever wandb does the run goes on: metrics.jsonl has them too."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+MODES = ("auto", "online", "offline", "disabled")
+
+
+class Tracker:
+    """A wandb run while it is entered.
+
+    folder: of the run; its name is the wandb run's name and id, so that a resumed run goes on there too.
+    mode: one of MODES; auto is what the variable WANDB_MODE says, else online where the user has logged in,
+    else offline.   settings: plain values, shown beside the run.
+    """
+
+    def __init__(self, folder: Path, *, mode: str, project: str, settings: Mapping[str, Any]) -> None:
+        self.folder, self.mode, self.project, self.settings = folder, mode, project, dict(settings)
+        self.run: Any = None
+
+    def __enter__(self) -> Tracker:
+        wanted = os.environ.get("WANDB_MODE", "auto") if self.mode == "auto" else self.mode
+        if wanted != "disabled":
+            try:
+                self.run = self._start(wanted)
+            except Exception as error:
+                self._give_up(error)
+        return self
+
+    def _start(self, mode: Any) -> Any:
+        import wandb
+
+        if mode == "auto":
+            mode = "online" if wandb.login(prompt=False) else "offline"
+        return wandb.init(
+            project=self.project,
+            name=self.folder.name,
+            id=self.folder.name,
+            resume="allow",
+            dir=str(self.folder),
+            config=self.settings,
+            mode=mode,
+            settings=wandb.Settings(silent=True, console="off", init_timeout=30),
+        )
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        """Send one row of metrics.jsonl."""
+        if self.run is not None:
+            try:
+                self.run.log(dict(row), step=row["step"])
+            except Exception as error:
+                self._give_up(error)
+
+    def __exit__(self, *exception: object) -> None:
+        if self.run is not None:
+            try:
+                self.run.finish(exit_code=int(exception[0] is not None))
+            except Exception as error:
+                self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        self.run = None
+        reason = " ".join(str(error).split())
+        log.warning("wandb is off (%s); every number is in %s", reason, self.folder / "metrics.jsonl")

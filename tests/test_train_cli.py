@@ -1,0 +1,215 @@
+"""train.py as it is used: through its command line, for a few steps with a model of nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import train
+from agent import plots
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = [
+    "model.latent_dim=16", "model.projector_dim=32", "model.encoder_width=8", "model.predictor_width=32",
+    "model.predictor_depth=1", "model.predictor_heads=2", "model.predictor_head_dim=16",
+    "model.predictor_mlp_dim=32", "train.batch_size=8", "train.log_every=2", "train.evaluate_every_steps=4",
+    "benchmark.pairs=3", "benchmark.validation_pairs=2", "planner.num_samples=8", "planner.num_elites=2",
+    "planner.iterations=1", "device=cpu",
+]  # fmt: skip
+
+
+def rows(folder: Path) -> list[dict]:
+    return plots.read_rows(folder / "metrics.jsonl")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A whole run from nothing, in a folder of its own, as a user would start it."""
+    folder = tmp_path_factory.mktemp("train")
+    command = [sys.executable, str(ROOT / "train.py"), "env=two_room", "env.episodes=12", "env.length=40"]
+    command += [*TINY, "train.steps=6", "out=run", "data.workers=1", "wandb.mode=offline"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    return folder, done
+
+
+def test_a_run_from_nothing_leaves_everything_in_its_folder(run) -> None:
+    folder, done = run
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in folder.iterdir()) == ["data", "run"]  # and nothing beside it
+    assert [path.name for path in (folder / "data").glob("*.h5")] == ["two_room-64-12x40-seed0.h5"]
+    names = {path.name for path in (folder / "run").iterdir()}
+    assert names >= {
+        "train.yaml", "model.safetensors", "config.json", "metrics.jsonl", "benchmark.json", "loss.png",
+        "success.png", "planned.mp4", "wandb",
+    }  # fmt: skip
+    assert not [name for name in names if ".tmp-" in name]
+    assert list((folder / "run" / "wandb").glob("offline-run-*"))
+    assert yaml.safe_load((folder / "run" / "train.yaml").read_text())["train"]["batch_size"] == 8
+    tested = json.loads((folder / "run" / "benchmark.json").read_text())
+    assert len(tested["episodes"]) == 3 and set(tested["floors"]) == {"random", "still"}
+
+
+def test_a_run_ends_with_a_short_table_and_what_to_do_next(run) -> None:
+    _, done = run
+    last = done.stdout.splitlines()
+    assert "6 steps" in done.stdout and "95 % interval" in done.stdout and "random" in done.stdout
+    assert last[-1].startswith("next: python plan.py") and "--checkpoint run" in last[-1]
+    assert "Traceback" not in done.stderr and "wandb:" not in done.stderr + done.stdout
+
+
+def test_metrics_hold_losses_and_tests_on_the_way(run) -> None:
+    folder, _ = run
+    found = rows(folder / "run")
+    assert [row["step"] for row in found if "loss" in row] == [2, 4, 6]
+    assert [row["step"] for row in found if "success" in row] == [4, 6]
+    assert all(
+        row["success_low"] <= row["success"] <= row["success_high"] for row in found if "success" in row
+    )
+
+
+def test_a_run_goes_on_in_the_same_folder(run, monkeypatch, capsys) -> None:
+    folder, _ = run
+    monkeypatch.chdir(folder)
+    assert train.main(["resume=run", "train.steps=8", "wandb.mode=disabled"]) == 0
+    assert [row["step"] for row in rows(folder / "run") if "loss" in row] == [2, 4, 6, 8]
+    assert sorted(path.name for path in folder.iterdir()) == ["data", "run"]
+    assert "8 steps" in capsys.readouterr().out
+
+
+def failing(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one sentence that train.py answers with."""
+    assert train.main(list(arguments)) == 2
+    out, err = capsys.readouterr()
+    lines = err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), err
+    assert "Traceback" not in out
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["train.minuts=3"], "did you mean 'train.minutes'"),
+        (["minutes=3"], "did you mean 'train.minutes'"),
+        (["lr=3"], "did you mean 'train.learning_rate'"),
+        (["planner.num_sample=3"], "did you mean 'planner.num_samples'"),
+        (["planner.temperature=1"], "planner.temperature is a setting of planner=mppi"),
+        (["env=push"], "there is no env=push; did you mean 'pusht'"),
+        (["model=big"], "there is no model=big; choose from lewm, small"),
+        (["enf=pusht"], "did you mean 'env'"),
+        (["seed=abc"], "seed takes a whole number"),
+        (["train.minutes=soon"], "train.minutes takes a number"),
+        (["train.steps=many"], "train.steps: Value 'many'"),
+        (["planner.warm_start=3"], "planner.warm_start takes true or false"),
+        (["planner={horizon: 3}"], "there is no planner="),
+        (["data=a.h5"], "data has several settings"),
+        (["+extra=3"], "there is no setting 'extra'"),
+        (["~seed"], "not a setting"),
+        (["--seed=3"], "settings are written seed=3"),
+        (["pusht"], "'pusht' is not a setting"),
+        (["device=gpu"], "choose from auto, cpu, cuda, mps"),
+        (["wandb.mode=of"], "wandb.mode=of"),
+        (["train.batch_size=0"], "batch_size"),
+        (["planner.num_elites=1000"], "num_elites"),
+        (["-m", "env=pusht,too_room"], "did you mean 'two_room'"),
+    ],
+)
+def test_a_mistake_gets_one_sentence(arguments, sentence, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert sentence in failing(capsys, *arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_path_needs_no_quotes_of_its_own(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "my data (1)/a=b,c.h5" in failing(capsys, "data.path=my data (1)/a=b,c.h5")
+
+
+def test_a_folder_in_use_is_not_written_to(tmp_path, monkeypatch, capsys) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    monkeypatch.chdir(tmp_path)
+    assert "out=mine is there already" in failing(capsys, "out=mine")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+def test_resume_refuses_what_would_make_another_run(run, monkeypatch, capsys) -> None:
+    folder, _ = run
+    monkeypatch.chdir(folder)
+    assert "leave out model.latent_dim=" in failing(capsys, "resume=run", "model.latent_dim=8")
+    assert "leave out env=" in failing(capsys, "resume=run", "env=pusht")
+    assert "there is no train.yaml" in failing(capsys, "resume=data")
+    assert "there is no train.yaml" in failing(capsys, "resume=nowhere")
+
+
+@pytest.mark.parametrize("text", ["", "- a", "a: [", "train: 3\nenv: 4\nmodel: 5", "\x00"])
+def test_resume_refuses_settings_that_are_not_those_of_a_run(text, tmp_path, monkeypatch, capsys) -> None:
+    (tmp_path / "train.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    failing(capsys, f"resume={tmp_path}", "train.steps=3")
+
+
+def test_data_of_another_world_is_refused(run, monkeypatch, capsys) -> None:
+    folder, _ = run
+    monkeypatch.chdir(folder)
+    data = next((folder / "data").glob("*.h5"))
+    assert "recorded in two_room: say env=two_room" in failing(capsys, "env=pusht", f"data.path={data}")
+    message = failing(capsys, "env=two_room", f"data.path={data}", "model.image_size=32")
+    assert "frames of 64 px" in message and "model.image_size=64" in message
+    assert sorted(path.name for path in folder.iterdir()) == ["data", "run"]
+
+
+def test_a_full_disk_gets_one_sentence(monkeypatch, capsys) -> None:
+    def full(config):
+        raise OSError(28, "No space left on device", "runs/x")
+
+    monkeypatch.setattr(train, "train", full)
+    assert "No space left on device (runs/x)" in failing(capsys)
+
+
+def test_ctrl_c_ends_with_its_own_code(monkeypatch, capsys) -> None:
+    def stopped(config):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "train", stopped)
+    assert train.main([]) == 130
+    assert capsys.readouterr().err == "stopped\n"
+
+
+def test_a_mistake_of_our_own_is_not_hidden(monkeypatch, capsys) -> None:
+    def wrong(config):
+        raise ValueError("ours")
+
+    monkeypatch.setattr(train, "train", wrong)
+    assert train.main([]) == 1
+    assert "ValueError: ours" in capsys.readouterr().err
+
+
+def test_several_runs_one_after_the_other(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    seen: list[tuple[int, str]] = []
+    monkeypatch.setattr(train, "train", lambda config: seen.append((config.seed, config.env.name)))
+    assert train.main(["-m", "seed=1,2", "env=pusht,two_room"]) == 0
+    assert seen == [(1, "pusht"), (1, "two_room"), (2, "pusht"), (2, "two_room")]
+
+
+def test_help_is_readable_and_complete(capsys) -> None:
+    assert train.main(["--help"]) == 0
+    text = capsys.readouterr().out
+    for word in (
+        "python train.py env=pusht",
+        "resume=",
+        "learning_rate: 0.001",
+        "# model=lewm",
+        "num_elites",
+    ):
+        assert word in text
+    assert "hydra:" not in text and "@package" not in text and "defaults:" not in text
+    assert max(map(len, text.splitlines())) <= 120

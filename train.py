@@ -1,0 +1,284 @@
+"""Train an agent on a world: record it, learn it, test what was learned. All of it lands in one run folder.
+
+    python train.py env=pusht                          # half an hour on two cores
+    python train.py env=two_room                       # ten minutes
+    python train.py env=pusht data.path=my.h5 train.minutes=60
+    python train.py model=lewm train.minutes=240       # the published architecture, for a GPU
+    python train.py resume=runs/RUN                    # go on with a run that was stopped
+    python train.py -m seed=0,1,2                      # one run after the other; Hydra's launchers work too
+    accelerate launch train.py env=pusht               # several processes
+
+Settings are written key=value. env, model and planner name a file in configs/; the others are listed below.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from configs.overrides import ConfigError, check_word, checked, listing
+from configs.run_folder import check_free, resumed, run_folder
+
+log = logging.getLogger("train")
+
+OWN = ("agent", "envs", "planners", "configs")  # whose errors are sentences for the user
+VALIDATION_SEED = 1_000_003  # of the goals planned to while training; the benchmark has others
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line. Returns 0, 2 after a mistake that one sentence explains, or 130 after Ctrl-C."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if {"-h", "--help"} & set(arguments):
+        print(f"{__doc__}\n{listing()}", end="")
+        return 0
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    for noisy in ("accelerate", "hydra", "matplotlib", "PIL", "wandb"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    before = sys.argv
+    try:
+        with mistakes_in_words():
+            sys.argv = [sys.argv[0], *checked(arguments)]
+            job()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    finally:
+        sys.argv = before
+    return 0
+
+
+@hydra.main(version_base="1.3", config_path="configs", config_name="config")
+def job(config: DictConfig) -> None:
+    """One run: with what Hydra composed, or with the settings of the run to go on with."""
+    with mistakes_in_words():
+        train(resumed(config, HydraConfig.get().overrides.task) if config.resume else config)
+
+
+@contextmanager
+def mistakes_in_words() -> Iterator[None]:
+    """Turn what the user can mend into one sentence and an exit code; what is our own mistake stays loud."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        raise SystemExit(130) from None
+    except (OSError, ValueError) as error:
+        sentence = str(error)
+        if isinstance(error, OSError):
+            where = f" ({error.filename})" if error.filename else ""
+            sentence = f"{error.strerror or error}{where}; what the run saved before is kept"
+        elif type(error).__module__.partition(".")[0] not in OWN:
+            raise
+        print(f"error: {sentence}", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+def train(config: DictConfig) -> Path:
+    """Recording, dataset, world model, training, benchmark, in this order. Returns the run folder."""
+    from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
+
+    from agent.dataset import WindowDataset
+    from agent.optimization import training_device
+    from agent.tracker import MODES, Tracker
+    from agent.trainer import Trainer
+
+    check_free(config)
+    check_word("device", config.device, ("auto", "cpu", "cuda", "mps"))
+    check_word("wandb.mode", config.wandb.mode, MODES)
+    device = training_device(config.device)
+    settings, planner = train_config(config), planner_settings(config)
+    processes = PartialState()
+    first = processes.is_main_process  # the one that speaks and writes
+    logging.getLogger().setLevel(logging.INFO if first else logging.ERROR)
+
+    with processes.main_process_first():
+        reader = open_recording(config)
+    dataset = WindowDataset(
+        reader,
+        num_frames=settings.num_frames,
+        frameskip=config.model.frameskip,
+        held_out=config.data.held_out,
+        memory_gb=config.data.memory_gb,
+        seed=config.seed,
+        device=device,
+        progress=first,
+    )
+    world_model = make_world_model(config, dataset)
+    evaluate = evaluator(config)
+    folder = Path(broadcast_object_list([str(run_folder(config)) if first else ""])[0])
+    size = sum(parameter.numel() for parameter in world_model.parameters()) / 1e6
+    log.info("%s: %.1f million parameters on %s, run folder %s", dataset.env, size, device, folder)
+
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    mode = config.wandb.mode if first else "disabled"
+    with Tracker(folder, mode=mode, project=config.wandb.project, settings=plain) as tracker:
+        trainer = Trainer(
+            world_model,
+            dataset,
+            settings,
+            run_dir=folder,
+            evaluate=evaluate,
+            log=tracker.log,
+            planner=planner,
+            progress=first,
+        )
+        trained = trainer.fit()
+    reader.close()
+    if first:
+        report(folder, trained, test(config, folder, device))
+    return folder
+
+
+def train_config(config: DictConfig) -> Any:
+    """The TrainConfig: config.train with one budget, the seed, and windows as long as the context asks."""
+    from agent.trainer import TrainConfig
+
+    values = {**config.train, "seed": config.seed, "num_frames": config.model.context_len + 1}
+    if values["steps"] is not None:
+        values["minutes"] = None
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainConfig), values))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"train.{error.key}: {str(error).splitlines()[0]}") from error
+
+
+def planner_settings(config: DictConfig) -> dict[str, Any]:
+    """What the checkpoint will say about planning; CheckpointError where that makes no sense."""
+    from agent import checkpoint
+
+    planner = {"num_elites": 1, **config.planner}  # a planner without elites has at most as many as samples
+    checkpoint.planner_settings(planner)
+    return planner
+
+
+def open_recording(config: DictConfig) -> Any:
+    """The recording to learn from: data.path, or one that is collected now unless it is there already."""
+    from envs.collect import collect
+    from envs.episodes import EpisodeReader
+
+    if config.data.path is None:
+        env, size = config.env, config.model.image_size
+        name = f"{env.name}-{size}-{env.episodes}x{env.length}-seed{config.seed}.h5"
+        config.data.path = str(Path("data") / name)
+        collect(
+            env.name,
+            Path(config.data.path),
+            episodes=env.episodes,
+            length=env.length,
+            image_size=size,
+            seed=config.seed,
+            workers=config.data.workers or None,
+        )
+    config.data.path = str(Path(config.data.path).resolve())  # so that the run can go on from elsewhere
+    return EpisodeReader(config.data.path)
+
+
+def make_world_model(config: DictConfig, dataset: Any) -> Any:
+    """A world model of config.model for the dataset's actions and pixels, with its first weights."""
+    import torch
+
+    from agent.world_model import WorldModel, WorldModelConfig
+
+    if dataset.env != config.env.name:
+        raise ConfigError(f"{dataset.name} was recorded in {dataset.env}: say env={dataset.env}")
+    if dataset.image_size != config.model.image_size:
+        raise ConfigError(
+            f"{dataset.name} has frames of {dataset.image_size} px but model={config.model.name} takes "
+            f"{config.model.image_size}: say model.image_size={dataset.image_size} or record it anew"
+        )
+    values = {key: value for key, value in config.model.items() if key != "name"}
+    torch.manual_seed(config.seed)
+    try:
+        return WorldModel(WorldModelConfig.from_dict({**dataset.statistics(), **values}))
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"model: {error}") from error
+
+
+def env_maker(config: DictConfig) -> Callable[[], Any]:
+    """Makes the world, seen at the model's size."""
+    import envs
+
+    return partial(envs.make, config.env.name, image_size=config.model.image_size)
+
+
+def evaluator(config: DictConfig) -> Callable[[Any], dict[str, Any]] | None:
+    """Asked while training: how often does this model reach goals that are not the benchmark's?"""
+    from agent import benchmark, checkpoint
+    from agent.agent import Agent
+    from envs import pairs
+
+    if config.benchmark.validation_pairs < 1:
+        return None
+    goals = pairs.make(config.env.name, config.benchmark.validation_pairs, VALIDATION_SEED)
+    planner, objective, plan_config = checkpoint.planner_settings(planner_settings(config))
+
+    def evaluate(world_model: Any) -> dict[str, Any]:
+        device = next(world_model.parameters()).device
+        agent = Agent(
+            world_model, planner=planner, plan_config=plan_config, objective=objective, device=device
+        )
+        result = benchmark.run(agent, env_maker(config), goals, progress=False)
+        low, high = result["interval"]
+        return {"success": result["success"], "success_low": low, "success_high": high}
+
+    return evaluate
+
+
+def test(config: DictConfig, folder: Path, device: Any) -> dict[str, Any] | None:
+    """The benchmark of the best model (None without pairs), and pictures of it and of the training."""
+    from agent import Agent, benchmark, plots, provenance, video
+    from envs import pairs
+
+    rows, result = plots.read_rows(folder / "metrics.jsonl"), None
+    if config.benchmark.pairs > 0:
+        shown: list[video.Episode] = []
+        result = benchmark.run(
+            Agent.from_pretrained(folder, device=device),
+            env_maker(config),
+            pairs.load(config.env.name),
+            recordings=shown,
+            record=config.benchmark.videos,
+        )
+        provenance.write_json(folder / "benchmark.json", result)
+        if shown:
+            video.write_video(folder / "planned.mp4", video.tiled_frames(shown), fps=10)
+    plots.plot_loss(rows, folder / "loss.png")
+    plots.plot_success(rows, folder / "success.png", result)
+    return result
+
+
+def report(folder: Path, trained: dict[str, Any], result: dict[str, Any] | None) -> None:
+    """What came out, in one short table, and what to do next."""
+    from agent import plots
+
+    steps, minutes, best = trained["steps"], trained["minutes"], trained["best_step"]
+    print(f"\n{steps} steps in {minutes:.1f} minutes; the best model is that of step {best}")
+    if result is not None:
+        low, high = result["interval"]
+        print(f"\ngoals reached   {result['success']:5.0%}   (95 % interval {low:.0%} to {high:.0%})")
+        for name, floor in result["floors"].items():
+            print(f"  {name:12s}  {floor['success']:5.0%}")
+        print(f"one plan        {result['seconds_per_plan']['median']:5.2f} s")
+    found = plots.probes(plots.read_rows(folder / "metrics.jsonl"))
+    if found:
+        print("\nread from the latent on held-out episodes, correlation r: linear, MLP")
+        for quantity, scores in found.items():
+            print(f"  {quantity:18s}  {scores['linear_r']:5.2f}  {scores['mlp_r']:5.2f}")
+    print(
+        f"\n{folder}/  " + "  ".join(sorted(path.name for path in folder.iterdir() if path.name != "wandb"))
+    )
+    print(f"next: python plan.py --make-goal goal.png; python plan.py --checkpoint {folder} --goal goal.png")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
