@@ -42,7 +42,7 @@ class Pairs(Protocol):
 
 @dataclass
 class Run:
-    """One episode under way; `frames` and `distances` are kept only when it is recorded."""
+    """One episode under way; `seen` and `distances` are kept only when it is recorded."""
 
     index: int
     env: Any
@@ -50,7 +50,7 @@ class Run:
     observation: dict[str, np.ndarray]
     success: bool
     steps: int = 0
-    frames: list[np.ndarray] = field(default_factory=list)
+    seen: list[dict[str, np.ndarray]] = field(default_factory=list)
     distances: list[float] = field(default_factory=list)
 
     @classmethod
@@ -82,6 +82,7 @@ def run(
     pairs_at_once: int | None = None,
     recordings: list[Episode] | None = None,
     record: int = 6,
+    draw: Callable[[np.ndarray], np.ndarray] | None = None,
     quick: bool = False,
 ) -> dict[str, Any]:
     """Play every pair and return the plain values of benchmark.json.
@@ -90,7 +91,8 @@ def run(
     make_env: a fresh environment with observations {"pixels": uint8 (H, W, 3)}, `info["goal"]`,
     `info["success"]` and the reset options "state" and "goal_state".
     seed: of the planner's streams, one per pair.
-    recordings: a list that receives the first `record` episodes, to be drawn.
+    recordings: a list that receives the first `record` episodes, to be shown.
+    draw: state (S,) -> uint8 (h, w, 3), to show them at another size than the agent sees.
     quick: leave out floors and seconds_per_plan, which say nothing new about another checkpoint of one run.
 
     Returns success (share), interval (95 %), floors {"random", "still"}, seconds_per_plan (one goal alone),
@@ -118,7 +120,7 @@ def run(
         for env in envs:
             env.close()
     if recordings is not None:
-        recordings += [_recording(finished, pairs.budget) for finished in runs[:record]]
+        recordings += [_recording(finished, pairs, draw) for finished in runs[:record]]
     return {
         **_share([finished.success for finished in runs]),
         **beside,
@@ -188,7 +190,7 @@ def _play(
         if any(run.index < record for run in going):
             for run, frame, distance in zip(going, pixels, agent.latent_distance(pixels)):
                 if run.index < record:
-                    run.frames.append(frame.copy())
+                    run.seen.append({**run.observation, "pixels": frame.copy()})
                     run.distances.append(float(distance))
         mask = np.array([not run.success and run.steps < pairs.budget for run in going])
         if not mask.all():
@@ -203,9 +205,13 @@ def _play(
     return runs
 
 
-def _recording(finished: Run, budget: int) -> Episode:
+def _recording(finished: Run, pairs: Pairs, draw: Callable[[np.ndarray], np.ndarray] | None) -> Episode:
+    frames, goal = [seen["pixels"] for seen in finished.seen], finished.goal
+    if draw is not None:
+        frames = [draw(np.asarray(seen["state"])) for seen in finished.seen]
+        goal = draw(np.asarray(pairs.goal[finished.index]))
     reached = finished.steps if finished.success else None
-    return Episode(finished.frames, finished.goal, finished.distances, budget, reached)
+    return Episode(frames, goal, finished.distances, pairs.budget, reached)
 
 
 def _stream(seed: int, pair_seed: int) -> int:

@@ -35,6 +35,7 @@ FAINT = (150, 156, 164)
 RULE = (216, 219, 224)
 LINE = (38, 98, 196)
 REACHED = (22, 140, 74)
+MISSED = (186, 66, 48)
 
 PANEL, GAP, LABEL, CURVE = 384, 24, 36, 132  # px
 
@@ -45,7 +46,8 @@ class Episode:
 
     frames: uint8 (h, w, 3) each, index 0 before the first action.   goal: uint8 (h, w, 3).
     distances: latent distance to the goal at each frame (T + 1).     budget: env steps that were allowed.
-    reached_at: index of the first frame in which the goal was reached; None when it was not or is not known.
+    reached_at: index of the first frame in which the goal was reached; None when it was not.
+    judged: False when nobody knows whether it was reached.
     """
 
     frames: Sequence[np.ndarray]
@@ -53,6 +55,14 @@ class Episode:
     distances: Sequence[float]
     budget: int
     reached_at: int | None = None
+    judged: bool = True
+
+    def verdict(self, step: int) -> tuple[str, tuple[int, int, int]]:
+        """What can be said at this step, and the colour to say it in; nothing while it is open."""
+        if self.reached_at is not None and step >= self.reached_at:
+            return f"reached at step {self.reached_at}", REACHED
+        ended = self.judged and self.reached_at is None and step == len(self.frames) - 1
+        return ("not reached", MISSED) if ended else ("", INK)
 
     def __post_init__(self) -> None:
         if not self.frames or len(self.frames) != len(self.distances):
@@ -109,21 +119,15 @@ def episode_frames(episode: Episode) -> Iterator[np.ndarray]:
     height = 2 * LABEL + PANEL + CURVE + GAP
     goal = Image.fromarray(enlarge(episode.goal, PANEL))
     for step, frame in enumerate(episode.frames):
-        reached = episode.reached_at is not None and step >= episode.reached_at
+        verdict, colour = episode.verdict(step)
         canvas = Image.new("RGB", (width, height), PAPER)
-        _panel(canvas, (GAP, LABEL), Image.fromarray(enlarge(frame, PANEL)), REACHED if reached else RULE)
-        _panel(canvas, (2 * GAP + PANEL, LABEL), goal, RULE)
+        _panel(canvas, (GAP, LABEL), Image.fromarray(enlarge(frame, PANEL)), colour)
+        _panel(canvas, (2 * GAP + PANEL, LABEL), goal)
         draw = ImageDraw.Draw(canvas)
         _text(draw, (GAP, LABEL // 2), f"step {step} of {episode.budget}", INK)
         _text(draw, (2 * GAP + PANEL, LABEL // 2), "goal", INK)
-        if reached:
-            _text(
-                draw,
-                (GAP + PANEL, LABEL // 2),
-                f"goal reached at step {episode.reached_at}",
-                REACHED,
-                anchor="rm",
-            )
+        if verdict:
+            _text(draw, (GAP + PANEL, LABEL // 2), f"goal {verdict}", colour, anchor="rm")
         middle = LABEL + PANEL + LABEL // 2 + 4
         _text(draw, (GAP, middle), "latent distance to the goal", INK, size=16)
         _text(draw, (width - GAP, middle), f"{episode.distances[step]:.3g}", LINE, size=16, anchor="rm")
@@ -146,13 +150,11 @@ def tiled_frames(episodes: Sequence[Episode], columns: int = 3, panel: int = 160
             x = 2 * gap + (index % columns) * (cell[0] + 2 * gap)
             y = gap + (index // columns) * (cell[1] + gap)
             now = min(step, len(episode.frames) - 1)
-            reached = episode.reached_at is not None and now >= episode.reached_at
-            frame = Image.fromarray(enlarge(episode.frames[now], panel))
-            _panel(canvas, (x, y + label), frame, REACHED if reached else RULE)
-            _panel(canvas, (x + panel + gap, y + label), Image.fromarray(enlarge(episode.goal, panel)), RULE)
-            note = f"reached at step {episode.reached_at}" if reached else f"step {now} of {episode.budget}"
-            note = "not reached" if not reached and now >= episode.budget else note
-            _text(draw, (x, y + label // 2), note, REACHED if reached else INK, size=14)
+            verdict, colour = episode.verdict(now)
+            _panel(canvas, (x, y + label), Image.fromarray(enlarge(episode.frames[now], panel)), colour)
+            _panel(canvas, (x + panel + gap, y + label), Image.fromarray(enlarge(episode.goal, panel)))
+            note = verdict or f"step {now} of {episode.budget}"
+            _text(draw, (x, y + label // 2), note, colour, size=14)
             _text(draw, (x + panel + gap, y + label // 2), "goal", FAINT, size=14)
         yield np.asarray(canvas)
 
@@ -161,20 +163,20 @@ def summary_picture(episode: Episode) -> np.ndarray:
     """Start, goal and end side by side -> uint8 (H, W, 3)."""
     last = len(episode.frames) - 1
     end = f"end, after {last} step{'' if last == 1 else 's'}"
-    reached = episode.reached_at is not None
-    panels = [("start", episode.frames[0], RULE), ("goal", episode.goal, RULE)]
-    panels.append((end, episode.frames[-1], REACHED if reached else RULE))
+    verdict, colour = episode.verdict(last)
+    panels = [
+        ("start", episode.frames[0], INK),
+        ("goal", episode.goal, INK),
+        (end, episode.frames[-1], colour),
+    ]
     canvas = Image.new("RGB", (3 * PANEL + 4 * GAP, LABEL + PANEL + LABEL), PAPER)
     draw = ImageDraw.Draw(canvas)
     for index, (label, frame, edge) in enumerate(panels):
         x = GAP + index * (PANEL + GAP)
         _panel(canvas, (x, LABEL), Image.fromarray(enlarge(frame, PANEL)), edge)
         _text(draw, (x, LABEL // 2), label, INK)
-    if reached:
-        x = GAP + 3 * PANEL + 2 * GAP
-        _text(
-            draw, (x, LABEL // 2), f"goal reached at step {episode.reached_at}", REACHED, size=16, anchor="rm"
-        )
+    if verdict:
+        _text(draw, (3 * GAP + 3 * PANEL, LABEL // 2), f"goal {verdict}", colour, size=16, anchor="rm")
     for frame_index, index in ((0, 0), (last, 2)):
         distance = f"latent distance {episode.distances[frame_index]:.3g}"
         _text(draw, (GAP + index * (PANEL + GAP), LABEL + PANEL + LABEL // 2), distance, FAINT, size=16)
@@ -248,11 +250,14 @@ def _text(
     draw.text(at, text, fill=colour, font=_font(size), anchor=anchor)
 
 
-def _panel(canvas: Image.Image, at: tuple[int, int], image: Image.Image, edge: tuple[int, int, int]) -> None:
+def _panel(
+    canvas: Image.Image, at: tuple[int, int], image: Image.Image, colour: tuple[int, int, int] = INK
+) -> None:
+    """A picture with a thin edge, or with a thick one in the colour of a verdict."""
     x, y = at
-    thick = 4 if edge == REACHED else 1
+    thick = 1 if colour == INK else 4
     frame = (x - thick, y - thick, x + image.width - 1 + thick, y + image.height - 1 + thick)
-    ImageDraw.Draw(canvas).rectangle(frame, outline=edge, width=thick)
+    ImageDraw.Draw(canvas).rectangle(frame, outline=RULE if colour == INK else colour, width=thick)
     canvas.paste(image, at)
 
 

@@ -178,6 +178,10 @@ def test_recordings_hold_what_happened():
         assert episode.reached_at == (outcome["steps"] if outcome["success"] else None)
         assert (episode.frames[-1] == column(outcome["final_state"][0])).all()
     assert result["episodes"] == run()["episodes"]
+    drawn: list = []
+    run(recordings=drawn, record=1, draw=lambda state: np.full((4, 4, 3), round(state[0]), np.uint8))
+    assert [frame[0, 0, 0] for frame in drawn[0].frames] == [np.argmin(f[0, :, 0]) for f in shown[0].frames]
+    assert drawn[0].goal.shape == (4, 4, 3) and drawn[0].distances == shown[0].distances
 
 
 def test_worlds_are_closed_even_when_it_breaks():
