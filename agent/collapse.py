@@ -15,7 +15,7 @@ def effective_rank(latents: Tensor) -> float:
 
     Between 1 (a line, or a point) and min(n − 1, D). Roy and Vetterli 2007, on the covariance.
     """
-    centred = latents.double().flatten(0, -2).cpu()
+    centred = latents.flatten(0, -2).cpu().double()
     centred = centred - centred.mean(0)
     values = torch.linalg.eigvalsh(centred.T @ centred).clamp_min(0)
     if values.sum() <= 0:
@@ -25,28 +25,32 @@ def effective_rank(latents: Tensor) -> float:
 
 
 class CollapseWatch:
-    """Warns once when rank or spread falls far below its best so far, and again after a recovery.
+    """Warns once when the latents collapse, and again if they do after a recovery.
 
-    SIGReg asks for a standard deviation of 1 in every dimension. A healthy run climbs towards it; a run whose
-    rank halves, or whose median standard deviation falls to a third, is losing what it knew.
+    SIGReg asks for a standard deviation of 1 in every dimension, and a healthy run climbs towards it.
+    Collapse is a rank below half its best, a median deviation below a third of its best, or either near
+    nothing.
     """
 
     def __init__(self) -> None:
-        self.best = {"effective rank": 0.0, "standard deviation per dimension": 0.0}
+        self.best = {"effective rank": 0.0, "standard deviation": 0.0}
         self.warned = False
 
     def check(self, rank: float, std: Tensor, step: int) -> bool:
-        """Look at the effective rank and the standard deviations (D,); True while they are collapsing."""
-        now = {"effective rank": rank, "standard deviation per dimension": float(std.median())}
-        limits = {"effective rank": 1 / 2, "standard deviation per dimension": 1 / 3}
-        fallen = [name for name, value in now.items() if value < limits[name] * self.best[name]]
-        for name in now:
-            self.best[name] = max(self.best[name], now[name])
-        if fallen and not self.warned:
+        """Look at the effective rank and the standard deviation of each dimension (D,); True: collapsing."""
+        now = {"effective rank": rank, "standard deviation": float(std.median())}
+        floors = {
+            "effective rank": max(1.5, self.best["effective rank"] / 2),
+            "standard deviation": max(0.1, self.best["standard deviation"] / 3),
+        }
+        low = [name for name in now if now[name] < floors[name]]
+        self.best = {name: max(self.best[name], now[name]) for name in now}
+        if low and not self.warned:
+            told = " and ".join(f"their {name} is {now[name]:.2f}, was {self.best[name]:.2f}" for name in low)
             logger.warning(
                 "the latents are collapsing at step %d: %s; raise sigreg_weight or lower learning_rate",
                 step,
-                " and ".join(f"{name} fell from {self.best[name]:.2f} to {now[name]:.2f}" for name in fallen),
+                told,
             )
-        self.warned = bool(fallen)
+        self.warned = bool(low)
         return self.warned

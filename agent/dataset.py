@@ -229,7 +229,7 @@ class WindowDataset:
         for some in pixels.split(64):
             values = some.float() / 255
             means = torch.stack([values.mean((0, 2, 3)), values.square().mean((0, 2, 3))])
-            total += len(some) * means.double().cpu()
+            total += len(some) * means.cpu().double()
         mean, square = (total / len(pixels)).numpy()
         return _mean_std(mean, np.sqrt(np.maximum(square - mean**2, 0)))
 

@@ -70,13 +70,16 @@ def place_frames(
     """
     shape = (reader.num_frames, *frame_shape(reader))
     size = int(np.prod(shape))
-    limit = None if memory_gb is None else memory_gb * GIB
-    if device.type == "cuda" and size <= (limit or 0.5 * torch.cuda.mem_get_info(device)[0]):
+
+    def fits(free: int) -> bool:
+        return size <= (free / 2 if memory_gb is None else memory_gb * GIB)
+
+    if device.type == "cuda" and fits(torch.cuda.mem_get_info(device)[0]):
         return InMemory(_load(reader, torch.empty(shape, dtype=torch.uint8, device=device), progress))
-    if size > (0.5 * free_memory() if limit is None else limit):
+    if not fits(free_memory()):
         logger.info("the frames take %.1f GiB and are read from disk", size / GIB)
         return OnDisk(reader)
-    if PartialState().num_processes > 1:
+    if PartialState(cpu=device.type == "cpu").num_processes > 1:
         shared = _load_shared(reader, shape, progress)
         if shared is not None:
             return InMemory(shared)

@@ -267,7 +267,7 @@ class Trainer:
         error = self.accelerator.reduce((predicted - latents[:, 1:]).float().square().mean(), "mean")
         flat = latents.float().flatten(0, 1)
         rank, std = effective_rank(flat), flat.std(0)
-        if self.rank == 0:
+        if self.rank == 0 and self.spent > 0.05:  # before, everything moves
             self.watch.check(rank, std, self.step)
         return {"held_out": float(error), "effective_rank": rank, "latent_std": float(std.mean())}
 
@@ -320,6 +320,8 @@ class Trainer:
             logger.info("going on from step %d", self.step)
         if self.rank == 0:
             self.metrics.keep_until(self.step)
+            for cut_off in self.run_dir.glob(f"{self.state_path.name}.tmp-*"):
+                cut_off.unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
         self.budget.begin(step=self.step, seconds=self.seconds)
         self.budget.reserve = self.evaluated["took"]
