@@ -1,0 +1,161 @@
+"""Columns of a recording, read by row: compressed frames straight from the file, small columns, and the rest."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from envs.journal import RecordingError
+
+_PIECE = 1 << 20  # bytes of frames that are worth a thread of their own
+_pools: dict[int, ThreadPoolExecutor] = {}
+
+
+def usable_cpus() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def map_file(path: Path) -> mmap.mmap:
+    """The file's bytes, which the system reads when they are touched; usable in any thread and after a fork."""
+    with open(path, "rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+class Memory:
+    """A column that is held in memory."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array, self.shape, self.dtype = array, array.shape, array.dtype
+
+    def read(self, rows: np.ndarray, out: np.ndarray) -> None:
+        np.take(self.array, rows, axis=0, out=out)
+
+
+class Chunks:
+    """A column whose chunks of whole rows lie in a mapped file, raw or as zlib streams.
+
+    The chunks are found and unpacked here and not by the HDF5 library, which lets one thread work at a time and is
+    slower even then.
+
+    view         the mapped file
+    offsets      (C,) byte where each chunk begins; sizes (C,) its bytes
+    chunk_rows   rows in every chunk; the last one may hold rows beyond the end
+    """
+
+    def __init__(
+        self,
+        view: mmap.mmap,
+        offsets: np.ndarray,
+        sizes: np.ndarray,
+        *,
+        shape: tuple[int, ...],
+        dtype: np.dtype,
+        chunk_rows: int = 1,
+        compressed: bool = True,
+        path: Path | None = None,
+    ) -> None:
+        self.view, self.offsets, self.sizes = view, offsets, sizes
+        self.shape, self.dtype, self.chunk_rows, self.compressed = shape, dtype, chunk_rows, compressed
+        self.row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
+        self.path = path
+
+    def read(self, rows: np.ndarray, out: np.ndarray) -> None:
+        """Fill `out` (n, ...), contiguous, with the given rows (n,)."""
+        flat = memoryview(out).cast("B")
+        chunks, within = np.divmod(rows, self.chunk_rows)
+        starts, sizes = self.offsets[chunks], self.sizes[chunks]
+        count = min(usable_cpus(), 8, len(rows) * self.row_bytes // _PIECE)
+        if count <= 1:
+            self._fill(flat, chunks, within, starts, sizes, 0, len(rows))
+            return
+        edges = np.linspace(0, len(rows), 4 * count + 1).astype(int).tolist()
+        pool = _pool()
+        parts = [
+            pool.submit(self._fill, flat, chunks, within, starts, sizes, first, last)
+            for first, last in zip(edges[:-1], edges[1:])
+        ]
+        for part in parts:
+            part.result()
+
+    def _fill(self, flat, chunks, within, starts, sizes, first: int, last: int) -> None:  # type: ignore[no-untyped-def]
+        size, chunk_bytes = self.row_bytes, self.row_bytes * self.chunk_rows
+        view, decompress, held, data = self.view, zlib.decompress, -1, memoryview(b"")
+        part = slice(first, last)
+        position = first * size
+        for chunk, row, start, length in zip(
+            chunks[part].tolist(), within[part].tolist(), starts[part].tolist(), sizes[part].tolist()
+        ):
+            if chunk != held:
+                raw = view[start : start + length]
+                if self.compressed:
+                    try:
+                        raw = decompress(raw, bufsize=chunk_bytes)
+                    except zlib.error:
+                        raw = b""
+                if len(raw) < chunk_bytes:
+                    raise RecordingError(
+                        f"row {chunk * self.chunk_rows} of {self.path} is damaged: copy or record it again"
+                    )
+                held, data = chunk, memoryview(raw)
+            flat[position : position + size] = data[row * size : (row + 1) * size]
+            position += size
+
+
+class Library:
+    """A column that only the HDF5 library reads: other filters, other chunk shapes.
+
+    Each process opens the file for itself; the library's own lock keeps threads apart. What is small is read once.
+    """
+
+    small = 256 << 20
+
+    def __init__(
+        self, path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype, chunk_rows: int
+    ) -> None:
+        self.path, self.name, self.shape, self.dtype, self.chunk_rows = path, name, shape, dtype, chunk_rows
+        self._opened: tuple[int, h5py.File] | None = None
+        self._held: Memory | None = None
+
+    def read(self, rows: np.ndarray, out: np.ndarray) -> None:
+        """Fill `out` (n, ...) with the given rows (n,)."""
+        try:
+            if int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize <= self.small:
+                if self._held is None:
+                    self._held = Memory(self._dataset()[()])
+                self._held.read(rows, out)
+                return
+            dataset, chunks = self._dataset(), rows // self.chunk_rows
+            for chunk in np.unique(chunks):
+                mine = np.flatnonzero(chunks == chunk)
+                first, last = rows[mine].min(), rows[mine].max()
+                out[mine] = dataset[first : last + 1][rows[mine] - first]
+        except OSError as error:
+            raise RecordingError(
+                f"the column {self.name} of {self.path} cannot be unpacked; if it was compressed with Blosc or "
+                "another plug-in, install hdf5plugin, otherwise copy or record the file again"
+            ) from error
+
+    def _dataset(self) -> Any:
+        if self._opened is None or self._opened[0] != os.getpid():
+            self._opened = (os.getpid(), h5py.File(self.path, "r", locking="best-effort"))
+        return self._opened[1][self.name]
+
+    def close(self) -> None:
+        if self._opened is not None and self._opened[0] == os.getpid():
+            self._opened[1].close()
+        self._opened = None
+
+
+def _pool() -> ThreadPoolExecutor:
+    """The threads that unpack frames, shared by all recordings of this process; a fork starts its own."""
+    return _pools.setdefault(
+        os.getpid(), ThreadPoolExecutor(min(usable_cpus(), 8), thread_name_prefix="unpack")
+    )
