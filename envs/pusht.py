@@ -13,7 +13,8 @@ import numpy as np
 import pymunk
 
 from envs.pusht_frames import SmoothFrames
-from envs.pusht_geometry import AGENT_RADIUS, BOARD, WALLS, block_corners, gap
+from envs.pusht_geometry import AGENT_RADIUS, BOARD, T_BAR, T_STEM, WALLS, block_corners, gap
+from envs.pusht_published import SIZE, PublishedFrames
 from envs.world import World
 
 SUBSTEPS, DT = 10, 0.01
@@ -34,13 +35,13 @@ class Simulation:
         space.add(*[pymunk.Segment(space.static_body, a, b, 2.0) for a, b in ends])
         self.agent = pymunk.Body(body_type=pymunk.Body.KINEMATIC)
         space.add(self.agent, pymunk.Circle(self.agent, AGENT_RADIUS))
-        bar = [(-60.0, 30.0), (60.0, 30.0), (60.0, 0.0), (-60.0, 0.0)]
-        stem = [(-15.0, 30.0), (-15.0, 120.0), (15.0, 120.0), (15.0, 30.0)]
+        bar, stem = ([(x, y) for x, y in part.tolist()] for part in (T_BAR, T_STEM))
         # The published T takes the bar's moment of inertia for both of its parts.
         self.block = pymunk.Body(1.0, 2.0 * pymunk.moment_for_poly(1.0, bar))
         parts = [pymunk.Poly(self.block, bar), pymunk.Poly(self.block, stem)]
         self.block.center_of_gravity = (parts[0].center_of_gravity + parts[1].center_of_gravity) / 2
         space.add(self.block, *parts)
+        self._parts = [part.get_vertices() for part in parts]
 
     def place(self, state: np.ndarray) -> None:
         """Put agent and block where `state` (7,) says, then let one physics step of 0.01 s see them.
@@ -83,6 +84,32 @@ class Simulation:
         return np.array([ax, ay, bx, by, self.block.angle % (2.0 * math.pi), vx, vy])
 
 
+    def block_parts(self) -> list[list[tuple[float, float]]]:
+        """Board coordinates of the corners of the T's two parts, four each, exactly as the physics has them."""
+        return [[self.block.local_to_world(corner) for corner in part] for part in self._parts]
+
+    def contacts(self) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+        """The contacts of the last physics step: for each the two points that touch, to whole pixels."""
+        _CONTACTS.lines.clear()
+        self.space.debug_draw(_CONTACTS)
+        return list(_CONTACTS.lines)
+
+
+class _Contacts(pymunk.SpaceDebugDrawOptions):
+    """Collects contacts, which the physics library tells only to those who draw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flags = pymunk.SpaceDebugDrawOptions.DRAW_COLLISION_POINTS
+        self.lines: list[tuple[tuple[int, int], tuple[int, int]]] = []
+
+    def draw_segment(self, a: Any, b: Any, color: Any) -> None:
+        self.lines.append(((round(a[0]), round(a[1])), (round(b[0]), round(b[1]))))
+
+
+_CONTACTS = _Contacts()
+
+
 class PushT(World):
     """Push the T and bring the agent to where the goal frame shows them.
 
@@ -100,7 +127,8 @@ class PushT(World):
 
     def __init__(self, *, image_size: int = 64, goal_marker: bool = False, render_mode: str | None = None) -> None:
         super().__init__(image_size=image_size, goal_marker=goal_marker, render_mode=render_mode)
-        self._frames = SmoothFrames(self.image_size)
+        exact = self.image_size == SIZE
+        self._frames: SmoothFrames | PublishedFrames = PublishedFrames() if exact else SmoothFrames(self.image_size)
         self._simulation = Simulation()
 
     def sample_state(self, rng: np.random.Generator) -> np.ndarray:

@@ -18,7 +18,7 @@ def _colours(*rgb: tuple[int, int, int]) -> np.ndarray:
 
 
 GROUND, WALL, GOAL = _colours((255, 255, 255), (211, 211, 211), (144, 238, 144))
-BLOCK = _colours((142, 163, 183), (119, 136, 153))  # fill, outline
+BLOCK = _colours((143, 163, 184), (119, 136, 153))  # fill, outline
 AGENT = _colours((78, 126, 255), (65, 105, 225))  # fill, rim
 STROKE = 2.0  # half the thickness of walls and of the T's outline
 RIM = 4.0  # thickness of the agent's rim

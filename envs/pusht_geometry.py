@@ -12,6 +12,8 @@ AGENT_RADIUS = 15.0
 # The T, in its own frame: a bar and a stem, each given by its centre and half sizes.
 T_CENTRES = np.array([[0.0, 15.0], [0.0, 75.0]])
 T_HALVES = np.array([[60.0, 15.0], [15.0, 45.0]])
+T_BAR = np.array([[-60.0, 30.0], [60.0, 30.0], [60.0, 0.0], [-60.0, 0.0]])
+T_STEM = np.array([[-15.0, 30.0], [-15.0, 120.0], [15.0, 120.0], [15.0, 30.0]])
 T_CORNERS = np.array([[-60, 0], [60, 0], [60, 30], [15, 30], [15, 120], [-15, 120], [-15, 30], [-60, 30]], float)
 T_COG = np.array([0.0, 45.0])
 
