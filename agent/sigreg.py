@@ -34,9 +34,7 @@ class SIGReg(nn.Module):
     def __init__(self, knots: int = 17, num_directions: int = 1024, seed: int = 0) -> None:
         super().__init__()
         if knots < 2 or num_directions < 1:
-            raise ValueError(
-                f"SIGReg needs knots >= 2 and num_directions >= 1, not {knots}, {num_directions}."
-            )
+            raise ValueError(f"SIGReg needs knots >= 2, num_directions >= 1, not {knots}, {num_directions}.")
         self.num_directions, self.seed, self.step = num_directions, seed, 0
         t = torch.linspace(0, LAST_KNOT, knots)
         target = torch.exp(-t.square() / 2)  # the characteristic function of N(0, 1), and the weight
@@ -80,9 +78,8 @@ class _EppsPulley(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, t: Tensor, target: Tensor, weights: Tensor) -> Tensor:
         ranks, need_grad = num_ranks(), ctx.needs_input_grad[0]
         value, grad = x.new_zeros(()), torch.zeros_like(x) if need_grad else None
-        knots = (
-            1 if x.device.type == "cpu" else len(t) - 1
-        )  # at once: a CPU's cache holds few, a GPU likes many
+        # how many knots at once: a CPU's cache holds few, a GPU likes many
+        knots = 1 if x.device.type == "cpu" else len(t) - 1
         angle, cos, sin = (x.new_empty(knots, *x.shape) for _ in range(3))
         for i in range(1, len(t), knots):  # at t = 0 both functions are 1
             tt, ww = (v[i : i + knots, None, None, None] for v in (t, weights))
