@@ -38,7 +38,7 @@ BUDGET = 50  # env steps
 GOAL_STEPS = 25  # how far ahead of its start a made goal lies
 GOAL_SIZE = 448  # px; seven times 64 and twice 224, so that averaging it down is exact area averaging
 SCENE_SIZE = 384  # px, of a world in the video
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 SAME_PICTURE = 1.0  # mean difference in grey levels that drawing at another size may cost
 
 # Which options go with which of the three things this program does.
