@@ -198,9 +198,8 @@ class WindowDataset:
         shape = frame_shape(reader)
         expected = (self.image_size, self.image_size, 3)
         if shape != expected:
-            raise DatasetError(
-                f"frames of {self.name} are {shape} and not {expected} as it says: record it again"
-            )
+            told, wanted = (" x ".join(map(str, s)) for s in (shape, expected))
+            raise DatasetError(f"the frames of {self.name} are {told} instead of {wanted}: record it again")
 
     def _read_actions(self, reader: Any) -> np.ndarray:
         """All actions (N, A), float64; each episode's last row (no action follows it) becomes 0."""

@@ -48,7 +48,7 @@ class InMemory:
 class OnDisk:
     """Frames read from the recording when they are asked for."""
 
-    workers = 4
+    workers = min(8, os.cpu_count() or 1)
     place = "disk"
 
     def __init__(self, reader: Any) -> None:
@@ -75,15 +75,19 @@ def place_frames(
         return size <= (free / 2 if memory_gb is None else memory_gb * GIB)
 
     if device.type == "cuda" and fits(torch.cuda.mem_get_info(device)[0]):
-        return InMemory(_load(reader, torch.empty(shape, dtype=torch.uint8, device=device), progress))
-    if not fits(free_memory()):
+        place = 0
+    else:
+        place = 1 if fits(free_memory()) else 2
+    several = PartialState(cpu=device.type == "cpu").num_processes > 1
+    if several:  # all do the same, or they would wait for each other
+        place = max(gather_object([place]))
+    if place == 2:
         logger.info("the frames take %.1f GiB and are read from disk", size / GIB)
         return OnDisk(reader)
-    if PartialState(cpu=device.type == "cpu").num_processes > 1:
-        shared = _load_shared(reader, shape, progress)
-        if shared is not None:
-            return InMemory(shared)
-    return InMemory(_load(reader, torch.empty(shape, dtype=torch.uint8), progress))
+    if place == 1 and several and (shared := _load_shared(reader, shape, progress)) is not None:
+        return InMemory(shared)
+    frames = torch.empty(shape, dtype=torch.uint8, device=device if place == 0 else "cpu")
+    return InMemory(_load(reader, frames, progress))
 
 
 def frame_shape(reader: Any) -> tuple[int, ...]:

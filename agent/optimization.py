@@ -8,17 +8,19 @@ import torch
 from accelerate import PartialState
 from torch import nn
 
+from agent.run_state import TrainingError
+
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 def training_device(name: str = "auto") -> torch.device:
     """The device this process trains on. `auto`: CUDA, else MPS, else CPU; otherwise "cuda", "mps" or "cpu".
 
-    ValueError when this machine has no such device. Under `accelerate launch` each process gets its own GPU.
+    TrainingError when this machine has no such device. Under `accelerate launch` each process gets its own GPU.
     """
     device = PartialState(cpu=name == "cpu").device
     if name != "auto" and torch.device(name).type != device.type:
-        raise ValueError(f"device={name} is not there, this machine offers {device.type}: use device=auto")
+        raise TrainingError(f"device={name} is not there, this machine offers {device.type}: use device=auto")
     return device
 
 

@@ -151,7 +151,7 @@ def broken(**changes: object) -> SquareRecording:
         (broken(lengths=np.array([12]), offsets=np.array([0])), {}, "one usable episode"),
         (broken(), {"held_out": 1.5}, "held_out is a share"),
         (broken(), {"num_frames": 1}, "at least 2 and 1 are needed"),
-        (broken(image_size=64), {}, r"frames of square.h5 are \(32, 32, 3\)"),
+        (broken(image_size=64), {}, "frames of square.h5 are 32 x 32 x 3 instead of 64 x 64 x 3"),
     ],
 )
 def test_what_cannot_be_trained_on_is_said(reader: SquareRecording, options: dict, words: str) -> None:

@@ -22,7 +22,7 @@ from agent import checkpoint
 from agent.collapse import effective_rank
 from agent.dataset import DatasetError
 from agent.loss import LatentLoss
-from agent.optimization import choose_precision, learning_rate_scale, make_optimizer
+from agent.optimization import choose_precision, learning_rate_scale, make_optimizer, training_device
 from agent.run_state import TrainingError, load_state, save_state
 from agent.sigreg import SIGReg
 from agent.trainer import TrainConfig
@@ -304,6 +304,12 @@ class TestOptimization:
         assert choose_precision("bfloat16", cpu) == "bfloat16"
         assert choose_precision("auto", cpu) in ("float32", "bfloat16")
         assert choose_precision("auto", torch.device("mps")) == "float32"
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is here")
+    def test_a_device_that_is_not_there_is_said(self) -> None:
+        assert training_device("cpu") == torch.device("cpu")
+        with pytest.raises(TrainingError, match="device=cuda is not there"):
+            training_device("cuda")
 
     def test_effective_rank(self) -> None:
         noise = torch.randn(4000, 8, generator=torch.Generator().manual_seed(0))
