@@ -24,6 +24,10 @@ STROKE = 2.0  # half the thickness of walls and of the T's outline
 RIM = 4.0  # thickness of the agent's rim
 
 
+# A frame without the agent, what its ground shows minus white, where the block is drawn, and what is drawn there.
+_Still = tuple[np.ndarray, np.ndarray | None, Region | None, np.ndarray | None]
+
+
 class SmoothFrames:
     """Draws the board at `size` px, smooth in every position and angle."""
 
@@ -40,28 +44,38 @@ class SmoothFrames:
         clear = int((self._walls[middle, middle:] == 0).argmin()) or size - middle
         self._inside = middle - clear + 1, middle + clear
         self._marked: tuple[bytes, np.ndarray, np.ndarray] | None = None
+        self._still: tuple[tuple, _Still] | None = None
 
     def draw(self, simulation: Simulation, marker: np.ndarray | None) -> np.ndarray:
         """The frame uint8 (H, W, 3) of the simulation, over the goal T of the state `marker` (7,) when given."""
-        ground, over_white = self._look_under(marker)
-        frame = ground.copy()
-        (ax, ay), (bx, by) = simulation.agent.position, simulation.block.position
-        block, agent = self._block.region(bx, by), self._grid.region(ax, ay, AGENT_RADIUS)
-        painted = None
-        if block is not None:
-            shares = self._block.shares(block, bx, by, simulation.block.angle)
-            painted = mix(shares, self._on_white[0])
-            if over_white is not None:
-                painted += over_white[block] * shares[0][..., None]
-            frame[block] = self._finish(self._behind_walls(painted, block))
+        still, over_white, block, painted = self._with_block(simulation, marker)
+        frame = still.copy()
+        x, y = simulation.agent.position
+        agent = self._grid.region(x, y, AGENT_RADIUS)
         if agent is not None:
-            shares = self._agent_shares(agent, ax, ay)
+            shares = self._agent_shares(agent, x, y)
             disc = mix(shares, self._on_white[1])
             beneath = self._beneath(agent, block, painted, over_white)
             if beneath is not None:
                 disc += beneath * shares[0][..., None]
             frame[agent] = self._finish(self._behind_walls(disc, agent))
         return frame
+
+    def _with_block(self, simulation: Simulation, marker: np.ndarray | None) -> _Still:
+        """The frame without the agent; kept until block or goal move."""
+        (x, y), angle = simulation.block.position, simulation.block.angle
+        key = x, y, angle, None if marker is None else marker[2:5].tobytes()
+        if self._still is None or self._still[0] != key:
+            ground, over_white = self._look_under(marker)
+            frame, painted, region = ground.copy(), None, self._block.region(x, y)
+            if region is not None:
+                shares = self._block.shares(region, x, y, angle)
+                painted = mix(shares, self._on_white[0])
+                if over_white is not None:
+                    painted += over_white[region] * shares[0][..., None]
+                frame[region] = self._finish(self._behind_walls(painted, region))
+            self._still = key, (frame, over_white, region, painted)
+        return self._still[1]
 
     def _agent_shares(self, region: Region, x: float, y: float) -> np.ndarray:
         """Shares (3, h, w): what lies under the agent, its fill, its rim."""
@@ -96,7 +110,7 @@ class SmoothFrames:
         """The finished ground (H, W, 3), and what it shows behind the walls minus white (None: all white)."""
         if marker is None:
             return self._ground, None
-        key = marker.tobytes()
+        key = marker[2:5].tobytes()
         if self._marked is None or self._marked[0] != key:
             x, y, angle = marker[2:5].tolist()
             share = 1.0 - self._goal.shares(self._grid.everything(), x, y, angle)[0]

@@ -11,48 +11,47 @@ import numpy as np
 _SHARP = 2048  # weights of the shrinking are whole multiples of 1 / 2048
 
 
-def polygon_rows(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The rows of filled convex polygons with corners (P, K, 2), whole numbers.
+def polygon_rows(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The rows of filled convex polygons with corners (P, K, 2), whole numbers below a few thousand.
 
-    Returns polygon, y, first x and last x of every row, each (R,), ordered by polygon.
+    Returns y, first x and length of every row, each (P, R); rows that a polygon does not have are 0 long.
     """
-    x, y = corners[..., 0].astype(np.float64), corners[..., 1]
-    before_x, before_y = np.roll(x, 1, axis=1), np.roll(y, 1, axis=1)
+    ends = corners.astype(np.float32).transpose(2, 1, 0)[..., None]  # (x or y, K, P, 1)
+    (x, y), (before_x, before_y) = ends, ends[:, np.arange(-1, len(ends[0]) - 1)]
     down = before_y < y
-    x1, y1 = np.where(down, before_x, x)[..., None], np.where(down, before_y, y)[..., None]
-    x2, y2 = np.where(down, x, before_x)[..., None], np.where(down, y, before_y)[..., None]
-    top, bottom = y.min(axis=1), y.max(axis=1)
-    rows = top[:, None] + np.arange(int((bottom - top).max()) + 1)
-    row, last = rows[:, None], bottom[:, None, None]
-    crossed = (row >= y1) & ((row < y2) | ((row == last) & (y2 == last))) & (y1 != y2)
-    meets = np.trunc((row - y1) * (x2 - x1) / np.maximum(y2 - y1, 1) + x1)
-    first = np.where(crossed, meets, np.inf).min(axis=1)
-    final = np.where(crossed, meets, -np.inf).max(axis=1)
-    which, place = np.nonzero(first <= final)
-    return which, rows[which, place], first[which, place].astype(np.int64), final[which, place].astype(np.int64)
+    x1, y1 = np.where(down, before_x, x), np.where(down, before_y, y)
+    dx, dy = np.where(down, x - before_x, before_x - x), np.abs(y - before_y)
+    top, bottom = y.min(axis=0), y.max(axis=0)
+    row = top + np.arange(int((bottom - top).max()) + 1, dtype=np.float32)
+    # An edge counts from its upper end to the row above its lower end; the polygon's last row belongs to it too.
+    beyond = np.where(dy > 0, dy + (y1 + dy == bottom), np.float32(0))
+    below = row - y1
+    crossed = (below >= 0) & (below < beyond)
+    meets = np.trunc(below * dx / np.maximum(dy, 1) + x1)
+    first = np.where(crossed, meets, np.float32(1e6)).min(axis=0)
+    last = np.where(crossed, meets, np.float32(-1e6)).max(axis=0)
+    length = np.maximum(last - first + 1, 0)
+    return row.astype(np.int64), first.astype(np.int64), length.astype(np.int64)
 
 
-def thick_lines(starts: np.ndarray, ends: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lines 4 px thick between whole points (L, 2).
+def thick_lines(starts: np.ndarray, ends: np.ndarray, stride: int) -> np.ndarray:
+    """Lines 4 px thick between whole points (L, 2): flat index y * stride + x of their pixels, (L, N, 4).
 
-    Returns line and flat index y * stride + x of every pixel, each (N,). A line is thick along the axis in which it
-    is short: one pixel before its own, two behind.
+    A line is thick along the axis in which it is short: one pixel before its own, two behind. Shorter lines repeat
+    their last pixels.
     """
     way = ends - starts
-    dx, dy = np.abs(way).T
-    steep = dx <= dy
-    count, minor = np.maximum(dx, dy), np.minimum(dx, dy)
-    step = np.arange(int(count.max()) + 1)
+    size = np.abs(way)
+    steep = size[:, 0] <= size[:, 1]
+    count, minor = size.max(axis=1)[:, None], size.min(axis=1)[:, None]
+    step = np.minimum(np.arange(int(count.max()) + 1), count)
     # Steps along the short axis that Bresenham's error term has taken by each step along the long one.
-    taken = -((count[:, None] // 2 - step * minor[:, None]) // np.maximum(count, 1)[:, None])
-    sign_x, sign_y = np.where(way > 0, 1, -1).T
-    along = np.where(steep, sign_y * stride, sign_x)[:, None] * step
-    across = np.where(steep, sign_x, sign_y * stride)[:, None] * taken
-    middle = (starts[:, 1] * stride + starts[:, 0])[:, None] + along + across
-    offsets = np.where(steep, 1, stride)[:, None] * np.arange(-1, 3)
-    which, place = np.nonzero(step <= count[:, None])
-    pixels = middle[which, place][:, None] + offsets[which]
-    return np.repeat(which, 4), pixels.ravel()
+    taken = -((count // 2 - step * minor) // np.maximum(count, 1))
+    move = np.where(way > 0, 1, -1) * (1, stride)  # one step in x and in y
+    along, across = np.where(steep[:, None], move[:, ::-1], move).T[..., None]
+    middle = starts @ (1, stride)
+    pixels = middle[:, None] + along * step + across * taken
+    return pixels[..., None] + np.where(steep, 1, stride)[:, None, None] * np.arange(-1, 3)
 
 
 def spread(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -68,34 +67,30 @@ def disc(halves: tuple[int, ...], stride: int) -> np.ndarray:
     return np.concatenate(runs)
 
 
-def faint_line(image: np.ndarray, colour: tuple[int, int, int], start: tuple[int, int], end: tuple[int, int]) -> None:
-    """Draw an antialiased line 1 px thick between whole points (x, y) into `image` (h, w, 3) uint8, in place."""
-    (x1, y1), (x2, y2) = start, end
-    steep = abs(x2 - x1) < abs(y2 - y1)
-    if steep:
-        image = image.transpose(1, 0, 2)
+def faint_line(image: np.ndarray, colour: tuple[int, int, int], ends: np.ndarray, corner: tuple[int, int]) -> None:
+    """Draw an antialiased line 1 px thick into `image` (h, w, 3) uint8, in place.
+
+    `ends` (2, 2) are whole points (x, y), and `corner` is the point that the image's first pixel shows. Heights add
+    up in float32 and in the coordinates of `ends`, because their rounding shows.
+    """
+    (x1, y1), (x2, y2) = ends.tolist()
+    left, top = corner
+    if abs(x2 - x1) < abs(y2 - y1):
+        image, left, top = image.transpose(1, 0, 2), top, left
         x1, y1, x2, y2 = y1, x1, y2, x2
     if x2 < x1:
         x1, y1, x2, y2 = x2, y2, x1, y1
-    paint = np.array(colour, np.float32)
-
-    def dab(x: int, y: int, share: np.float32) -> None:
-        if 0 <= y < image.shape[0] and 0 <= x < image.shape[1]:
-            image[y, x] = share * paint + (np.float32(1) - share) * image[y, x]
-
-    dab(x1, y1, np.float32(1))
-    if x1 == x2:
-        return
-    dab(x2, y2, np.float32(1))
-    slope = np.float32(y2 - y1) / np.float32(x2 - x1)
-    height = np.float32(y1 + 1)  # one more than where it is, so that cutting rounds down
-    for x in range(x1 + 1, x2):
-        height = height + slope
-        y = int(height)
-        share = np.float32(1) - height + np.float32(y)
-        dab(x, y - 1, share)
-        if y < height:
-            dab(x, y, np.float32(1) - share)
+    slope = np.float32(y2 - y1) / np.float32(max(x2 - x1, 1))
+    # One more than where the line is, so that cutting rounds down.
+    height = np.cumsum(np.array([y1 + 1] + [slope] * (x2 - x1), np.float32))
+    height[-1] = y2 + 1
+    lower = height.astype(np.int64)
+    share = np.float32(1) - height + lower.astype(np.float32)
+    x = np.arange(x1, x2 + 1) - left
+    for y, part in ((lower - 1 - top, share), (lower - top, np.float32(1) - share)):
+        seen = (y >= 0) & (y < image.shape[0]) & (x >= 0) & (x < image.shape[1]) & (part > 0)
+        at, part = (y[seen], x[seen]), part[seen, None]
+        image[at] = part * np.array(colour, np.float32) + (np.float32(1) - part) * image[at]
 
 
 class Shrink:
@@ -106,11 +101,14 @@ class Shrink:
         self.first = np.floor(place).astype(np.int64)  # of the two source pixels that each target pixel mixes
         second = np.rint((place - self.first).astype(np.float32) * _SHARP).astype(np.int64)
         self.weights = np.stack([_SHARP - second, second])  # (2, target)
+        self._source = source
+        self._start = np.searchsorted(self.first, np.arange(-1, source)).tolist()
+        self._stop = np.searchsorted(self.first, np.arange(source + 1)).tolist()
 
     def touched(self, low: int, high: int) -> slice:
         """Target pixels that depend on source pixels `low` to `high` - 1, along one axis."""
-        start, stop = np.searchsorted(self.first, (low - 1, high))
-        return slice(int(start), int(stop))
+        low, high = min(max(low, 0), self._source), min(max(high, 0), self._source)
+        return slice(self._start[low], self._stop[high])
 
     @staticmethod
     def mix(corners: np.ndarray, across: np.ndarray, down: np.ndarray) -> np.ndarray:
