@@ -16,7 +16,7 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 def training_device(name: str = "auto") -> torch.device:
     """The device this process trains on. `auto`: CUDA, else MPS, else CPU; otherwise "cuda", "mps" or "cpu".
 
-    TrainingError when this machine has no such device. Under `accelerate launch` each process gets its own GPU.
+    TrainingError when this machine has no such device. Under `accelerate launch`, one GPU a process.
     """
     device = PartialState(cpu=name == "cpu").device
     if name != "auto" and torch.device(name).type != device.type:
