@@ -79,6 +79,13 @@ def test_a_made_goal_carries_a_state_that_its_start_does_not_solve(goal):
     assert np.abs(images.read_goal(goal, size=64) - drawn).mean() < 0.2
 
 
+def test_every_world_has_goals():
+    for name in envs.names():
+        assert plan.main(["--make-goal", f"{name}.png", "--env", name]) == 0
+        text = images.read_goal_text(f"{name}.png")
+        assert plan.fits(text, envs.make(name, image_size=64), images.read_goal(f"{name}.png"))
+
+
 def test_make_goal_is_seeded_and_overwrites_only_its_own(goal, capsys):
     plan.main(["--make-goal", "a.png", "--seed", "4"])
     assert Path("a.png").read_bytes() == goal.read_bytes()
