@@ -1,8 +1,9 @@
 """Antialiased drawing straight at the target size: how much of each pixel a shape covers, from its distance.
 
 Coordinates are in world units, `scale` pixels each; pixel (i, j) is the unit square whose centre lies at
-(j + 0.5, i + 0.5). The share of a pixel on the inner side of an edge is taken as linear in the distance of the pixel's
-centre from that edge, so a frame changes smoothly with every position and angle, far below one pixel.
+(j + 0.5, i + 0.5). The share of a pixel on the inner side of an edge is taken as linear in the distance of the
+pixel's centre from that edge, so a frame changes smoothly with every position and angle, far below one
+pixel.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ Region = tuple[slice, slice]
 
 
 def covered(inside: np.ndarray) -> np.ndarray:
-    """Share of each pixel, 0 to 1, that a shape covers; `inside` is how far (pixels) its centre is inside the edge."""
+    """Share of each pixel, 0 to 1, that a shape covers; its centre is `inside` pixels inside the edge."""
     return (inside + 0.5).clip(0.0, 1.0)
 
 
@@ -36,19 +37,24 @@ class Grid:
         self.size, self.scale = size, scale
         self._centres = np.arange(size, dtype=np.float32) + np.float32(0.5)
 
-    def region(self, x: float, y: float, reach: float) -> Region | None:
-        """Rows and columns that a shape within `reach` of (x, y) can touch; None when it is outside the frame."""
+    def region(self, left: float, top: float, right: float, bottom: float) -> Region | None:
+        """Rows and columns that a shape between these bounds can touch; None when it is outside the frame."""
         scale, size = self.scale, self.size
-        left = max(math.floor((x - reach) * scale - 0.5), 0)
-        right = min(math.ceil((x + reach) * scale + 0.5), size)
-        top = max(math.floor((y - reach) * scale - 0.5), 0)
-        bottom = min(math.ceil((y + reach) * scale + 0.5), size)
-        return (slice(top, bottom), slice(left, right)) if left < right and top < bottom else None
+        first_column, columns = (
+            max(math.floor(left * scale - 0.5), 0),
+            min(math.ceil(right * scale + 0.5), size),
+        )
+        first_row, rows = max(math.floor(top * scale - 0.5), 0), min(math.ceil(bottom * scale + 0.5), size)
+        if first_row >= rows or first_column >= columns:
+            return None
+        return slice(first_row, rows), slice(first_column, columns)
 
     def offsets(self, region: Region, x: float, y: float) -> tuple[np.ndarray, np.ndarray]:
         """Pixels from (x, y) to the pixel centres of `region`: dx (w,) and dy (h, 1)."""
         scale, centres = self.scale, self._centres
-        return centres[region[1]] - np.float32(x * scale), (centres[region[0]] - np.float32(y * scale))[:, None]
+        return centres[region[1]] - np.float32(x * scale), (centres[region[0]] - np.float32(y * scale))[
+            :, None
+        ]
 
     def distance(self, region: Region, x: float, y: float) -> np.ndarray:
         """Pixels (h, w) from (x, y) to the pixel centres of `region`."""
@@ -71,15 +77,24 @@ class Boxes:
 
     def __init__(self, centres: np.ndarray, halves: np.ndarray, stroke: float, grid: Grid) -> None:
         self.grid = grid
-        self._reach = float(np.linalg.norm(np.abs(centres) + halves, axis=1).max()) + stroke
+        self._bounds = np.hstack([centres, halves + stroke]).tolist()
         self._centres = (centres.T * grid.scale).astype(np.float32)[:, :, None, None]  # (axis, K, 1, 1)
-        sizes = np.stack([halves + stroke, halves - stroke]).transpose(0, 2, 1)  # outer and inner: (2, axis, K)
+        sizes = np.stack([halves + stroke, halves - stroke]).transpose(
+            0, 2, 1
+        )  # outer and inner: (2, axis, K)
         # In pixels, with the half pixel over which coverage fades.
         self._sizes = (sizes * grid.scale + 0.5).astype(np.float32)[..., None, None]
 
-    def region(self, x: float, y: float) -> Region | None:
-        """What the boxes can touch when the body stands at (x, y)."""
-        return self.grid.region(x, y, self._reach)
+    def region(self, x: float, y: float, angle: float) -> Region | None:
+        """What the boxes can touch when the body stands at (x, y), turned by `angle`."""
+        cos, sin = math.cos(angle), math.sin(angle)
+        spans = []
+        for cu, cv, hu, hv in self._bounds:
+            px, py = x + cos * cu - sin * cv, y + sin * cu + cos * cv
+            rx, ry = abs(cos) * hu + abs(sin) * hv, abs(sin) * hu + abs(cos) * hv
+            spans.append((px - rx, py - ry, px + rx, py + ry))
+        left, top, right, bottom = zip(*spans)
+        return self.grid.region(min(left), min(top), max(right), max(bottom))
 
     def shares(self, region: Region, x: float, y: float, angle: float) -> np.ndarray:
         """Shares (3, h, w) of each pixel: what lies under the boxes, their fill, and their outline.
@@ -88,7 +103,9 @@ class Boxes:
         """
         dx, dy = self.grid.offsets(region, x, y)
         cos, sin = math.cos(angle), math.sin(angle)
-        turned = np.array([[[cos]], [[-sin]]], np.float32) * dx + np.array([[[sin]], [[cos]]], np.float32) * dy
+        turned = (
+            np.array([[[cos]], [[-sin]]], np.float32) * dx + np.array([[[sin]], [[cos]]], np.float32) * dy
+        )
         inside = self._sizes - np.abs(turned[:, None] - self._centres)  # (outer or inner, axis, K, h, w)
         inside = inside.clip(0.0, 1.0, out=inside)
         outer, inner = inside[:, 0] * inside[:, 1]

@@ -1,6 +1,6 @@
 """Behaviour policies: what acts in a world while it is recorded; one a world, and a random one.
 
-    python -m envs.policies pusht        what the policy's episodes cover
+python -m envs.policies pusht        what the policy's episodes cover
 """
 
 from __future__ import annotations
@@ -103,8 +103,13 @@ def _pusht_coverage(states: np.ndarray, offset: int) -> dict[str, Any]:
     }
 
 
+def in_left_room(states: np.ndarray) -> np.ndarray:
+    """Whether the agent is in the left room, for TwoRoom states (..., 2)."""
+    return states[..., 0] < WALL
+
+
 def _two_room_coverage(states: np.ndarray, offset: int) -> dict[str, Any]:
-    left = states[..., 0] < WALL
+    left = in_left_room(states)
     crossings = (left[:, 1:] != left[:, :-1]).sum(axis=1)
     edge = (np.abs(states - (LOW + HIGH) / 2) > (HIGH - LOW) / 2 - 0.01).sum(axis=-1)
     return {
@@ -131,7 +136,8 @@ def _travel(before: np.ndarray, after: np.ndarray) -> dict[str, float]:
 
 def _cells(places: np.ndarray, low: float, high: float) -> float:
     """Share of 8 x 8 cells that hold a thousandth of all places (..., 2) or more."""
-    counts = np.histogram2d(*places.reshape(-1, 2).T, bins=8, range=[[low, high]] * 2)[0]
+    x, y = places.reshape(-1, 2).T
+    counts = np.histogram2d(x, y, bins=8, range=[[low, high], [low, high]])[0]
     return round(float((counts >= 0.001 * counts.sum()).mean()), 3)
 
 

@@ -1,7 +1,7 @@
 """PushT: a disc pushes a T-shaped block over a board of 512 x 512 px.
 
-Physics and drawing follow the PushT of stable-worldmodel (github.com/galilai-group/stable-worldmodel): trajectories
-from a fresh reset are equal to its own bit for bit, and frames at 224 px pixel for pixel.
+Physics and drawing follow the PushT of stable-worldmodel (github.com/galilai-group/stable-worldmodel):
+trajectories from a fresh reset are equal to its own bit for bit, and frames at 224 px pixel for pixel.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import pymunk
 from envs.pusht_frames import SmoothFrames
 from envs.pusht_geometry import AGENT_RADIUS, BOARD, T_BAR, T_STEM, WALLS, block_corners, gap
 from envs.pusht_published import SIZE, PublishedFrames
-from envs.world import World
+from envs.world import World, WorldError
 
 SUBSTEPS, DT = 10, 0.01
+_FAR = 1e6  # beyond this, numbers in a state are a mistake
 _REACH = np.float32(100)  # a full action puts the target this far from the agent
 _STIFFNESS, _DAMPING, _DAMPING32, _DT32 = np.float32(100), 20.0, np.float32(20), np.float32(DT)
 
@@ -46,9 +47,9 @@ class Simulation:
     def place(self, state: np.ndarray) -> None:
         """Put agent and block where `state` (7,) says, then let one physics step of 0.01 s see them.
 
-        The angle goes before the position, because turning moves the block about its centre of gravity. The agent
-        gets its velocity after that step, so that the step does not move it. Meant for a new simulation: an old one
-        keeps contact impulses that nobody can clear.
+        The angle goes before the position, because turning moves the block about its centre of gravity. The
+        agent gets its velocity after that step, so that the step does not move it. Meant for a new
+        simulation: an old one keeps contact impulses that nobody can clear.
         """
         agent_x, agent_y, block_x, block_y, angle, agent_vx, agent_vy = state.tolist()
         self.agent.velocity = (0.0, 0.0)
@@ -62,8 +63,8 @@ class Simulation:
     def move(self, action: np.ndarray) -> None:
         """Ten physics steps of 0.01 s towards the target `agent + 100 * action`, under a PD controller.
 
-        The published controller computes in float32 what the float32 action touches. So does this one, one rounding
-        at a time, or a contact would soon amplify the difference.
+        The published controller computes in float32 what the float32 action touches. So does this one, one
+        rounding at a time, or a contact would soon amplify the difference.
         """
         agent, advance, float32 = self.agent, self.space.step, np.float32
         (x, y), (vx, vy) = agent.position, agent.velocity
@@ -83,9 +84,8 @@ class Simulation:
         (ax, ay), (bx, by), (vx, vy) = self.agent.position, self.block.position, self.agent.velocity
         return np.array([ax, ay, bx, by, self.block.angle % (2.0 * math.pi), vx, vy])
 
-
     def block_parts(self) -> list[list[tuple[float, float]]]:
-        """Board coordinates of the corners of the T's two parts, four each, exactly as the physics has them."""
+        """Board coordinates of the corners of the T's two parts, four each, as the physics has them."""
         return [[self.block.local_to_world(corner) for corner in part] for part in self._parts]
 
     def contacts(self) -> list[tuple[tuple[int, int], tuple[int, int]]]:
@@ -113,10 +113,10 @@ _CONTACTS = _Contacts()
 class PushT(World):
     """Push the T and bring the agent to where the goal frame shows them.
 
-    The state is agent x, y, block x, y (px of the 512 px board), block angle (radians), agent velocity (px/s); the
-    block's position is the middle of the T's top edge. An action (2,) sets a target 100 px away at most.
-    Success: agent and block together within 20 px of the goal (one distance over the four coordinates) and the
-    block's angle within pi / 9. The goal marker is the T in green at the goal's pose.
+    The state is agent x, y, block x, y (px of the 512 px board), block angle (radians), agent velocity
+    (px/s); the block's position is the middle of the T's top edge. An action (2,) sets a target 100 px away
+    at most. Success: agent and block together within 20 px of the goal (one distance over the four
+    coordinates) and the block's angle within pi / 9. The goal marker is the T in green at the goal's pose.
     """
 
     state_names = ("agent_x", "agent_y", "block_x", "block_y", "block_angle", "agent_vx", "agent_vy")
@@ -125,10 +125,14 @@ class PushT(World):
     state_low = np.array([-np.inf] * 4 + [0.0] + [-np.inf] * 2)
     state_high = np.array([np.inf] * 4 + [2 * np.pi] + [np.inf] * 2)
 
-    def __init__(self, *, image_size: int = 64, goal_marker: bool = False, render_mode: str | None = None) -> None:
+    def __init__(
+        self, *, image_size: int = 64, goal_marker: bool = False, render_mode: str | None = None
+    ) -> None:
         super().__init__(image_size=image_size, goal_marker=goal_marker, render_mode=render_mode)
         exact = self.image_size == SIZE
-        self._frames: SmoothFrames | PublishedFrames = PublishedFrames() if exact else SmoothFrames(self.image_size)
+        self._frames: SmoothFrames | PublishedFrames = (
+            PublishedFrames() if exact else SmoothFrames(self.image_size)
+        )
         self._simulation = Simulation()
 
     def sample_state(self, rng: np.random.Generator) -> np.ndarray:
@@ -145,6 +149,13 @@ class PushT(World):
             state[:2] = rng.uniform(25.0, BOARD - 25.0, 2)
             if gap(state) > 5.0:
                 return state
+
+    def check_state(self, state: Any, name: str = "state") -> np.ndarray:
+        """`state` as a new array (7,), or a WorldError when nothing could be simulated from it."""
+        array = super().check_state(state, name)
+        if np.abs(array).max() > _FAR:
+            raise WorldError(f"{name} holds {np.abs(array).max():.3g}, far off the board of 512 x 512 px.")
+        return array
 
     def is_success(self, state: Any, goal_state: Any) -> bool:
         """Within 20 px over agent and block together, and within pi / 9 in angle."""

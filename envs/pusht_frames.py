@@ -24,10 +24,6 @@ STROKE = 2.0  # half the thickness of walls and of the T's outline
 RIM = 4.0  # thickness of the agent's rim
 
 
-# A frame without the agent, what its ground shows minus white, where the block is drawn, and what is drawn there.
-_Still = tuple[np.ndarray, np.ndarray | None, Region | None, np.ndarray | None]
-
-
 class SmoothFrames:
     """Draws the board at `size` px, smooth in every position and angle."""
 
@@ -35,7 +31,7 @@ class SmoothFrames:
         self._grid = grid = Grid(size, size / BOARD)
         self._block = Boxes(T_CENTRES, T_HALVES, STROKE, grid)
         self._goal = Boxes(T_CENTRES, T_HALVES, 0.0, grid)
-        self._disc = np.array([AGENT_RADIUS - RIM, AGENT_RADIUS], np.float32)[:, None, None] * np.float32(grid.scale)
+        self._radii = [np.float32(radius * grid.scale + 0.5) for radius in (AGENT_RADIUS, AGENT_RADIUS - RIM)]
         self._on_white = np.vstack([GROUND, BLOCK]), np.vstack([GROUND, AGENT])
         self._walls = self._wall_shares()
         self._ground = self._finish(blend(np.broadcast_to(GROUND, (size, size, 3)), WALL, self._walls))
@@ -43,61 +39,65 @@ class SmoothFrames:
         middle = size // 2
         clear = int((self._walls[middle, middle:] == 0).argmin()) or size - middle
         self._inside = middle - clear + 1, middle + clear
-        self._marked: tuple[bytes, np.ndarray, np.ndarray] | None = None
-        self._still: tuple[tuple, _Still] | None = None
+        # What stands still from frame to frame: pose and goal, the frame without the agent, where the block
+        # is in it, and what all that shows behind the walls, minus white.
+        self._still: tuple | None = None
+        self._block_at: Region | None = None
+        self._frame = self._ground
+        self._over_white = np.zeros((size, size, 3), np.float32)
+        self._marked: tuple[bytes | None, np.ndarray, np.ndarray] = (
+            None,
+            self._ground,
+            self._over_white.copy(),
+        )
 
     def draw(self, simulation: Simulation, marker: np.ndarray | None) -> np.ndarray:
-        """The frame uint8 (H, W, 3) of the simulation, over the goal T of the state `marker` (7,) when given."""
-        still, over_white, block, painted = self._with_block(simulation, marker)
-        frame = still.copy()
+        """The frame uint8 (H, W, 3), over the goal T of the state `marker` (7,) when that is given."""
+        self._update(simulation, marker)
+        frame = self._frame.copy()
         x, y = simulation.agent.position
-        agent = self._grid.region(x, y, AGENT_RADIUS)
+        agent = self._grid.region(x - AGENT_RADIUS, y - AGENT_RADIUS, x + AGENT_RADIUS, y + AGENT_RADIUS)
         if agent is not None:
             shares = self._agent_shares(agent, x, y)
             disc = mix(shares, self._on_white[1])
-            beneath = self._beneath(agent, block, painted, over_white)
-            if beneath is not None:
-                disc += beneath * shares[0][..., None]
+            disc += self._over_white[agent] * shares[0][..., None]
             frame[agent] = self._finish(self._behind_walls(disc, agent))
         return frame
 
-    def _with_block(self, simulation: Simulation, marker: np.ndarray | None) -> _Still:
-        """The frame without the agent; kept until block or goal move."""
+    def _update(self, simulation: Simulation, marker: np.ndarray | None) -> None:
+        """Draw block and goal again where they are not as they were."""
         (x, y), angle = simulation.block.position, simulation.block.angle
-        key = x, y, angle, None if marker is None else marker[2:5].tobytes()
-        if self._still is None or self._still[0] != key:
-            ground, over_white = self._look_under(marker)
-            frame, painted, region = ground.copy(), None, self._block.region(x, y)
-            if region is not None:
-                shares = self._block.shares(region, x, y, angle)
-                painted = mix(shares, self._on_white[0])
-                if over_white is not None:
-                    painted += over_white[region] * shares[0][..., None]
-                frame[region] = self._finish(self._behind_walls(painted, region))
-            self._still = key, (frame, over_white, region, painted)
-        return self._still[1]
+        goal = None if marker is None else marker[2:5].tobytes()
+        pose = x, y, angle, goal
+        if self._still == pose:
+            return
+        if marker is not None and goal != self._marked[0]:
+            self._marked = goal, *self._mark(marker)
+        ground, under = (self._ground, 0.0) if marker is None else self._marked[1:]
+        if self._still is None or self._still[3] != goal:
+            self._over_white[...] = under
+        elif self._block_at is not None:
+            self._over_white[self._block_at] = 0.0 if marker is None else self._marked[2][self._block_at]
+        self._frame, self._block_at = ground.copy(), self._block.region(x, y, angle)
+        region = self._block_at
+        if region is not None:
+            shares = self._block.shares(region, x, y, angle)
+            painted = mix(shares, self._on_white[0])
+            if marker is not None:
+                painted += self._over_white[region] * shares[0][..., None]
+            self._frame[region] = self._finish(self._behind_walls(painted, region))
+            self._over_white[region] = painted - GROUND
+        self._still = pose
 
     def _agent_shares(self, region: Region, x: float, y: float) -> np.ndarray:
         """Shares (3, h, w): what lies under the agent, its fill, its rim."""
-        fill, disc = covered(self._disc - self._grid.distance(region, x, y))
-        return np.stack([1.0 - disc, fill, disc - fill])
-
-    def _beneath(
-        self, agent: Region, block: Region | None, painted: np.ndarray | None, over_white: np.ndarray | None
-    ) -> np.ndarray | None:
-        """What lies under the agent's region, minus white; None when that is all white."""
-        beneath = None if over_white is None else over_white[agent].copy()
-        if painted is None or block is None:
-            return beneath
-        overlap = [slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(agent, block, strict=True)]
-        if any(part.start >= part.stop for part in overlap):
-            return beneath
-        if beneath is None:
-            beneath = np.zeros((agent[0].stop - agent[0].start, agent[1].stop - agent[1].start, 3), np.float32)
-        here = tuple(slice(o.start - a.start, o.stop - a.start) for o, a in zip(overlap, agent, strict=True))
-        there = tuple(slice(o.start - b.start, o.stop - b.start) for o, b in zip(overlap, block, strict=True))
-        beneath[here] = painted[there] - GROUND
-        return beneath
+        distance = self._grid.distance(region, x, y)
+        disc, fill = ((radius - distance).clip(0.0, 1.0) for radius in self._radii)
+        shares = np.empty((3, *distance.shape), np.float32)
+        np.subtract(1.0, disc, out=shares[0])
+        shares[1] = fill
+        np.subtract(disc, fill, out=shares[2])
+        return shares
 
     def _behind_walls(self, painted: np.ndarray, region: Region) -> np.ndarray:
         rows, columns = region
@@ -106,17 +106,12 @@ class SmoothFrames:
             return painted
         return blend(painted, WALL, self._walls[region])
 
-    def _look_under(self, marker: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
-        """The finished ground (H, W, 3), and what it shows behind the walls minus white (None: all white)."""
-        if marker is None:
-            return self._ground, None
-        key = marker[2:5].tobytes()
-        if self._marked is None or self._marked[0] != key:
-            x, y, angle = marker[2:5].tolist()
-            share = 1.0 - self._goal.shares(self._grid.everything(), x, y, angle)[0]
-            under = blend(np.broadcast_to(GROUND, (*share.shape, 3)), GOAL, share)
-            self._marked = key, self._finish(blend(under, WALL, self._walls)), under - GROUND
-        return self._marked[1:]
+    def _mark(self, marker: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The finished ground (H, W, 3) with the goal T, and what it shows behind the walls minus white."""
+        x, y, angle = marker[2:5].tolist()
+        share = 1.0 - self._goal.shares(self._grid.everything(), x, y, angle)[0]
+        under = blend(np.broadcast_to(GROUND, (*share.shape, 3)), GOAL, share)
+        return self._finish(blend(under, WALL, self._walls)), under - GROUND
 
     def _wall_shares(self) -> np.ndarray:
         """Share (H, W) of each pixel that the walls cover."""

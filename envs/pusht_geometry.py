@@ -1,4 +1,4 @@
-"""Where things are on the PushT board: sizes in px of the 512 px board, corners of the T, the gap to the agent."""
+"""Where things are on the PushT board, in px of 512: sizes, corners of the T, the gap to the agent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ T_CENTRES = np.array([[0.0, 15.0], [0.0, 75.0]])
 T_HALVES = np.array([[60.0, 15.0], [15.0, 45.0]])
 T_BAR = np.array([[-60.0, 30.0], [60.0, 30.0], [60.0, 0.0], [-60.0, 0.0]])
 T_STEM = np.array([[-15.0, 30.0], [-15.0, 120.0], [15.0, 120.0], [15.0, 30.0]])
-T_CORNERS = np.array([[-60, 0], [60, 0], [60, 30], [15, 30], [15, 120], [-15, 120], [-15, 30], [-60, 30]], float)
+T_CORNERS = np.array(
+    [[-60, 0], [60, 0], [60, 30], [15, 30], [15, 120], [-15, 120], [-15, 30], [-60, 30]], float
+)
 T_COG = np.array([0.0, 45.0])
 
 
@@ -30,7 +32,7 @@ def block_points(state: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def gap(states: np.ndarray) -> np.ndarray:
-    """Distance in px between agent and block, for states (..., 7): 0 when they touch, negative when they overlap."""
+    """Distance in px of agent and block, for states (..., 7): 0 when they touch, below 0 when they overlap."""
     states = np.asarray(states, dtype=np.float64)
     offset = states[..., :2] - states[..., 2:4]
     cos, sin = np.cos(states[..., 4]), np.sin(states[..., 4])

@@ -1,7 +1,7 @@
 """A purposeful hand for PushT: approach the block, push along, let go, go round, turn it.
 
-It reads the state, plans in the block's frame and steers one control step at a time. Meant to teach a world model:
-every episode differs in targets, contact points, speeds and noise.
+It reads the state, plans in the block's frame and steers one control step at a time. Meant to teach a world
+model: every episode differs in targets, contact points, speeds and noise.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import numpy as np
 
 from envs.pusht_geometry import AGENT_RADIUS, BOARD, T_COG, T_CORNERS, block_corners, block_points, gap
 
-# A full action moves the agent about this far (px) in its first control step, and each px/s that it has adds this much.
+# A full action moves the agent about this far (px) in its first control step, and each px/s that it has
+# adds this much.
 _FIRST_STEP, _PER_SPEED = 26.4, 0.0368
 _MARGIN = 22.0  # the agent keeps this far from the board's edge
 _EDGES = np.stack([T_CORNERS, np.roll(T_CORNERS, -1, axis=0)], axis=1)
@@ -21,9 +22,9 @@ _LENGTHS = np.linalg.norm(_EDGES[:, 1] - _EDGES[:, 0], axis=1)
 _INWARD = (_EDGES[:, 1] - _EDGES[:, 0])[:, ::-1] * [-1, 1] / _LENGTHS[:, None]
 _DETOUR = AGENT_RADIUS + 16.0
 # Points round the T's outer corners by which it can be passed, in its own frame.
-_PASSAGES = np.array([[-60, 0], [60, 0], [60, 30], [15, 120], [-15, 120], [-60, 30]], float) + _DETOUR * np.array(
-    [[-1, -1], [1, -1], [1, 1], [1, 0.7], [-1, 0.7], [-1, 1]]
-)
+_PASSAGES = np.array(
+    [[-60, 0], [60, 0], [60, 30], [15, 120], [-15, 120], [-60, 30]], float
+) + _DETOUR * np.array([[-1, -1], [1, -1], [1, 1], [1, 0.7], [-1, 0.7], [-1, 1]])
 
 
 class PushTPolicy:
@@ -45,7 +46,7 @@ class PushTPolicy:
         action = (wish - 0.5 * _PER_SPEED * self._state[5:]) / (_FIRST_STEP + 7.0) + self._noise
         return action.clip(-1.0, 1.0).astype(np.float32)
 
-    # Every part below yields, step by step, how far the agent should move. ----------------------------------------
+    # Every part below yields, step by step, how far the agent should move. --------------------------------
 
     def _behave(self) -> Iterator[np.ndarray]:
         rng = self._rng
@@ -100,7 +101,7 @@ class PushTPolicy:
                 yield self._inside(self._towards(place, pace))
 
     def _push(self, direction: np.ndarray, length: float, pace: float) -> Iterator[np.ndarray]:
-        """Press into the block along `direction` (2,) of its frame, which turns with it or stays as it was."""
+        """Press into the block along `direction` (2,) of its frame, which turns with it or does not."""
         rng = self._rng
         turns_along = rng.random() < 0.5
         bend = rng.normal(0.0, 0.05)
@@ -118,10 +119,10 @@ class PushTPolicy:
             gone += math.dist(before, self._state[:2])
             lost = lost + 1 if gone > 45 and gap(self._state) > 6 else 0
 
-    # Choices ------------------------------------------------------------------------------------------------------
+    # Choices ----------------------------------------------------------------------------------------------
 
     def _choose_push(self) -> tuple[np.ndarray, np.ndarray, float] | None:
-        """A path to the contact, the direction (both in the block's frame) and the length (px) of the next push."""
+        """The next push: a path to it and its direction, both in the block's frame, and its length, px."""
         rng, state = self._rng, self._state
         count = 24
         edge = rng.choice(len(_EDGES), count, p=_LENGTHS / _LENGTHS.sum())
@@ -143,7 +144,7 @@ class PushTPolicy:
         return None
 
     def _score(self, contact: np.ndarray, direction: np.ndarray, length: np.ndarray, aim: bool) -> np.ndarray:
-        """How good pushes (K, 2) are: they should keep the block off the walls, and with `aim` near the target."""
+        """How good pushes (K, 2) are: they keep the block off the walls and, with `aim`, near the target."""
         state = self._state
         heading = block_points(state, direction) - state[2:4]
         centre = block_points(state, T_COG[None])[0] + heading * length[:, None]
@@ -157,12 +158,12 @@ class PushTPolicy:
         return score
 
     def _path(self, stand: np.ndarray) -> np.ndarray | None:
-        """Shortest way (K, 2), in the block's frame, from the agent to `stand` round the block; None when barred."""
+        """Shortest way (K, 2) round the block to `stand`, all in the block's frame; None when barred."""
         state = self._state
         nodes = np.vstack([state[:2], block_points(state, np.vstack([_PASSAGES, stand]))])
         local = np.vstack([np.zeros(2), _PASSAGES, stand])
         count = len(nodes)
-        usable = (np.abs(nodes - BOARD / 2) < BOARD / 2 - _MARGIN + 4).all(axis=1)
+        usable = np.all(np.abs(nodes - BOARD / 2) < BOARD / 2 - _MARGIN + 4, axis=1)
         usable[0] = True
         share = np.linspace(0.08, 1.0, 12)[:, None]
         lines = nodes[:, None, None] * (1 - share) + nodes[None, :, None] * share
@@ -183,7 +184,7 @@ class PushTPolicy:
             order.append(int(last[order[-1]]))
         return local[order[-2::-1]]
 
-    # Small helpers ------------------------------------------------------------------------------------------------
+    # Small helpers ----------------------------------------------------------------------------------------
 
     def _gaps(self, places: np.ndarray) -> np.ndarray:
         """What `gap` would be with the agent at `places` (..., 2)."""

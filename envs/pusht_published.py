@@ -1,8 +1,8 @@
 """Frames of PushT at 224 px, equal to the published ones in every pixel.
 
-The board is drawn in whole pixels at 512 px, one small number a pixel for what it shows, and shrunk to 224 px. Only
-what moved is drawn again, and four numbers with their place in the pattern of the shrinking give a pixel's colour
-from a table.
+The board is drawn in whole pixels at 512 px, one small number a pixel for what it shows, and shrunk to 224
+px. Only what moved is drawn again, and four numbers with their place in the pattern of the shrinking give a
+pixel's colour from a table.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ class PublishedFrames:
         self._still: _Still | None = None
 
     def draw(self, simulation: Simulation, marker: np.ndarray | None) -> np.ndarray:
-        """The frame uint8 (224, 224, 3) of the simulation, over the goal T of the state `marker` (7,) when given."""
+        """The frame uint8 (224, 224, 3), over the goal T of the state `marker` (7,) when that is given."""
         frame = self._with_block(simulation, marker).copy()
         x, y = simulation.agent.position
         x, y = round(x), round(y)
         agent = _box([(x, y)], 16)
-        before = None if agent is None else self._plane[agent].copy()
         if agent is not None:
+            before = self._plane[agent].copy()
             place = (y + _PAD) * _STRIDE + x + _PAD
             self._pixels[place + _RIM_PIXELS] = _RIM
             self._pixels[place + _DISC_PIXELS] = _DISC
@@ -94,7 +94,7 @@ class PublishedFrames:
             frame[down, across] = self._colours(down, across)
 
     def _paint_boxes(self, corners: np.ndarray, fill: int | None, outline: int) -> None:
-        """Paint boxes with corners (K, 4, 2) one after the other; a line, a strip and two dots edge each side."""
+        """Paint boxes with corners (K, 4, 2), one by one; a line, a strip and two dots edge each side."""
         ends = corners[:, [1, 2, 3, 0]]
         way = ends - corners
         aside = np.abs(way[..., ::-1]) * (2.0 / np.sqrt((way * way).sum(axis=-1, keepdims=True)))
@@ -130,8 +130,10 @@ class PublishedFrames:
         left, right = pairs.take(columns - x, axis=1), pairs.take(columns - (x - 1), axis=1)
         return self._table.take((left * np.int32(49) + right) * 49 + self._pattern[down, across], axis=0)
 
-    def _draw_contacts(self, frame: np.ndarray, contacts: list[tuple[tuple[int, int], tuple[int, int]]]) -> None:
-        """Contacts are faint lines, blended into what they cross: that part of the frame is computed in colours."""
+    def _draw_contacts(
+        self, frame: np.ndarray, contacts: list[tuple[tuple[int, int], tuple[int, int]]]
+    ) -> None:
+        """Contacts are faint lines, blended into what they cross; that part is computed in colours."""
         lines = np.array(contacts)
         (left, top), (right, bottom) = lines.min(axis=(0, 1)).tolist(), lines.max(axis=(0, 1)).tolist()
         down, across = self._shrink.touched(top, bottom + 1), self._shrink.touched(left, right + 1)
@@ -145,7 +147,10 @@ class PublishedFrames:
             raster.faint_line(image, _CONTACT, ends, (x, y))
         rows, columns = rows[:, None] - y, columns - x
         mixed = np.array(
-            [[image[rows, columns], image[rows, columns + 1]], [image[rows + 1, columns], image[rows + 1, columns + 1]]]
+            [
+                [image[rows, columns], image[rows, columns + 1]],
+                [image[rows + 1, columns], image[rows + 1, columns + 1]],
+            ]
         )
         weights = self._shrink.weights
         frame[down, across] = raster.Shrink.mix(
@@ -156,7 +161,9 @@ class PublishedFrames:
         """Start again with nothing but walls and the goal T on the plane."""
         self._plane.fill(_GROUND)
         if marker is not None:
-            corners = [(round(x), round(y)) for x, y in block_points(marker, np.vstack([T_BAR, T_STEM])).tolist()]
+            corners = [
+                (round(x), round(y)) for x, y in block_points(marker, np.vstack([T_BAR, T_STEM])).tolist()
+            ]
             if _box(corners, 5) is not None:
                 y, first, length = raster.polygon_rows(np.array(corners).reshape(2, 4, 2))
                 starts = (y + _PAD) * _STRIDE + first + _PAD
@@ -184,7 +191,7 @@ def _flat(points: np.ndarray) -> np.ndarray:
 
 
 def _box(points: list[tuple[int, int]], reach: int) -> Box | None:
-    """Rows and columns of the plane within `reach` of whole points; None when the plane does not hold them all."""
+    """Rows and columns of the plane within `reach` of whole points; None when it does not hold them all."""
     columns, rows = zip(*points)
     left, right, top, bottom = min(columns), max(columns), min(rows), max(rows)
     if min(left, top) - reach < -_PAD or max(right, bottom) + reach >= BOARD + _PAD:
@@ -195,14 +202,19 @@ def _box(points: list[tuple[int, int]], reach: int) -> Box | None:
 
 @cache
 def _colour_table() -> tuple[np.ndarray, np.ndarray]:
-    """Colours (7^4 * 49, 3) of four neighbours at each place of the shrinking's pattern, and that pattern (224, 224).
+    """Colours (7^4 * 49, 3) of four neighbours at each place of the shrinking's pattern, and that pattern
+    (224, 224).
 
     512 to 224 is 16 to 7, so the weights come again every seven pixels.
     """
     weights = raster.Shrink(int(BOARD), SIZE).weights[:, :7]
-    labels = np.indices((7, 7, 7, 7)).reshape(2, 2, -1).swapaxes(0, 1)  # column first in the code, row first in mix
+    labels = (
+        np.indices((7, 7, 7, 7)).reshape(2, 2, -1).swapaxes(0, 1)
+    )  # column first in the code, row first in mix
     mixed = raster.Shrink.mix(
-        _COLOURS[labels][:, :, :, None, None], weights[:, None, None, :, None], weights[:, None, :, None, None]
+        _COLOURS[labels][:, :, :, None, None],
+        weights[:, None, None, :, None],
+        weights[:, None, :, None, None],
     )
     place = np.arange(SIZE) % 7
     return mixed.reshape(-1, 3), (place[:, None] * 7 + place).astype(np.int32)

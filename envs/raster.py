@@ -1,7 +1,8 @@
 """Drawing on a grid of whole pixels, as pygame 2 does it, and shrinking as OpenCV does it.
 
-The published frames of PushT were made by these rules, so frames that shall equal them follow the rules to the last
-pixel: polygons row by row, thick lines by Bresenham's steps, faint lines as two weighted pixels a column.
+The published frames of PushT were made by these rules, so frames that shall equal them follow the rules to
+the last pixel: polygons row by row, thick lines by Bresenham's steps, faint lines as two weighted pixels a
+column.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def polygon_rows(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
     dx, dy = np.where(down, x - before_x, before_x - x), np.abs(y - before_y)
     top, bottom = y.min(axis=0), y.max(axis=0)
     row = top + np.arange(int((bottom - top).max()) + 1, dtype=np.float32)
-    # An edge counts from its upper end to the row above its lower end; the polygon's last row belongs to it too.
+    # An edge counts from its upper end to the row above its lower end, or to the polygon's last row.
     beyond = np.where(dy > 0, dy + (y1 + dy == bottom), np.float32(0))
     below = row - y1
     crossed = (below >= 0) & (below < beyond)
@@ -37,8 +38,8 @@ def polygon_rows(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
 def thick_lines(starts: np.ndarray, ends: np.ndarray, stride: int) -> np.ndarray:
     """Lines 4 px thick between whole points (L, 2): flat index y * stride + x of their pixels, (L, N, 4).
 
-    A line is thick along the axis in which it is short: one pixel before its own, two behind. Shorter lines repeat
-    their last pixels.
+    A line is thick along the axis in which it is short: one pixel before its own, two behind. Shorter lines
+    repeat their last pixels.
     """
     way = ends - starts
     size = np.abs(way)
@@ -61,17 +62,19 @@ def spread(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 
 def disc(halves: tuple[int, ...], stride: int) -> np.ndarray:
-    """Flat offsets of a disc's pixels; `halves` are its half widths from the top row to the one above its middle."""
+    """Flat offsets of a disc's pixels; `halves` are its half widths from the top row down to the middle."""
     rows = [*halves, *reversed(halves)]
     runs = [np.arange(-half, half) + (y - len(halves)) * stride for y, half in enumerate(rows)]
     return np.concatenate(runs)
 
 
-def faint_line(image: np.ndarray, colour: tuple[int, int, int], ends: np.ndarray, corner: tuple[int, int]) -> None:
+def faint_line(
+    image: np.ndarray, colour: tuple[int, int, int], ends: np.ndarray, corner: tuple[int, int]
+) -> None:
     """Draw an antialiased line 1 px thick into `image` (h, w, 3) uint8, in place.
 
-    `ends` (2, 2) are whole points (x, y), and `corner` is the point that the image's first pixel shows. Heights add
-    up in float32 and in the coordinates of `ends`, because their rounding shows.
+    `ends` (2, 2) are whole points (x, y), and `corner` is the point that the image's first pixel shows.
+    Heights add up in float32 and in the coordinates of `ends`, because their rounding shows.
     """
     (x1, y1), (x2, y2) = ends.tolist()
     left, top = corner

@@ -1,7 +1,7 @@
 """TwoRoom: a dot walks from room to room through a door, in a plane of 224 x 224 px.
 
-Movement and drawing follow the TwoRoom of stable-worldmodel (github.com/galilai-group/stable-worldmodel); frames at
-224 px equal its own pixel for pixel.
+Movement and drawing follow the TwoRoom of stable-worldmodel (github.com/galilai-group/stable-worldmodel);
+frames at 224 px equal its own pixel for pixel.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def blocked(y: float) -> bool:
 class TwoRoom(World):
     """Walk the dot to where the goal frame shows it.
 
-    The state is the dot's x, y in px of 224; an action (2,) moves it by 5 px at most along each axis. Success: closer
-    than 16 px to the goal. The goal marker is a green dot.
+    The state is the dot's x, y in px of 224; an action (2,) moves it by 5 px at most along each axis.
+    Success: closer than 16 px to the goal. The goal marker is a green dot.
     """
 
     state_names = ("agent_x", "agent_y")

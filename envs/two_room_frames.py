@@ -12,7 +12,8 @@ from envs.drawing import Grid
 SIDE = 224.0
 DOOR_CENTRE = 49.0
 RADIUS = 7.0
-# Black rectangles (x from, x to, y from, y to) in px of 224: four border lines, the wall below and above its door.
+# Black rectangles (x from, x to, y from, y to) in px of 224: four border lines, the wall below and above
+# its door.
 _INK = [
     (0, 224, 10, 14), (0, 224, 210, 214), (10, 14, 0, 224), (210, 214, 0, 224),
     (107, 118, 0, 35), (107, 118, 64, 224),
@@ -50,7 +51,8 @@ class SmoothFrames:
 
     def _dot(self, frame: np.ndarray, x: float, y: float, channel: int) -> None:
         """Blend a round Gaussian, pure in one colour channel, centred on pixel (x, y) of 224."""
-        region = self._grid.region(x + 0.5, y + 0.5, 4.0 * RADIUS)
+        reach = 4.0 * RADIUS
+        region = self._grid.region(x + 0.5 - reach, y + 0.5 - reach, x + 0.5 + reach, y + 0.5 + reach)
         if region is None:
             return
         dx, dy = self._grid.offsets(region, x + 0.5, y + 0.5)
@@ -109,8 +111,8 @@ _STEP_LOW = np.float32(math.log(2) / _STEPS - float(_STEP_HIGH))
 def exp32(z: np.ndarray) -> np.ndarray:
     """exp of float32 `z` <= 0, rounded as by the library that drew the published frames.
 
-    That is the table method, all in float32: z = n log(2) / 128 + r, and exp(r) = 1 + r + r^2 / 2. Its last bit
-    differs from the nearest float32 in a few values of a hundred, and the frames show that.
+    That is the table method, all in float32: z = n log(2) / 128 + r, and exp(r) = 1 + r + r^2 / 2. Its last
+    bit differs from the nearest float32 in a few values of a hundred, and the frames show that.
     """
     n = np.rint(z * np.float32(_STEPS / math.log(2)))
     r = (z - n * _STEP_HIGH) - n * _STEP_LOW

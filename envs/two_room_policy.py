@@ -1,4 +1,4 @@
-"""A walker for TwoRoom: from target to target in both rooms, through the door, into corners and along walls."""
+"""A walker for TwoRoom: from target to target, through the door, into corners and along walls."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class TwoRoomPolicy:
                 yield from self._go(self._target(self._place[0] < WALL), pace)
 
     def _target(self, left: bool) -> np.ndarray:
-        """A place in the left or right room; one in three may lie on or behind its walls, so the walker leans on them."""
+        """A place in the left or right room; one in three may lie behind its walls, so that the walker leans."""
         low, high = (LOW, LEFT_FACE) if left else (RIGHT_FACE, HIGH)
         over = 40.0 if self._rng.random() < 0.35 else 0.0
         x, y = self._rng.uniform([low - over, LOW - over], [high + over, HIGH + over])

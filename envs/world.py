@@ -1,7 +1,7 @@
 """What every world shares: the Gymnasium interface, goals, success, states and frames.
 
-A world is a `gymnasium.Env` with observations `{"pixels": uint8 (H, W, 3), "state": float64 (S,)}` and actions in
-[-1, 1]^A. A subclass says how it moves and how it is drawn; this class does the rest.
+A world is a `gymnasium.Env` with observations `{"pixels": uint8 (H, W, 3), "state": float64 (S,)}` and
+actions in [-1, 1]^A. A subclass says how it moves and how it is drawn; this class does the rest.
 """
 
 from __future__ import annotations
@@ -37,9 +37,13 @@ class World(gymnasium.Env):
     state_high: ClassVar[np.ndarray]
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}
 
-    def __init__(self, *, image_size: int = 64, goal_marker: bool = False, render_mode: str | None = None) -> None:
+    def __init__(
+        self, *, image_size: int = 64, goal_marker: bool = False, render_mode: str | None = None
+    ) -> None:
         if isinstance(image_size, bool) or not isinstance(image_size, (int, np.integer)):
-            raise WorldError(f"image_size is a whole number of pixels between 16 and 1024, not {image_size!r}.")
+            raise WorldError(
+                f"image_size is a whole number of pixels between 16 and 1024, not {image_size!r}."
+            )
         if not 16 <= image_size <= 1024:
             raise WorldError(f"image_size must lie between 16 and 1024, and {image_size} does not.")
         if render_mode not in (None, "rgb_array"):
@@ -54,7 +58,7 @@ class World(gymnasium.Env):
         self._goal_state: np.ndarray | None = None
         self._goal_frame: np.ndarray | None = None
 
-    # What a subclass provides -----------------------------------------------------------------------------------
+    # What a subclass provides -----------------------------------------------------------------------------
 
     def sample_state(self, rng: np.random.Generator) -> np.ndarray:
         """One state (S,) of the world's own start distribution."""
@@ -84,15 +88,15 @@ class World(gymnasium.Env):
         """The frame (H, W, 3) of `state` (S,), without goal marker; the running simulation is left alone."""
         raise NotImplementedError
 
-    # The Gymnasium interface ------------------------------------------------------------------------------------
+    # The Gymnasium interface ------------------------------------------------------------------------------
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Start an episode.
 
-        `options` may hold "state" and "goal_state", each (S,); what is missing is drawn from the world's own start
-        distribution. From equal states two resets give trajectories that are equal bit for bit.
+        `options` may hold "state" and "goal_state", each (S,); what is missing is drawn from the world's
+        own start distribution. From equal states two resets give trajectories that are equal bit for bit.
         """
         super().reset(seed=seed)
         options = options or {}
@@ -133,7 +137,7 @@ class World(gymnasium.Env):
             self._goal_state = self._state()
             self._goal_frame = self.render_state(self._goal_state)
 
-    # Checks -----------------------------------------------------------------------------------------------------
+    # Checks -----------------------------------------------------------------------------------------------
 
     def check_state(self, state: Any, name: str = "state") -> np.ndarray:
         """`state` as a new float64 array (S,), or a WorldError that says what is wrong with it."""
@@ -144,7 +148,7 @@ class World(gymnasium.Env):
             raise WorldError(f"{name} must be {size} numbers ({', '.join(self.state_names)}).") from None
         if array.shape != (size,):
             raise WorldError(
-                f"{name} must be {size} numbers ({', '.join(self.state_names)}), not an array of shape {array.shape}."
+                f"{name} must be {size} numbers ({', '.join(self.state_names)}), not of shape {array.shape}."
             )
         if not np.isfinite(array).all():
             raise WorldError(f"{name} holds NaN or infinity; every one of its {size} numbers must be finite.")
