@@ -31,13 +31,20 @@ Z95 = 1.959963984540054
 class Pairs(Protocol):
     """Starts and goals: state arrays (P, S) in the world's units, a seed per pair (P,)."""
 
-    name: str
-    version: str
-    start: Any
-    goal: Any
-    seed: Any
-    offset: int
-    budget: int
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def start(self) -> np.ndarray: ...
+    @property
+    def goal(self) -> np.ndarray: ...
+    @property
+    def seed(self) -> np.ndarray: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def budget(self) -> int: ...
 
 
 @dataclass
