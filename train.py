@@ -68,8 +68,8 @@ def mistakes_in_words() -> Iterator[None]:
     """Turn what the user can mend into one sentence and an exit code; what is our own mistake stays loud."""
     try:
         yield
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(str(stop) or "stopped", file=sys.stderr)
         raise SystemExit(130) from None
     except (OSError, ValueError) as error:
         sentence = str(error)
@@ -135,7 +135,7 @@ def train(config: DictConfig) -> Path:
         trained = trainer.fit()
     reader.close()
     if first:
-        report(folder, trained, test(config, folder, device))
+        report(config, folder, trained, test(config, folder, device))
     return folder
 
 
@@ -245,7 +245,7 @@ def test(config: DictConfig, folder: Path, device: Any) -> dict[str, Any] | None
         result = benchmark.run(
             Agent.from_pretrained(folder, device=device),
             env_maker(config),
-            pairs.load(config.env.name),
+            pairs.load(config.env.name).first(config.benchmark.pairs),
             recordings=shown,
             record=config.benchmark.videos,
         )
@@ -257,7 +257,7 @@ def test(config: DictConfig, folder: Path, device: Any) -> dict[str, Any] | None
     return result
 
 
-def report(folder: Path, trained: dict[str, Any], result: dict[str, Any] | None) -> None:
+def report(config: DictConfig, folder: Path, trained: dict[str, Any], result: dict[str, Any] | None) -> None:
     """What came out, in one short table, and what to do next."""
     from agent import plots
 
@@ -277,7 +277,8 @@ def report(folder: Path, trained: dict[str, Any], result: dict[str, Any] | None)
     print(
         f"\n{folder}/  " + "  ".join(sorted(path.name for path in folder.iterdir() if path.name != "wandb"))
     )
-    print(f"next: python plan.py --make-goal goal.png; python plan.py --checkpoint {folder} --goal goal.png")
+    print(f"next: python plan.py --make-goal goal.png --env {config.env.name}")
+    print(f"      python plan.py --goal goal.png --checkpoint {folder}")
 
 
 if __name__ == "__main__":

@@ -58,9 +58,8 @@ def test_a_run_from_nothing_leaves_everything_in_its_folder(run) -> None:
 
 def test_a_run_ends_with_a_short_table_and_what_to_do_next(run) -> None:
     _, done = run
-    last = done.stdout.splitlines()
     assert "6 steps" in done.stdout and "95 % interval" in done.stdout and "random" in done.stdout
-    assert last[-1].startswith("next: python plan.py") and "--checkpoint run" in last[-1]
+    assert done.stdout.splitlines()[-1].split() == "python plan.py --goal goal.png --checkpoint run".split()
     assert "Traceback" not in done.stderr and "wandb:" not in done.stderr + done.stdout
 
 

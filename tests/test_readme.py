@@ -1,0 +1,79 @@
+"""What the README shows works: Python blocks run, commands parse, links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import plan
+import train
+from agent import checkpoint
+from configs.overrides import checked
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[str]:
+    """Every shell line, and every command in running text."""
+    lines = [line.split(" #")[0].strip() for block in blocks("sh") for line in block.splitlines()]
+    inline = re.findall(r"`((?:python|make|accelerate) [^`]+)`", TEXT)
+    return [line for line in dict.fromkeys([*lines, *inline]) if line]
+
+
+@pytest.mark.parametrize("source", blocks("python"), ids=lambda source: source.strip().splitlines()[0])
+def test_python_block_runs(source: str, tiny_checkpoint: Path, monkeypatch, tmp_path, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in re.findall(r'from_pretrained\("(\w+)"\)', source):
+        if name not in checkpoint.bundled():  # a source tree without its weights
+            source = source.replace(
+                f'from_pretrained("{name}")', f"from_pretrained({str(tiny_checkpoint)!r})"
+            )
+    exec(compile(source, "README.md", "exec"), {"__name__": "readme"})
+    assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize("command", commands())
+def test_command_means_something(command: str) -> None:
+    words = shlex.split(command)
+    if words[0] == "make":
+        rest = [word for word in words[1:] if "=" not in word]
+        assert subprocess.run(["make", "-n", *rest], cwd=ROOT, capture_output=True).returncode == 0
+    elif "train.py" in words:
+        checked([word for word in words[words.index("train.py") + 1 :] if word != "--help"])
+    elif "plan.py" in words:
+        plan.parse(words[words.index("plan.py") + 1 :])
+    elif words[:3] == ["python", "-m", "envs.collect"]:
+        shown = subprocess.run(
+            [sys.executable, *words[1:3], "--help"], cwd=ROOT, capture_output=True, text=True
+        )
+        assert all(word in shown.stdout for word in words if word.startswith("--"))
+    else:
+        assert words[0].endswith("python") and words[1:3] in (["-m", "venv"], ["-m", "pip"])
+
+
+def test_there_is_a_command_of_each_kind() -> None:
+    shown = "\n".join(commands())
+    for command in ("make demo", "make test", "python train.py env=pusht", "python plan.py --goal goal.png"):
+        assert command in shown
+
+
+def test_links_lead_to_files() -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", TEXT):
+        assert (ROOT / target).exists(), target
+
+
+def test_cheap_commands_run(monkeypatch, tmp_path, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert train.main(["--help"]) == 0
+    assert plan.main(["--make-goal", "goal.png", "--seed", "7"]) == 0
+    assert (tmp_path / "goal.png").stat().st_size > 1000
