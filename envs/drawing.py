@@ -1,9 +1,8 @@
 """Antialiased drawing straight at the target size: how much of each pixel a shape covers, from its distance.
 
 Coordinates are in world units, `scale` pixels each; pixel (i, j) is the unit square whose centre lies at
-(j + 0.5, i + 0.5). The share of a pixel on the inner side of an edge is taken as linear in the distance of the
-pixel's centre from that edge, so a frame changes smoothly with every position and angle, far below one
-pixel.
+(j + 0.5, i + 0.5). The share of a pixel inside an edge is taken as linear in the distance of the
+pixel's centre from that edge, so a frame changes smoothly with every position and angle, far below one pixel.
 """
 
 from __future__ import annotations

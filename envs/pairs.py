@@ -64,7 +64,7 @@ def make(name: str, count: int, seed: int, offset: int = 25) -> Pairs:
     """
     if count < 1 or offset < 1 or seed < 0:
         raise WorldError(
-            f"Pairs need a count and an offset of 1 or more and a seed of 0 or more, not {count}, {offset}, {seed}."
+            f"Count and offset of pairs must be 1 or more, the seed 0 or more, not {count}, {offset}, {seed}."
         )
     env, policy = envs.make(name, image_size=16), policies.make(name)
     found: list[tuple[int, np.ndarray, np.ndarray]] = []

@@ -32,7 +32,7 @@ def block_points(state: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def gap(states: np.ndarray) -> np.ndarray:
-    """Distance in px of agent and block, for states (..., 7): 0 when they touch, below 0 when they overlap."""
+    """Distance in px of agent and block, for states (..., 7): 0 when they touch, less when they overlap."""
     states = np.asarray(states, dtype=np.float64)
     offset = states[..., :2] - states[..., 2:4]
     cos, sin = np.cos(states[..., 4]), np.sin(states[..., 4])

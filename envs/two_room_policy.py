@@ -32,17 +32,17 @@ class TwoRoomPolicy:
         rng = self._rng
         while True:
             self._noise_scale = float(rng.choice([0.0, 0.1, 0.3]))
-            pace = rng.uniform(0.3, 0.8) if rng.random() < 0.25 else rng.uniform(0.8, 1.4)
+            pace = rng.uniform(0.1, 0.8) if rng.random() < 0.3 else rng.uniform(0.8, 1.4)
             choice = rng.random()
             if choice < 0.08:
                 yield from self._drift()
-            elif choice < 0.55:
-                yield from self._cross(pace)
+            elif choice < 0.6:
+                yield from self._cross(max(pace, 0.6))
             else:
                 yield from self._go(self._target(self._place[0] < WALL), pace)
 
     def _target(self, left: bool) -> np.ndarray:
-        """A place in the left or right room; one in three may lie behind its walls, so that the walker leans."""
+        """A place in the left or right room; one in three may lie behind its walls, to lean on them."""
         low, high = (LOW, LEFT_FACE) if left else (RIGHT_FACE, HIGH)
         over = 40.0 if self._rng.random() < 0.35 else 0.0
         x, y = self._rng.uniform([low - over, LOW - over], [high + over, HIGH + over])

@@ -170,8 +170,9 @@ class World(gymnasium.Env):
         return {"pixels": self._draw(self._goal_state if self.goal_marker else None), "state": state}
 
     def _info(self, state: np.ndarray) -> dict[str, Any]:
+        assert self._goal_frame is not None and self._goal_state is not None
         return {
-            "goal": self._goal_frame,
-            "goal_state": self._goal_state,
+            "goal": self._goal_frame.copy(),
+            "goal_state": self._goal_state.copy(),
             "success": self.is_success(state, self._goal_state),
         }

@@ -1,0 +1,76 @@
+"""Start/goal pairs: fixed, unsolved, made of episodes that nobody trains on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import envs
+from envs import WorldError, collect_worker, pairs
+
+WORLDS = ["pusht", "two_room"]
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_the_fixed_list(name: str) -> None:
+    fixed, env = pairs.load(name), envs.make(name, image_size=16)
+    assert (fixed.name, fixed.version, fixed.offset, fixed.budget) == (name, "v1", 25, 50)
+    assert (
+        fixed.start.shape == fixed.goal.shape == (100, len(env.state_names))
+        and fixed.start.dtype == np.float64
+    )
+    assert len(set(fixed.seed.tolist())) == 100
+    for start, goal, seed in zip(fixed.start, fixed.goal, fixed.seed):
+        obs, info = env.reset(seed=int(seed), options={"state": start, "goal_state": goal})
+        assert not info["success"]
+        np.testing.assert_allclose(obs["state"], start, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_the_fixed_list_can_be_made_again(name: str) -> None:
+    fixed, made = pairs.load(name).first(6), pairs.make(name, 6, pairs.SEED)
+    np.testing.assert_array_equal(fixed.seed, made.seed)
+    np.testing.assert_allclose(fixed.start, made.start, atol=1e-6)
+    np.testing.assert_allclose(fixed.goal, made.goal, atol=1e-6)
+
+
+def test_most_pairs_need_the_block_to_move_or_the_door_to_be_passed() -> None:
+    asked = pairs.demands(pairs.load("pusht"))
+    assert asked["share where the block must move 20 px or turn pi/9"] > 0.7
+    assert pairs.demands(pairs.load("two_room"))["share where the goal is in the other room"] > 0.3
+
+
+def test_other_seeds_and_recordings_have_other_episodes() -> None:
+    a, b = pairs.make("two_room", 5, 0), pairs.make("two_room", 5, 1)
+    assert not np.array_equal(a.start, b.start) and not set(a.seed) & set(b.seed)
+    assert pairs.BRANCH != collect_worker.BRANCH
+    np.testing.assert_array_equal(pairs.make("two_room", 8, 0).first(5).goal, a.goal)
+
+
+def test_a_list_is_written_to_the_last_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = replace(pairs.make("pusht", 4, 7), version="v9")
+    path = pairs.save(made, tmp_path)
+    assert path.name == "pusht-v9.json" and json.loads(path.read_text())["world"] == "pusht"
+    assert [kept.name for kept in tmp_path.iterdir()] == [path.name]
+    monkeypatch.setattr(pairs, "_DATA", tmp_path)
+    again = pairs.load("pusht", "v9")
+    np.testing.assert_array_equal(again.start, made.start)
+    np.testing.assert_array_equal(again.goal, made.goal)
+    np.testing.assert_array_equal(again.seed, made.seed)
+    path.write_text(path.read_text()[:-40])
+    with pytest.raises(WorldError, match="damaged"):
+        pairs.load("pusht", "v9")
+
+
+def test_mistakes_are_named() -> None:
+    with pytest.raises(WorldError, match="no start/goal pairs pusht-v0; there are pusht-v1, two_room-v1"):
+        pairs.load("pusht", "v0")
+    with pytest.raises(WorldError, match="no world called 'pong'"):
+        pairs.make("pong", 1, 0)
+    for count, seed, offset in ((0, 0, 25), (1, -1, 25), (1, 0, 0)):
+        with pytest.raises(WorldError, match="Count and offset"):
+            pairs.make("pusht", count, seed, offset)

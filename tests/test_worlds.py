@@ -1,0 +1,223 @@
+"""What both worlds promise as Gymnasium environments: resets, states, goals, success, markers, errors."""
+
+from __future__ import annotations
+
+import warnings
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+import envs
+from envs import WorldError, policies
+
+WORLDS = ["pusht", "two_room"]
+IDS = {"pusht": "envs/PushT-v0", "two_room": "envs/TwoRoom-v0"}
+
+
+def play(env: gymnasium.Env, actions: np.ndarray, **reset) -> tuple[np.ndarray, np.ndarray]:
+    """States and frames of an episode under `actions`."""
+    observations = [env.reset(**reset)[0], *(env.step(action)[0] for action in actions)]
+    return (np.array([seen[key] for seen in observations]) for key in ("state", "pixels"))  # type: ignore[return-value]
+
+
+def some_actions(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-1, 1, (count, 2)).astype(np.float32)
+
+
+def policy_states(name: str, count: int = 40) -> np.ndarray:
+    return policies.rollouts(name, name, episodes=1, length=count, seed=5)[0]
+
+
+def test_the_names_are_the_worlds() -> None:
+    assert envs.names() == WORLDS
+    with pytest.raises(
+        WorldError, match="no world called 'push'; the worlds are pusht, two_room. Did you mean 'pusht'"
+    ):
+        envs.make("push")
+
+
+@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.parametrize("image_size", [64, 224])
+def test_gymnasium_checks_pass(name: str, image_size: int) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of bounds that are infinite: the board has no end for the agent
+        check_env(envs.make(name, image_size=image_size))
+        env = gymnasium.make(IDS[name], image_size=image_size, render_mode="rgb_array")
+        obs, _ = env.reset(seed=1)
+        assert obs["pixels"].shape == (image_size, image_size, 3)
+        np.testing.assert_array_equal(env.render(), obs["pixels"])
+        assert env.observation_space.contains(env.step(env.action_space.sample())[0])
+
+
+@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.parametrize("image_size", [16, 64, 99, 224])
+def test_what_an_observation_and_its_info_hold(name: str, image_size: int) -> None:
+    env = envs.make(name, image_size=image_size)
+    for obs, info in (env.reset(seed=0), env.step(np.zeros(2, np.float32))[::4]):
+        assert obs["pixels"].dtype == np.uint8 and obs["pixels"].shape == (image_size, image_size, 3)
+        assert obs["state"].dtype == np.float64 and obs["state"].shape == (len(env.state_names),)
+        assert info["goal"].dtype == np.uint8 and info["goal"].shape == obs["pixels"].shape
+        assert info["goal_state"].shape == obs["state"].shape and info["success"] is False
+    assert set(env.angle_names) <= set(env.state_names) and env.control_hz == 10
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_a_seed_is_an_episode(name: str) -> None:
+    actions = some_actions(20)
+    first, again, other = (play(envs.make(name), actions, seed=seed) for seed in (3, 3, 4))
+    for a, b in zip(first, again):
+        np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(next(iter(other)), play(envs.make(name), actions, seed=3))
+
+
+@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.parametrize("image_size", [64, 224])
+def test_a_reset_to_a_state_forgets_everything_else(name: str, image_size: int) -> None:
+    """The same from a new environment and from one that has been through contacts: bit for bit."""
+    used, new = envs.make(name, image_size=image_size), envs.make(name, image_size=image_size)
+    used.reset(seed=9)
+    for state in policy_states(name, 30):
+        used.set_state(state)
+        used.step([0.5, -0.5])
+    start, actions = policy_states(name)[25], some_actions(30, 1)
+    for a, b in zip(*(play(env, actions, seed=2, options={"state": start}) for env in (used, new))):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_a_state_comes_back_as_it_was_set(name: str) -> None:
+    env = envs.make(name)
+    env.reset(seed=0)
+    before = env.step([0.1, 0.1])[4]["goal_state"].copy()
+    for state in policy_states(name):
+        env.set_state(state)
+        obs, _, _, _, info = env.step(np.zeros(2))
+        np.testing.assert_array_equal(info["goal_state"], before)
+        obs, _ = env.reset(options={"state": state})
+        np.testing.assert_allclose(obs["state"], state, atol=1e-9)
+        np.testing.assert_array_equal(env.render_state(state), obs["pixels"])
+        env.reset(seed=0)
+
+
+@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.parametrize("image_size", [64, 224])
+def test_drawing_a_state_leaves_the_simulation_alone(name: str, image_size: int) -> None:
+    actions = some_actions(15)
+    states, frames = play(envs.make(name, image_size=image_size), actions, seed=7)
+    env = envs.make(name, image_size=image_size)
+    obs, _ = env.reset(seed=7)
+    for step, action in enumerate(actions):
+        env.render_state(policy_states(name)[step])
+        np.testing.assert_array_equal(env.render(), frames[step])
+        obs, *_ = env.step(action)
+        np.testing.assert_array_equal(obs["state"], states[step + 1])
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_the_goal_frame_is_the_goal_state_and_being_there_is_success(name: str) -> None:
+    env = envs.make(name)
+    start, goal = policy_states(name)[[0, -1]]
+    obs, info = env.reset(seed=0, options={"state": start, "goal_state": goal})
+    np.testing.assert_array_equal(info["goal"], env.render_state(goal))
+    np.testing.assert_array_equal(info["goal_state"], goal)
+    assert info["success"] is env.is_success(start, goal)
+    obs, info = env.reset(options={"state": goal, "goal_state": goal})
+    assert info["success"] is True
+    np.testing.assert_array_equal(obs["pixels"], info["goal"])
+    _, reward, terminated, truncated, _ = env.step(np.zeros(2))
+    assert reward == 1.0 and not terminated and not truncated
+
+
+def test_pusht_success_is_the_published_rule() -> None:
+    env, goal = envs.make("pusht"), np.array([100, 100, 200, 200, 0.05, 0, 0.0])
+    near = goal + [10, 0, 0, 17, 0, 300, -300]  # 19.7 px together; velocity does not count
+    assert env.is_success(near, goal) and not env.is_success(near + [2, 0, 0, 0, 0, 0, 0], goal)
+    turned = goal.copy()
+    for angle, reached in (
+        (0.05 + 0.34, True),
+        (0.05 + 0.36, False),
+        (2 * np.pi - 0.25, True),
+        (np.pi, False),
+    ):
+        turned[4] = angle
+        assert env.is_success(turned, goal) is reached
+
+
+def test_two_room_success_is_the_published_rule() -> None:
+    env = envs.make("two_room")
+    assert env.is_success([50, 50], [50, 65.9]) and not env.is_success([50, 50], [50, 66.1])
+
+
+@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.parametrize("image_size", [64, 224])
+def test_the_goal_is_marked_only_on_request(name: str, image_size: int) -> None:
+    bare, marked = (envs.make(name, image_size=image_size, goal_marker=flag) for flag in (False, True))
+    (plain, plain_info), (shown, shown_info) = bare.reset(seed=4), marked.reset(seed=4)
+    np.testing.assert_array_equal(plain_info["goal"], shown_info["goal"])
+    changed = (plain["pixels"] != shown["pixels"]).any(axis=-1)
+    green = shown["pixels"].astype(int)[changed]
+    assert changed.sum() > 10 and (green[:, 1] >= green[:, 0]).mean() > 0.9
+    scale = image_size / (512 if name == "pusht" else 224)
+    x, y = shown_info["goal_state"][2:4] if name == "pusht" else shown_info["goal_state"]
+    rows, columns = np.nonzero(changed)
+    assert (
+        np.hypot(rows - y * scale, columns - x * scale).min() < 3 + 20 * scale
+    )  # it stands where the goal is
+    np.testing.assert_array_equal(bare.render(), plain["pixels"])
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_actions_beyond_the_box_are_cut(name: str) -> None:
+    states = [
+        next(iter(play(envs.make(name), np.array([action] * 3), seed=1))) for action in ([5, -9], [1, -1])
+    ]
+    np.testing.assert_array_equal(*states)
+
+
+@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.parametrize(
+    ("action", "complaint"),
+    [
+        (np.zeros(3), r"shape \(3,\)"),
+        ([np.nan, 0], "NaN"),
+        ([np.inf, 0], "infinity"),
+        ("left", "not str"),
+        (0.5, "shape"),
+    ],
+)
+def test_bad_actions_are_named(name: str, action: object, complaint: str) -> None:
+    env = envs.make(name)
+    env.reset(seed=0)
+    with pytest.raises(WorldError, match=complaint):
+        env.step(action)
+
+
+@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.parametrize("key", ["state", "goal_state"])
+def test_bad_states_are_named(name: str, key: str) -> None:
+    env = envs.make(name)
+    size = len(env.state_names)
+    for state, complaint in (
+        (np.zeros(size + 1), f"must be {size} numbers"),
+        (np.full(size, np.nan), "NaN"),
+        ("here", "must be"),
+        (np.full(size, 1e9), "off the board|outside the plane"),
+    ):
+        with pytest.raises(WorldError, match=complaint) as caught:
+            env.reset(options={key: state})
+        assert str(caught.value).startswith(key)
+
+
+def test_other_mistakes_are_named() -> None:
+    for size in (15, 1025, 64.0, "64", True):
+        with pytest.raises(WorldError, match="image_size"):
+            envs.make("pusht", image_size=size)  # type: ignore[arg-type]
+    env = envs.make("pusht")
+    with pytest.raises(WorldError, match="Call reset"):
+        env.step(np.zeros(2))
+    with pytest.raises(WorldError, match="not 'goal'"):
+        env.reset(options={"goal": np.zeros(7)})
+    with pytest.raises(ValueError):  # a user can catch what he knows
+        envs.make("pong")

@@ -1,0 +1,81 @@
+"""Behaviour policies: purposeful, seeded, and covering what a world model should learn."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import envs
+from envs import WorldError, policies
+
+
+@pytest.mark.parametrize("name", ["pusht", "two_room"])
+def test_a_policy_is_its_generator(name: str) -> None:
+    a, b = (policies.rollouts(name, name, episodes=2, length=30, seed=seed) for seed in (1, 1))
+    np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(a[0], a[1])
+    assert not np.array_equal(a, policies.rollouts(name, name, episodes=2, length=30, seed=2))
+
+
+@pytest.mark.parametrize("name", ["pusht", "two_room", "random"])
+def test_actions_fill_the_box(name: str) -> None:
+    world = name if name in envs.names() else "pusht"
+    env, policy = envs.make(world, image_size=16), policies.make(name)
+    actions = []
+    for seed in range(6):
+        obs, _ = env.reset(seed=seed)
+        policy.reset(np.random.default_rng(seed))
+        for _ in range(60):
+            actions.append(policy.act(obs))
+            assert env.action_space.contains(actions[-1])
+            obs, *_ = env.step(actions[-1])
+    size = np.abs(actions).max(axis=1)
+    assert (size > 0.8).mean() > 0.05 and (size < 0.35).mean() > 0.05  # strong and faint ones
+
+
+def test_pusht_episodes_are_worth_learning_from() -> None:
+    states = policies.rollouts("pusht", "pusht", episodes=30, length=100, seed=3)
+    report = policies.coverage("pusht", states)
+    assert 30 <= report["block displacement over 25 steps, px"]["50%"] <= 90
+    assert 0.3 <= report["block rotation over 25 steps, rad"]["50%"] <= 0.6
+    assert 0.35 <= report["share of frames in contact"] <= 0.6
+    assert report["share of the board's 64 cells visited by the block"] > 0.6
+    assert report["share of the board's 64 cells visited by the agent"] > 0.85
+    assert report["share of the rarest and commonest sixteenth of the angle"][0] > 0.02
+    assert np.abs(states[..., :4] - 256).max() < 270  # nothing leaves the board
+    turns = (np.diff(states[..., 4], axis=1) + np.pi) % (2 * np.pi) - np.pi
+    shaken = (
+        (turns[:, 1:] * turns[:, :-1] < 0) & (np.abs(turns[:, 1:]) > 0.03) & (np.abs(turns[:, :-1]) > 0.03)
+    )
+    assert shaken.mean() < 0.01  # a block that chatters against a wall teaches nothing
+
+
+def test_two_room_episodes_go_through_the_door() -> None:
+    report = policies.coverage(
+        "two_room", policies.rollouts("two_room", "two_room", episodes=60, length=100, seed=3)
+    )
+    assert report["share of episodes crossing the door"] >= 0.6
+    assert report["share of frames at an outer wall"] > 0.01
+    assert report["share of the rooms' 64 cells visited"] > 0.9
+    assert 0.3 < report["share of frames in the left room"] < 0.7
+
+
+def test_a_random_hand_does_much_less() -> None:
+    report = policies.coverage("pusht", policies.rollouts("pusht", "random", episodes=20, length=100, seed=3))
+    assert report["block displacement over 25 steps, px"]["50%"] < 5
+
+
+def test_the_report_can_be_printed() -> None:
+    command = [sys.executable, "-m", "envs.policies", "two_room", "--episodes", "3", "--length", "40"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "share of episodes crossing the door" in printed
+
+
+def test_an_unknown_policy_is_named() -> None:
+    with pytest.raises(
+        WorldError, match="no policy called 'clever'; the policies are pusht, two_room, random"
+    ):
+        policies.make("clever")
