@@ -78,9 +78,7 @@ class Boxes:
         self.grid = grid
         self._bounds = np.hstack([centres, halves + stroke]).tolist()
         self._centres = (centres.T * grid.scale).astype(np.float32)[:, :, None, None]  # (axis, K, 1, 1)
-        sizes = np.stack([halves + stroke, halves - stroke]).transpose(
-            0, 2, 1
-        )  # outer and inner: (2, axis, K)
+        sizes = np.stack([halves + stroke, halves - stroke]).swapaxes(1, 2)  # outer and inner: (2, axis, K)
         # In pixels, with the half pixel over which coverage fades.
         self._sizes = (sizes * grid.scale + 0.5).astype(np.float32)[..., None, None]
 
@@ -96,27 +94,21 @@ class Boxes:
         return self.grid.region(min(left), min(top), max(right), max(bottom))
 
     def shares(self, region: Region, x: float, y: float, angle: float) -> np.ndarray:
-        """Shares (3, h, w) of each pixel: what lies under the boxes, their fill, and their outline.
+        """Shares (2, h, w) of each pixel: what lies under the boxes, and their fill. The rest is outline.
 
         The body stands at (x, y), turned by `angle` radians from x towards y.
         """
         dx, dy = self.grid.offsets(region, x, y)
         cos, sin = math.cos(angle), math.sin(angle)
-        turned = (
-            np.array([[[cos]], [[-sin]]], np.float32) * dx + np.array([[[sin]], [[cos]]], np.float32) * dy
-        )
-        inside = self._sizes - np.abs(turned[:, None] - self._centres)  # (outer or inner, axis, K, h, w)
+        turned = np.empty((2, 1, len(dy), len(dx)), np.float32)
+        np.add(np.float32(cos) * dx, np.float32(sin) * dy, out=turned[0, 0])
+        np.add(np.float32(-sin) * dx, np.float32(cos) * dy, out=turned[1, 0])
+        inside = self._sizes - np.abs(turned - self._centres)  # (outer or inner, axis, K, h, w)
         inside = inside.clip(0.0, 1.0, out=inside)
-        outer, inner = inside[:, 0] * inside[:, 1]
-        shares = np.empty((3, len(dy), len(dx)), np.float32)
-        under, fill = shares[0], shares[1]
-        np.subtract(1.0, outer[0], out=under)
-        fill[...] = inner[0]
-        for covers, fills in zip(outer[1:], inner[1:], strict=True):
-            free = 1.0 - covers
-            under *= free
-            fill *= free
-            fill += fills
-        np.subtract(1.0, under, out=shares[2])
-        shares[2] -= fill
+        both = inside[:, 0] * inside[:, 1]
+        free, fills = 1.0 - both[0], both[1]  # (K, h, w)
+        shares = np.stack([free[0], fills[0]])
+        for left, fill in zip(free[1:], fills[1:]):
+            shares *= left
+            shares[1] += fill
         return shares

@@ -20,6 +20,8 @@ def _colours(*rgb: tuple[int, int, int]) -> np.ndarray:
 GROUND, WALL, GOAL = _colours((255, 255, 255), (211, 211, 211), (144, 238, 144))
 BLOCK = _colours((143, 163, 184), (119, 136, 153))  # fill, outline
 AGENT = _colours((78, 126, 255), (65, 105, 225))  # fill, rim
+_AGENT_STEPS = np.stack([AGENT[1] - GROUND, AGENT[0] - AGENT[1]])  # from ground to rim, from rim to fill
+_BLOCK_STEPS = np.stack([GROUND - BLOCK[1], BLOCK[0] - BLOCK[1]])  # from outline to ground, and to fill
 STROKE = 2.0  # half the thickness of walls and of the T's outline
 RIM = 4.0  # thickness of the agent's rim
 
@@ -31,8 +33,8 @@ class SmoothFrames:
         self._grid = grid = Grid(size, size / BOARD)
         self._block = Boxes(T_CENTRES, T_HALVES, STROKE, grid)
         self._goal = Boxes(T_CENTRES, T_HALVES, 0.0, grid)
-        self._radii = [np.float32(radius * grid.scale + 0.5) for radius in (AGENT_RADIUS, AGENT_RADIUS - RIM)]
-        self._on_white = np.vstack([GROUND, BLOCK]), np.vstack([GROUND, AGENT])
+        radii = np.array([AGENT_RADIUS, AGENT_RADIUS - RIM]) * grid.scale + 0.5
+        self._radii = radii.astype(np.float32)[:, None, None]
         self._walls = self._wall_shares()
         self._ground = self._finish(blend(np.broadcast_to(GROUND, (size, size, 3)), WALL, self._walls))
         # The first and last row or column between the walls that no wall touches.
@@ -45,11 +47,7 @@ class SmoothFrames:
         self._block_at: Region | None = None
         self._frame = self._ground
         self._over_white = np.zeros((size, size, 3), np.float32)
-        self._marked: tuple[bytes | None, np.ndarray, np.ndarray] = (
-            None,
-            self._ground,
-            self._over_white.copy(),
-        )
+        self._marked: tuple[bytes | None, np.ndarray, np.ndarray] = None, self._ground, self._over_white
 
     def draw(self, simulation: Simulation, marker: np.ndarray | None) -> np.ndarray:
         """The frame uint8 (H, W, 3), over the goal T of the state `marker` (7,) when that is given."""
@@ -58,9 +56,10 @@ class SmoothFrames:
         x, y = simulation.agent.position
         agent = self._grid.region(x - AGENT_RADIUS, y - AGENT_RADIUS, x + AGENT_RADIUS, y + AGENT_RADIUS)
         if agent is not None:
-            shares = self._agent_shares(agent, x, y)
-            disc = mix(shares, self._on_white[1])
-            disc += self._over_white[agent] * shares[0][..., None]
+            shares = (self._radii - self._grid.distance(agent, x, y)).clip(0.0, 1.0)
+            disc = mix(shares, _AGENT_STEPS)  # of the whole disc, and of its fill on top
+            disc += self._over_white[agent] * (1.0 - shares[0])[..., None]
+            disc += GROUND
             frame[agent] = self._finish(self._behind_walls(disc, agent))
         return frame
 
@@ -82,22 +81,13 @@ class SmoothFrames:
         region = self._block_at
         if region is not None:
             shares = self._block.shares(region, x, y, angle)
-            painted = mix(shares, self._on_white[0])
+            painted = mix(shares, _BLOCK_STEPS)
+            painted += BLOCK[1]
             if marker is not None:
                 painted += self._over_white[region] * shares[0][..., None]
             self._frame[region] = self._finish(self._behind_walls(painted, region))
             self._over_white[region] = painted - GROUND
         self._still = pose
-
-    def _agent_shares(self, region: Region, x: float, y: float) -> np.ndarray:
-        """Shares (3, h, w): what lies under the agent, its fill, its rim."""
-        distance = self._grid.distance(region, x, y)
-        disc, fill = ((radius - distance).clip(0.0, 1.0) for radius in self._radii)
-        shares = np.empty((3, *distance.shape), np.float32)
-        np.subtract(1.0, disc, out=shares[0])
-        shares[1] = fill
-        np.subtract(disc, fill, out=shares[2])
-        return shares
 
     def _behind_walls(self, painted: np.ndarray, region: Region) -> np.ndarray:
         rows, columns = region

@@ -2,9 +2,9 @@
 
     python tests/benchmarks/bench_worlds.py [--steps 4000]
 
-Each figure is control steps a second with a frame each, under the actions of the world's behaviour policy, replayed
-so that the policy's own time is not counted: the best of five rounds of process time. Physics alone, drawing alone
-and the policy alone stand beside it. PushT's worst case is a block that moves in every frame.
+Each figure is control steps a second with a frame each, under the actions of the world's behaviour policy,
+replayed so that the policy's own time is not counted: the best of five rounds of process time. Physics alone
+and the policy alone stand beside it, and how fast PushT is drawn at worst, with a block that always moves.
 """
 
 from __future__ import annotations
