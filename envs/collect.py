@@ -2,8 +2,8 @@
 
     python -m envs.collect pusht pusht.h5 --episodes 2000 --length 100 --image-size 64 --seed 0
 
-The same settings give the same episodes in the same order, whatever the number of workers. Stopped at any moment and
-started again with the same settings, it goes on after the last complete episode.
+The same settings give the same episodes in the same order, whatever the number of workers. Stopped at any
+moment and started again with the same settings, it goes on after the last complete episode.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ def collect(
     workers    processes that play; None for one a core, 1 to play in this process
     progress   show a bar with the rate and the time left
 
-    A finished recording of the same settings is left as it is; an unfinished one is continued. Returns `path`.
+    A finished recording of the same settings is left as it is; an unfinished one goes on. Returns `path`.
 
     Raises:
         WorldError: for a world or an image size that cannot be made.
-        RecordingError: for settings that make no sense or differ from those of the file that is there, a full disk,
-            or a worker that fails. The complete episodes are kept.
+        RecordingError: for settings that make no sense or differ from those of the file that is there, a full
+            disk, or a worker that fails. The complete episodes are kept.
         KeyboardInterrupt: on Ctrl-C, with a message that says what is kept; likewise.
     """
     path = Path(path)
@@ -69,15 +69,15 @@ def collect(
     try:
         if writer.count > episodes:
             raise RecordingError(
-                f"{writer.partial} holds {writer.count} episodes already, more than the {episodes} asked for: ask "
-                "for more, or delete it"
+                f"{writer.partial} holds {writer.count} episodes already, more than the {episodes} asked "
+                "for: ask for more, or delete it"
             )
         _record(writer, player, episodes, workers, progress)
         writer.close(progress=progress)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
-            f"stopped; {writer.partial} keeps {writer.count} of {episodes} episodes, and the same command goes on "
-            "from there"
+            f"stopped; {writer.partial} keeps {writer.count} of {episodes} episodes, and the same command "
+            "goes on from there"
         ) from None
     finally:
         writer.abandon()
@@ -128,6 +128,7 @@ class _Workers:
     def __init__(self, job: Job, count: int) -> None:
         self.arrived: queue.SimpleQueue[tuple[int, int, bytes]] = queue.SimpleQueue()
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.threads: list[threading.Thread] = []
         root = str(Path(envs.__file__).resolve().parents[1])
         paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
@@ -146,7 +147,9 @@ class _Workers:
                 )
                 self.processes.append(process)
                 self._send(worker, request(job))
-                threading.Thread(target=self._receive, args=(worker, process.stdout), daemon=True).start()
+                thread = threading.Thread(target=self._receive, args=(worker, process.stdout), daemon=True)
+                thread.start()
+                self.threads.append(thread)
         except BaseException as error:
             self.stop()
             if isinstance(error, OSError):
@@ -174,7 +177,7 @@ class _Workers:
     def _send(self, worker: int, line: bytes) -> None:
         pipe = self.processes[worker].stdin
         assert pipe is not None
-        with suppress(BrokenPipeError):  # it has failed, and its reply says why
+        with suppress(OSError):  # it has failed, and its reply says why
             pipe.write(line)
             pipe.flush()
 
@@ -207,11 +210,14 @@ class _Workers:
         """End the processes; what they were playing is lost."""
         for process in self.processes:
             process.kill()
+        for thread in self.threads:
+            thread.join()
         for process in self.processes:
             process.wait()
-            with suppress(BrokenPipeError):
-                if process.stdin:
-                    process.stdin.close()
+            for pipe in (process.stdin, process.stdout):
+                with suppress(OSError):
+                    if pipe:
+                        pipe.close()
 
     def __enter__(self) -> _Workers:
         return self
@@ -226,14 +232,15 @@ def _check_finished(path: Path, attrs: dict[str, Any], episodes: int) -> None:
         check_same(path, found, attrs)
         if len(reader.lengths) != episodes:
             raise RecordingError(
-                f"{path} holds {len(reader.lengths)} episodes and not {episodes}: delete it, or choose another file"
+                f"{path} holds {len(reader.lengths)} episodes and not {episodes}: delete it, or choose "
+                "another file"
             )
     with suppress(OSError):
         partial_path(path).unlink()  # of a writer that died between its last two steps
 
 
 def _whole(name: str, value: Any, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**63:
         raise RecordingError(f"{name} must be a whole number of at least {least}, not {value!r}")
     return value
 
@@ -267,10 +274,8 @@ def main() -> int:
     except (RecordingError, envs.WorldError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    size, seconds = args.path.stat().st_size / 1e6, time.monotonic() - began
-    print(
-        f"{args.path}: {args.episodes} episodes, {args.episodes * args.length} frames, {size:.1f} MB, {seconds:.1f} s"
-    )
+    frames, size = args.episodes * args.length, args.path.stat().st_size / 1e6
+    print(f"{args.path}: {frames} frames, {size:.1f} MB, {time.monotonic() - began:.1f} s")
     return 0
 
 

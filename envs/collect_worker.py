@@ -1,9 +1,9 @@
 """One behaviour-policy episode at a time, here or in a process of its own.
 
-As a program (`python -m envs.collect_worker`, started by envs.collect) it reads a job as one line of JSON and then
-numbers of episodes, one a line, and answers each with that episode as a journal record. It ends with its input, so
-it never outlives the process that collects. A plain program instead of multiprocessing: the script that collects,
-which may import torch, is not loaded again in every worker.
+As a program (`python -m envs.collect_worker`, started by envs.collect) it reads a job as one line of JSON and
+then numbers of episodes, one a line, and answers each with that episode as a journal record. It ends with its
+input, so it never outlives the process that collects. A plain program instead of multiprocessing: the script
+that collects, which may import torch, is not loaded again in every worker.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Player:
         return encode(self.play(index))
 
     def play(self, index: int) -> dict[str, np.ndarray]:
-        """Episode `index`: pixels (T, H, W, 3), state (T, S), action (T, A); the last action is never taken."""
+        """Episode `index`: pixels (T, H, W, 3), state (T, S), action (T, A), the last of which is NaN."""
         job, space = self.job, self.world.action_space
         of_world, of_policy = np.random.SeedSequence([job.seed, BRANCH, index]).spawn(2)
         obs, _ = self.world.reset(seed=int(of_world.generate_state(1)[0]))

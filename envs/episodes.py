@@ -6,12 +6,12 @@
     reader = EpisodeReader("robot.h5")
     reader.read("pixels", 0, 100)                                               # rows 0 to 99
 
-The file is HDF5: flat columns `pixels` uint8 (N, H, W, 3), `action` (N, A), `state` (N, S) and whatever else was
-recorded, one row a frame, episodes one after the other; `ep_len` and `ep_offset` (E,) say where each begins. An action
-is the one taken after its frame, and NaN in an episode's last row.
+The file is HDF5: flat columns `pixels` uint8 (N, H, W, 3), `action` (N, A), `state` (N, S) and whatever else
+was recorded, one row a frame, episodes one after the other; `ep_len` and `ep_offset` (E,) say where each
+begins. An action is the one taken after its frame, and NaN in an episode's last row.
 
-It stands under its name only when it is complete. Until then `robot.h5.partial` keeps the episodes so far, whatever
-happens to the process that writes it.
+It stands under its name only when it is complete. Until then `robot.h5.partial` keeps the episodes so far,
+whatever happens to the process that writes it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,7 +31,7 @@ import numpy as np
 
 from envs import hdf5
 from envs.frames import Chunks, Library, Memory, map_file
-from envs.journal import JournalWriter, RecordingError, encode, is_journal, scan
+from envs.journal import JournalWriter, RecordingError, encode, is_journal, plain, scan
 
 __all__ = ["EpisodeReader", "EpisodeWriter", "RecordingError", "partial_path"]
 
@@ -45,33 +46,31 @@ def partial_path(path: str | Path) -> Path:
 class EpisodeWriter:
     """Records whole episodes into the HDF5 file `path`, which appears when the writer is closed.
 
-    If an earlier writer of the same `path` and `attrs` did not come to its end, its complete episodes are kept and
-    this one goes on after them: `count` says how many there are.
+    If an earlier writer of the same `path` and `attrs` did not come to its end, its complete episodes are
+    kept and this one goes on after them: `count` says how many there are.
 
     Args:
         path: file to write; it must not exist yet.
-        attrs: plain values about the whole recording: env, image_size, control_hz, state_names, angle_names (those of
-            the state that are angles, radians), action_low, action_high (A,), seed, policy.
+        attrs: plain values about the whole recording: env, image_size, control_hz, state_names, angle_names
+            (those of the state that are angles, radians), action_low, action_high (A,), seed, policy.
 
     As a context manager it is finished at the end of the block; after an exception the partial file stays.
 
     Raises:
-        RecordingError: where `path` exists, an unfinished recording has other attributes, another process is writing
-            it, or the disk is full; what was there stays.
+        RecordingError: where `path` exists, an unfinished recording has other attributes, another process is
+            writing it, or the disk is full; what was there stays.
     """
 
     def __init__(self, path: str | Path, *, attrs: Mapping[str, Any]) -> None:
         self.path, self.partial = Path(path), partial_path(path)
-        self.attrs = dict(attrs)
+        self.attrs = plain(attrs)
         if self.path.exists():
             raise RecordingError(f"{self.path} exists already: delete it, or choose another file")
         with _explained(self.path, "cannot be written"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
         self._journal = JournalWriter(self.partial, self.attrs)
-        for leftover in self.path.parent.glob(
-            f"{self.path.name}.tmp-*"
-        ):  # of a writer that died while finishing
-            leftover.unlink(missing_ok=True)
+        for leftover in self.path.parent.glob(f"{escape(self.path.name)}.tmp-*"):
+            leftover.unlink(missing_ok=True)  # of a writer that died while finishing
 
     @property
     def count(self) -> int:
@@ -81,7 +80,8 @@ class EpisodeWriter:
     def append(self, columns: Mapping[str, Any]) -> None:
         """Add one whole episode: name -> array (T, ...), with at least `pixels` and `action`.
 
-        The last action is never used and becomes NaN. When this returns, the episode survives the end of the process.
+        The last action is never used and becomes NaN. Once this returns, the episode is safe from whatever
+        happens to the process.
         """
         self.append_encoded(encode(columns))
 
@@ -141,10 +141,10 @@ class EpisodeWriter:
 
 
 class EpisodeReader:
-    """An open recording: a finished file of ours, an unfinished one (`.partial`), or another of the same layout.
+    """An open recording: a finished file of ours, an unfinished one, or another file of the same layout.
 
-    Usable from several threads and after a fork; pickled, it opens the file again. Where only `path`.partial exists,
-    its complete episodes are read; so are those of a file whose end is missing. Both are warned of.
+    Usable from several threads and after a fork; pickled, it opens the file again. Where only `path`.partial
+    exists, its complete episodes are read; so are those of a file whose end is missing. Both are warned of.
 
     Attributes:
         path: the file that is read.
@@ -155,7 +155,7 @@ class EpisodeReader:
         complete: False for an unfinished or cut-off recording.
 
     Raises:
-        RecordingError: where the file is missing or no such recording; the message says what is wrong with it.
+        RecordingError: where the file is missing or no such recording; the message says what is wrong.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -171,7 +171,6 @@ class EpisodeReader:
         self.num_frames = int(opened.columns["pixels"].shape[0])
         if not self.complete:
             self.num_frames = int((self.offsets + self.lengths).max())
-        if not self.complete:
             lost = f", {opened.missing} are lost" if opened.missing else ""
             logger.warning(
                 "%s is not complete: reading its %d whole episodes%s", self.path, len(self.lengths), lost
@@ -194,15 +193,15 @@ class EpisodeReader:
         return out
 
     def check_actions(self) -> None:
-        """Raise RecordingError where an action inside an episode (all but its last row) is NaN or infinite."""
+        """Raise RecordingError where an action inside an episode, its last row aside, is not finite."""
         bad = ~np.isfinite(self.read("action", 0, self.num_frames)).all(axis=1)
         bad[self.offsets + self.lengths - 1] = False
         for episode, (start, length) in enumerate(zip(self.offsets.tolist(), self.lengths.tolist())):
             steps = np.flatnonzero(bad[start : start + length])
             if len(steps):
                 raise RecordingError(
-                    f"{self.path} has actions that are not finite numbers, the first in episode {episode} at step "
-                    f"{steps[0]}: record that episode again or leave it out"
+                    f"{self.path} has actions that are not finite numbers, the first in episode {episode} at "
+                    f"step {steps[0]}: record that episode again or leave it out"
                 )
 
     @property
@@ -255,9 +254,8 @@ class EpisodeReader:
 
     def _column(self, name: str) -> Chunks | Library | Memory:
         if name not in self._columns:
-            raise RecordingError(
-                f"{self.path} has no column {name!r}; its columns are: {', '.join(self.columns)}"
-            )
+            found = ", ".join(self._columns) or "none, as the reader is closed"
+            raise RecordingError(f"{self.path} has no column {name!r}; its columns are: {found}")
         return self._columns[name]
 
     def _bound(self, key: str, extreme: Any) -> np.ndarray:
@@ -297,7 +295,7 @@ def _open_journal(path: Path) -> hdf5.Opened:
                 part.offset + np.cumsum(part.sizes) - part.sizes for part in parts if part.sizes is not None
             ]
             rows = (int(lengths.sum()), *shape)
-            columns[name] = Chunks(view, np.concatenate(starts), sizes, shape=rows, dtype=dtype, path=path)
+            columns[name] = Chunks(view, path, offsets=np.concatenate(starts), sizes=sizes, shape=rows)
         else:
             count = int(np.prod(shape, dtype=np.int64))
             raw = [

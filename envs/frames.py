@@ -1,11 +1,13 @@
-"""Columns of a recording, read by row: compressed frames straight from the file, small columns, and the rest."""
+"""Columns of a recording, read by row: frames straight from the file, small columns, and the rest."""
 
 from __future__ import annotations
 
+import importlib
 import mmap
 import os
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ def usable_cpus() -> int:
 
 
 def map_file(path: Path) -> mmap.mmap:
-    """The file's bytes, which the system reads when they are touched; usable in any thread and after a fork."""
+    """The file's bytes, read by the system when they are touched; usable in any thread and after a fork."""
     with open(path, "rb") as file:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
@@ -40,10 +42,10 @@ class Memory:
 
 
 class Chunks:
-    """A column whose chunks of whole rows lie in a mapped file, raw or as zlib streams.
+    """A column of frames, uint8, whose chunks of whole rows lie in a mapped file, raw or as zlib streams.
 
-    The chunks are found and unpacked here and not by the HDF5 library, which lets one thread work at a time and is
-    slower even then.
+    The chunks are found and unpacked here and not by the HDF5 library, which lets one thread work at a time
+    and is slower even then.
 
     view         the mapped file
     offsets      (C,) byte where each chunk begins; sizes (C,) its bytes
@@ -53,53 +55,50 @@ class Chunks:
     def __init__(
         self,
         view: mmap.mmap,
+        path: Path,
+        *,
         offsets: np.ndarray,
         sizes: np.ndarray,
-        *,
         shape: tuple[int, ...],
-        dtype: np.dtype,
         chunk_rows: int = 1,
         compressed: bool = True,
-        path: Path | None = None,
     ) -> None:
-        self.view, self.offsets, self.sizes = view, offsets, sizes
-        self.shape, self.dtype, self.chunk_rows, self.compressed = shape, dtype, chunk_rows, compressed
-        self.row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
-        self.path = path
+        self.view, self.path, self.offsets, self.sizes = view, path, offsets, sizes
+        self.shape, self.dtype = shape, np.dtype(np.uint8)
+        self.chunk_rows, self.compressed = chunk_rows, compressed
+        self.row_bytes = int(np.prod(shape[1:], dtype=np.int64))
 
     def read(self, rows: np.ndarray, out: np.ndarray) -> None:
         """Fill `out` (n, ...), contiguous, with the given rows (n,)."""
-        flat = memoryview(out).cast("B")
-        chunks, within = np.divmod(rows, self.chunk_rows)
-        starts, sizes = self.offsets[chunks], self.sizes[chunks]
-        count = min(usable_cpus(), 8, len(rows) * self.row_bytes // _PIECE)
-        if count <= 1:
-            self._fill(flat, chunks, within, starts, sizes, 0, len(rows))
+        if not len(rows):
             return
-        edges = np.linspace(0, len(rows), 4 * count + 1).astype(int).tolist()
-        pool = _pool()
+        flat = out.data.cast("B")
+        chunks, within = np.divmod(rows, self.chunk_rows)
+        plan = np.stack([chunks, within, self.offsets[chunks], self.sizes[chunks]], axis=1)
+        threads = min(usable_cpus(), 8, len(rows) * self.row_bytes // _PIECE)
+        if threads <= 1:
+            self._unpack(plan, flat)
+            return
+        edges = np.linspace(0, len(rows), 4 * threads + 1).astype(int).tolist()
+        size, pool = self.row_bytes, _pool()
         parts = [
-            pool.submit(self._fill, flat, chunks, within, starts, sizes, first, last)
+            pool.submit(self._unpack, plan[first:last], flat[first * size : last * size])
             for first, last in zip(edges[:-1], edges[1:])
         ]
         for part in parts:
             part.result()
 
-    def _fill(self, flat, chunks, within, starts, sizes, first: int, last: int) -> None:  # type: ignore[no-untyped-def]
+    def _unpack(self, plan: np.ndarray, flat: memoryview) -> None:
+        """Fill `flat` with rows; `plan` (n, 4): chunk, row in it, byte where it begins, its size."""
         size, chunk_bytes = self.row_bytes, self.row_bytes * self.chunk_rows
-        view, decompress, held, data = self.view, zlib.decompress, -1, memoryview(b"")
-        part = slice(first, last)
-        position = first * size
-        for chunk, row, start, length in zip(
-            chunks[part].tolist(), within[part].tolist(), starts[part].tolist(), sizes[part].tolist()
-        ):
+        held, data, position = -1, memoryview(b""), 0
+        for chunk, row, start, length in plan.tolist():
             if chunk != held:
-                raw = view[start : start + length]
-                if self.compressed:
-                    try:
-                        raw = decompress(raw, bufsize=chunk_bytes)
-                    except zlib.error:
-                        raw = b""
+                packed = self.view[start : start + length]
+                try:
+                    raw = zlib.decompress(packed, bufsize=chunk_bytes) if self.compressed else packed
+                except zlib.error:
+                    raw = b""
                 if len(raw) < chunk_bytes:
                     raise RecordingError(
                         f"row {chunk * self.chunk_rows} of {self.path} is damaged: copy or record it again"
@@ -112,7 +111,8 @@ class Chunks:
 class Library:
     """A column that only the HDF5 library reads: other filters, other chunk shapes.
 
-    Each process opens the file for itself; the library's own lock keeps threads apart. What is small is read once.
+    Each process opens the file for itself; the library's own lock keeps threads apart. What is small is read
+    once.
     """
 
     small = 256 << 20
@@ -139,12 +139,14 @@ class Library:
                 out[mine] = dataset[first : last + 1][rows[mine] - first]
         except OSError as error:
             raise RecordingError(
-                f"the column {self.name} of {self.path} cannot be unpacked; if it was compressed with Blosc or "
-                "another plug-in, install hdf5plugin, otherwise copy or record the file again"
+                f"the column {self.name} of {self.path} cannot be unpacked: install hdf5plugin if it was "
+                "packed with Blosc or the like, otherwise copy or record the file again"
             ) from error
 
     def _dataset(self) -> Any:
         if self._opened is None or self._opened[0] != os.getpid():
+            with suppress(ImportError):
+                importlib.import_module("hdf5plugin")  # an extra; makes more filters known
             self._opened = (os.getpid(), h5py.File(self.path, "r", locking="best-effort"))
         return self._opened[1][self.name]
 
@@ -156,6 +158,7 @@ class Library:
 
 def _pool() -> ThreadPoolExecutor:
     """The threads that unpack frames, shared by all recordings of this process; a fork starts its own."""
-    return _pools.setdefault(
-        os.getpid(), ThreadPoolExecutor(min(usable_cpus(), 8), thread_name_prefix="unpack")
-    )
+    me = os.getpid()
+    if me not in _pools:
+        _pools.setdefault(me, ThreadPoolExecutor(min(usable_cpus(), 8), thread_name_prefix="unpack"))
+    return _pools[me]

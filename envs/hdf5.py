@@ -1,7 +1,7 @@
 """The finished recording: an HDF5 file of flat columns, `ep_len` and `ep_offset`.
 
-`write` lays it out so that everything which finds the data stands before the frames, and the frames follow in order:
-of a file whose end is missing, all episodes before the cut can still be read.
+`write` lays it out so that everything which finds the data stands at its start, and the frames follow in
+order: of a file whose end is missing, all episodes before the cut can still be read.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,8 @@ logger = logging.getLogger(__name__)
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 FORMAT_VERSION = 1
-_OURS = (
-    "v110",
-    "v110",
-)  # HDF5 1.10 and newer read it; its chunk index is made in one piece, before the frames
-_JSON = ("state_names", "angle_names")
-_ARRAYS = ("action_low", "action_high")
+# HDF5 1.10 and newer read it; the index of all frames is made in one piece, with the first of them
+_OURS = ("v110", "v110")
 
 
 @dataclass
@@ -59,8 +56,7 @@ def write(
     with h5py.File(path, "w", libver=_OURS) as file:
         file.attrs["format_version"] = FORMAT_VERSION
         for key, value in attrs.items():
-            text = json.dumps(value) if key in _JSON else value
-            file.attrs[key] = np.array(value, np.float32) if key in _ARRAYS else text
+            file.attrs[key] = _attribute(value)
         file["ep_len"], file["ep_offset"] = lengths, offsets
         for name, column in columns.items():
             shape = (int(lengths.sum()), *column.shape)
@@ -71,9 +67,8 @@ def write(
             dataset = file.create_dataset(name, shape, column.dtype)
             for first, episode in zip(offsets.tolist(), episodes):
                 part = episode.columns[name]
-                values = np.frombuffer(
-                    view, column.dtype, int(np.prod((episode.length, *part.shape))), part.offset
-                )
+                size = int(np.prod((episode.length, *part.shape)))
+                values = np.frombuffer(view, part.dtype, size, part.offset)
                 dataset[first : first + episode.length] = values.reshape(episode.length, *part.shape)
         bar = tqdm(zip(offsets.tolist(), episodes), total=len(episodes), disable=not progress, delay=2)
         bar.set_description(f"writing {path.name}", refresh=False)
@@ -113,7 +108,7 @@ def read(path: Path) -> Opened:
 
 def _read(path: Path, file: h5py.File, size: int | None) -> Opened:
     """`size` is what is left of a cut-off file, None for a whole one."""
-    attrs = {key: _plain(key, value) for key, value in file.attrs.items()}
+    attrs = {key: _plain(value) for key, value in file.attrs.items()}
     if (attrs.get("format_version") or 0) > FORMAT_VERSION:
         raise RecordingError(
             f"{path} was written by a newer version of this software: update it to read the file"
@@ -146,11 +141,11 @@ def _check_shapes(path: Path, datasets: dict[str, h5py.Dataset]) -> int:
             continue
         if dataset.dtype.kind != "f" or len(dataset.shape) != 2:
             raise RecordingError(
-                f"{path} has {name} {dataset.dtype} of shape {dataset.shape}; it must be float, one row a frame"
+                f"{path} has {name} {dataset.dtype} of shape {dataset.shape}; it must be float, a row a frame"
             )
         if len(dataset) != len(pixels):
             raise RecordingError(
-                f"{path} has {len(pixels)} rows of pixels and {len(dataset)} of {name}: there must be as many of each"
+                f"{path} has {len(pixels)} rows of pixels and {len(dataset)} of {name}: record it again"
             )
     return len(pixels)
 
@@ -158,7 +153,7 @@ def _check_shapes(path: Path, datasets: dict[str, h5py.Dataset]) -> int:
 def _integers(path: Path, name: str, dataset: h5py.Dataset) -> np.ndarray:
     if dataset.dtype.kind not in "iu" or len(dataset.shape) != 1:
         raise RecordingError(
-            f"{path} has {name} {dataset.dtype} of shape {dataset.shape}; it must be one whole number an episode"
+            f"{path} has {name} {dataset.dtype} of shape {dataset.shape}; it must be whole numbers (E,)"
         )
     return dataset[()].astype(np.int64)
 
@@ -173,50 +168,55 @@ def _check_episodes(path: Path, lengths: np.ndarray, offsets: np.ndarray, rows: 
     if len(bad):
         episode = int(bad[0])
         raise RecordingError(
-            f"{path} says that episode {episode} has {lengths[episode]} rows from row {offsets[episode]} on, and the "
-            f"columns have {rows} rows: record it again"
+            f"{path} says that episode {episode} has {lengths[episode]} rows from row {offsets[episode]} on, "
+            f"and the columns have {rows} rows: record it again"
         )
     order = np.argsort(offsets, kind="stable")
     overlap = np.flatnonzero(offsets[order][1:] < stops[order][:-1])
     if len(overlap):
         raise RecordingError(
-            f"{path} has episodes {order[overlap[0]]} and {order[overlap[0] + 1]} on the same rows: record it again"
+            f"{path} has episodes {order[overlap[0]]} and {order[overlap[0] + 1]} on the same rows: record "
+            "it again"
         )
 
 
 def _column(path: Path, view: Any, dataset: h5py.Dataset) -> Chunks | Library | Memory:
     """The quickest way to the rows of a column."""
-    name, shape, dtype = dataset.name.lstrip("/"), dataset.shape, dataset.dtype
-    plain = not (dataset.file.userblock_size or dataset.external or dataset.is_virtual)
-    if (
-        plain
-        and dataset.chunks is None
-        and (start := dataset.id.get_offset()) is not None
-        and dtype.kind in "fiub"
-    ):
-        if start + dataset.nbytes <= len(view):
-            return Memory(np.frombuffer(view, dtype, dataset.size, start).reshape(shape))
-    if plain and dataset.chunks and is_frames(dtype, shape[1:]) and dataset.chunks[1:] == shape[1:]:
-        found: list[tuple[int, int, int, int]] = []
-        properties = dataset.id.get_create_plist()
-        filters = {properties.get_filter(i)[0] for i in range(properties.get_nfilters())}
-        if filters <= {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE}:  # shuffling bytes changes nothing
-            dataset.id.chunk_iter(
-                lambda c: found.append((c.chunk_offset[0], c.byte_offset, c.size, c.filter_mask))
-            )
-            table = np.array(found, np.int64).reshape(-1, 4)
-            table = table[np.argsort(table[:, 0], kind="stable")]
-            if len(table) == -(-len(dataset) // dataset.chunks[0]) and not table[:, 3].any():
-                return Chunks(
-                    view,
-                    *(table[:, 1], table[:, 2]),
-                    shape=shape,
-                    dtype=dtype,
-                    chunk_rows=dataset.chunks[0],
-                    compressed=h5py.h5z.FILTER_DEFLATE in filters,
-                    path=path,
-                )
-    return Library(path, name, shape, dtype, dataset.chunks[0] if dataset.chunks else 64)
+    shape, dtype = dataset.shape, dataset.dtype
+    if not (dataset.file.userblock_size or dataset.external or dataset.is_virtual):
+        if dataset.chunks is None and dtype.kind in "fiub":
+            start = dataset.id.get_offset()
+            if start is not None and start + dataset.nbytes <= len(view):
+                return Memory(np.frombuffer(view, dtype, dataset.size, start).reshape(shape))
+        if dataset.chunks and is_frames(dtype, shape[1:]) and dataset.chunks[1:] == shape[1:]:
+            chunks = _chunks(path, view, dataset)
+            if chunks is not None:
+                return chunks
+    rows = dataset.chunks[0] if dataset.chunks else 64
+    return Library(path, dataset.name.lstrip("/"), shape, dtype, rows)
+
+
+def _chunks(path: Path, view: Any, dataset: h5py.Dataset) -> Chunks | None:
+    """Where the frames lie, if they are packed with nothing that zlib does not unpack."""
+    properties = dataset.id.get_create_plist()
+    filters = {properties.get_filter(i)[0] for i in range(properties.get_nfilters())}
+    if filters - {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE}:  # shuffling single bytes changes nothing
+        return None
+    found: list[tuple[int, int, int, int]] = []
+    dataset.id.chunk_iter(lambda c: found.append((c.chunk_offset[0], c.byte_offset, c.size, c.filter_mask)))
+    table = np.array(found, np.int64).reshape(-1, 4)
+    if len(table) != -(-len(dataset) // dataset.chunks[0]) or table[:, 3].any():
+        return None
+    table = table[np.argsort(table[:, 0], kind="stable")]
+    return Chunks(
+        view,
+        path,
+        offsets=table[:, 1],
+        sizes=table[:, 2],
+        shape=dataset.shape,
+        chunk_rows=dataset.chunks[0],
+        compressed=h5py.h5z.FILTER_DEFLATE in filters,
+    )
 
 
 def _salvage(path: Path, opened: Opened, size: int, stored: int) -> Opened:
@@ -238,7 +238,8 @@ def _salvage(path: Path, opened: Opened, size: int, stored: int) -> Opened:
 
 def _cut_off(path: Path, size: int, stored: int) -> RecordingError:
     return RecordingError(
-        f"{path} is cut off after {size} of {stored} bytes and no episode of it can be found: copy or record it again"
+        f"{path} is cut off after {size} of {stored} bytes and no episode of it can be found: copy or record "
+        "it again"
     )
 
 
@@ -246,23 +247,29 @@ def _stored_size(path: Path) -> int:
     """The size that the file says it has; 0 where it does not say."""
     with open(path, "rb") as file:
         start = file.read(64).ljust(64, b"\0")
-    where = {0: 40, 1: 44, 2: 28, 3: 28}.get(start[8])
-    return (
-        0 if where is None or start[:8] != SIGNATURE else int.from_bytes(start[where : where + 8], "little")
-    )
+    where = {0: 40, 1: 44, 2: 28, 3: 28}.get(start[8], 0)  # by version of the superblock
+    known = where and start.startswith(SIGNATURE)
+    return int.from_bytes(start[where : where + 8], "little") if known else 0
 
 
-def _plain(key: str, value: Any) -> Any:
-    """An attribute as plain Python: text, numbers, lists, None."""
-    if isinstance(value, bytes):
-        value = value.decode(errors="replace")
+def _attribute(value: Any) -> Any:
+    """Plain Python as an HDF5 attribute: numbers and lists of them, text, and JSON for the rest."""
+    if isinstance(value, (str, bool, int, float)):
+        return value
+    if isinstance(value, list) and value and all(type(item) in (int, float) for item in value):
+        return np.array(value)
+    return json.dumps(value)
+
+
+def _plain(value: Any) -> Any:
+    """The reverse: an attribute as plain Python."""
     if isinstance(value, (np.ndarray, np.generic)):
         value = value.tolist()
-    if key in _JSON and isinstance(value, str):
-        try:
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    if isinstance(value, str) and value.startswith(("[", "{", "null")):
+        with suppress(ValueError):
             value = json.loads(value)
-        except ValueError:
-            value = [value]
     return None if isinstance(value, h5py.Empty) else value
 
 

@@ -1,11 +1,11 @@
 """The unfinished recording: a file that only ever grows, by whole episodes.
 
-HDF5 keeps its index in memory while it writes, so a process that dies can leave a file which nothing opens. Episodes
-are therefore appended to a journal first; `EpisodeWriter.close` makes the HDF5 file of it. A record is either all
-there or cut off at the end of the file, where reading stops and the next writer goes on.
+HDF5 keeps its index in memory while it writes, so a process that dies can leave a file which nothing opens.
+Episodes are therefore appended to a journal first; `EpisodeWriter.close` makes the HDF5 file of it. A record
+is either all there or cut off at the end of the file, where reading stops and the next writer goes on.
 
     file     MAGIC, then records: the first holds the attributes, every other one an episode
-    record   MARK, size of the head (uint32), size of the body (uint64), head (JSON), body, crc32 of head and body
+    record   MARK, size of head (uint32), size of body (uint64), head (JSON), body, crc32 of head and body
     body     the columns one after the other: each frame of a frame column as a zlib stream, other columns raw
 """
 
@@ -77,7 +77,8 @@ def encode(columns: Mapping[str, Any]) -> bytes:
     columns   name -> array (T, ...): pixels uint8 (T, H, W, 3), action float (T, A) and whatever else was
               recorded. The last action is never used and becomes NaN.
 
-    Raises RecordingError for columns that are missing, misshapen, of different lengths, or not finite actions.
+    Raises RecordingError for columns that are missing, misshapen or of different lengths, and for actions
+    that are not finite.
     """
     arrays = _checked(columns)
     head: dict[str, Any] = {"length": len(arrays["pixels"]), "columns": {}}
@@ -85,8 +86,7 @@ def encode(columns: Mapping[str, Any]) -> bytes:
     for name, array in arrays.items():
         entry: dict[str, Any] = {"dtype": array.dtype.str, "shape": array.shape[1:]}
         if is_frames(array.dtype, array.shape[1:]):
-            # one stream a frame: a window reads the frames it needs and no others; more effort than level 1 is
-            # slower to read as well as to write
+            # one stream a frame, so that a window reads its own frames only; higher levels read slower too
             streams = [zlib.compress(frame, 1) for frame in array]
             entry["sizes"] = [len(stream) for stream in streams]
             body += streams
@@ -94,6 +94,16 @@ def encode(columns: Mapping[str, Any]) -> bytes:
             body.append(array.tobytes())
         head["columns"][name] = entry
     return _record(head, b"".join(body))
+
+
+def plain(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes as JSON gives them back: lists for tuples and arrays."""
+    try:
+        return json.loads(json.dumps(dict(attrs), default=lambda value: value.tolist()))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise RecordingError(
+            f"attributes of a recording are text, numbers, lists and dictionaries of them, not {attrs}"
+        ) from error
 
 
 def header(attrs: Mapping[str, Any]) -> bytes:
@@ -134,7 +144,6 @@ class JournalWriter:
 
     def __init__(self, path: Path, attrs: dict[str, Any]) -> None:
         self.path = path
-        attrs = json.loads(json.dumps(attrs))  # as they will be read: lists for tuples
         self.length = 0
         self.layout: dict[str, Any] | None = None
         self.count = 0
@@ -204,8 +213,8 @@ class JournalWriter:
                 os.ftruncate(self._file, self.length)
             if isinstance(error, OSError):
                 raise RecordingError(
-                    f"{self.path} cannot grow ({error.strerror}): its {self.count} complete episodes are kept; make "
-                    "room and run the same command again to go on"
+                    f"{self.path} cannot grow ({error.strerror}): its {self.count} complete episodes are "
+                    "kept; make room and run the same command again to go on"
                 ) from error
             raise
         self.length += len(data)
@@ -216,8 +225,8 @@ def check_same(path: Path, found: Mapping[str, Any], asked: Mapping[str, Any]) -
     for key in [*asked, *(key for key in found if key not in asked)]:
         if found.get(key) != asked.get(key):
             raise RecordingError(
-                f"{path} was recorded with {key}={found.get(key)} and not {asked.get(key)}: delete it, or choose "
-                "another file"
+                f"{path} was recorded with {key}={found.get(key)} and not {asked.get(key)}: delete it, or "
+                "choose another file"
             )
 
 
