@@ -1,10 +1,10 @@
 """How fast recordings are made and read.
 
-    python tests/benchmarks/bench_collect.py                 collect 200,000 PushT frames at 64 px, then read them
-    python tests/benchmarks/bench_collect.py my.h5           read that recording only
+    python tests/benchmarks/bench_collect.py          collect 200,000 PushT frames at 64 px, then read them
+    python tests/benchmarks/bench_collect.py my.h5    read that recording only
 
-Printed: frames collected a second, seconds and bytes a second of a read from first to last frame, and windows of
-4 frames at stride 5 a second, as a training batch of 128 asks for them.
+Printed: frames collected a second; a read from the first frame to the last; windows of 4 frames at stride 5,
+as a batch of 128 asks for them. Each with processor time too, which a busy machine stretches less.
 """
 
 from __future__ import annotations
@@ -25,43 +25,59 @@ from envs.episodes import EpisodeReader
 from envs.frames import usable_cpus
 
 
+class Clock:
+    """Seconds that passed, and processor seconds of this process and of those that it waited for."""
+
+    def __init__(self) -> None:
+        self.began, self.cpu = time.perf_counter(), self._processor()
+
+    def __call__(self) -> tuple[float, float]:
+        return time.perf_counter() - self.began, self._processor() - self.cpu
+
+    @staticmethod
+    def _processor() -> float:
+        return sum(os.times()[:4])
+
+
 def bench_collect(env: str, path: Path, episodes: int, image_size: int, workers: int | None) -> None:
-    began = time.perf_counter()
+    clock, frames = Clock(), episodes * 100
     collect(env, path, episodes=episodes, length=100, image_size=image_size, workers=workers)
-    seconds = time.perf_counter() - began
+    seconds, cpu = clock()
     size = path.stat().st_size
     print(
-        f"collect {env} {image_size} px: {episodes * 100} frames in {seconds:.1f} s, "
-        f"{episodes * 100 / seconds:.0f} frames/s, file {size / 1e6:.1f} MB, {size / episodes / 100:.0f} bytes a frame"
+        f"collect {env} at {image_size} px: {frames} frames in {seconds:.1f} s = {frames / seconds:.0f} frames/s"
+    )
+    print(
+        f"  {cpu / frames * 1e6:.0f} us of a core a frame; {size / 1e6:.1f} MB, {size / frames:.0f} bytes a frame"
     )
 
 
-def bench_read(path: Path, batch: int = 128, seconds: float = 5.0) -> None:
-    began = time.perf_counter()
+def bench_read(path: Path, batch: int = 128, least: float = 5.0) -> None:
+    clock = Clock()
     reader = EpisodeReader(path)
-    print(f"open: {time.perf_counter() - began:.2f} s")
-    frame = reader.image_size**2 * 3
+    print(f"open: {clock()[0]:.2f} s")
+    frames, size = reader.num_frames, reader.image_size**2 * 3 / 1e6
 
-    began = time.perf_counter()
-    for start in range(0, reader.num_frames, 4096):
-        reader.read("pixels", start, min(start + 4096, reader.num_frames))
-    took = time.perf_counter() - began
-    gigabytes = reader.num_frames * frame / 1e9
-    print(f"sequential: {reader.num_frames} frames, {gigabytes:.2f} GB in {took:.2f} s, {gigabytes / took:.2f} GB/s")
+    clock = Clock()
+    for start in range(0, frames, 4096):
+        reader.read("pixels", start, min(start + 4096, frames))
+    seconds, cpu = clock()
+    print(f"sequential: {frames} frames in {seconds:.2f} s = {frames * size / seconds:.0f} MB/s unpacked")
+    print(f"  {cpu / frames * 1e6:.1f} us of a core a frame")
 
-    rng = np.random.default_rng(0)
-    began, windows = time.perf_counter(), 0
-    while time.perf_counter() - began < seconds:
+    rng, windows, clock = np.random.default_rng(0), 0, Clock()
+    while clock()[0] < least:
         episodes = rng.integers(len(reader.lengths), size=batch)
         starts = reader.offsets[episodes] + (rng.random(batch) * (reader.lengths[episodes] - 15)).astype(int)
         reader.read_rows("pixels", (starts[:, None] + np.arange(0, 20, 5)).reshape(-1))
         windows += batch
-    took = time.perf_counter() - began
-    print(f"random windows: {windows / took:.0f} windows/s, {windows * 4 * frame / took / 1e6:.0f} MB/s of frames")
+    seconds, cpu = clock()
+    print(f"windows: {windows / seconds:.0f} windows/s = {windows * 4 * size / seconds:.0f} MB/s unpacked")
+    print(f"  {cpu / windows / 4 * 1e6:.1f} us of a core a frame")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description="How fast recordings are made and read.")
     parser.add_argument("recording", nargs="?", type=Path, help="read this one; default: collect one first")
     parser.add_argument("--env", default="pusht")
     parser.add_argument("--episodes", type=int, default=2000, help="of 100 frames")
