@@ -44,11 +44,9 @@ def bench_collect(env: str, path: Path, episodes: int, image_size: int, workers:
     collect(env, path, episodes=episodes, length=100, image_size=image_size, workers=workers)
     seconds, cpu = clock()
     size = path.stat().st_size
+    print(f"collect {env} at {image_size} px: {frames} frames in {seconds:.1f} s = {frames / seconds:.0f}/s")
     print(
-        f"collect {env} at {image_size} px: {frames} frames in {seconds:.1f} s = {frames / seconds:.0f} frames/s"
-    )
-    print(
-        f"  {cpu / frames * 1e6:.0f} us of a core a frame; {size / 1e6:.1f} MB, {size / frames:.0f} bytes a frame"
+        f"  {cpu / frames * 1e6:.0f} us of a core a frame; {size / 1e6:.1f} MB, {size / frames:.0f} B a frame"
     )
 
 
@@ -58,9 +56,9 @@ def bench_read(path: Path, batch: int = 128, least: float = 5.0) -> None:
     print(f"open: {clock()[0]:.2f} s")
     frames, size = reader.num_frames, reader.image_size**2 * 3 / 1e6
 
-    clock = Clock()
-    for start in range(0, frames, 4096):
-        reader.read("pixels", start, min(start + 4096, frames))
+    clock, slab = Clock(), max(1, int(32 / size))
+    for start in range(0, frames, slab):
+        reader.read("pixels", start, min(start + slab, frames))
     seconds, cpu = clock()
     print(f"sequential: {frames} frames in {seconds:.2f} s = {frames * size / seconds:.0f} MB/s unpacked")
     print(f"  {cpu / frames * 1e6:.1f} us of a core a frame")
