@@ -1,7 +1,9 @@
 """Encoders: one normalised frame (N, 3, S, S) -> one latent (N, D).
 
-`conv` is small and quick on a CPU; `vit` is the published LeWM encoder (ViT-Tiny on 14-pixel patches, its
-class token). Either ends in a Projector, whose BatchNorm SIGReg needs.
+`keypoint` asks where in the frame each of its filters responds and what stands there: small, quick on a CPU,
+and an object's place *and* angle are in its features from the first step. `conv` is four plain convolutions,
+kept to compare with. `vit` is the published LeWM encoder (ViT-Tiny on 14-pixel patches, its class token). All
+end in a Projector, whose BatchNorm SIGReg needs.
 """
 
 from __future__ import annotations
@@ -12,26 +14,37 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from agent.projector import Projector
+from agent.projector import BatchNorm, Projector
 
 if TYPE_CHECKING:
     from agent.world_model import WorldModelConfig
 
 
 class Encoder(nn.Module):
-    """A backbone (N, 3, S, S) -> (N, features) and the projector to the latent (N, D)."""
+    """A backbone (N, 3, S, S) -> (N, features) and the projector to the latent (N, D).
 
-    def __init__(self, backbone: nn.Module, features: int, projector_dim: int, latent_dim: int) -> None:
+    skip: whether the latent is also, besides what the projector says, a linear function of the features.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, features: int, projector_dim: int, latent_dim: int, *, skip: bool = False
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.projector = Projector(features, projector_dim, latent_dim)
+        self.skip = nn.Linear(features, latent_dim, bias=False) if skip else None
 
     def forward(self, frames: Tensor) -> Tensor:
-        return self.projector(self.backbone(frames))
+        features = self.backbone(frames)
+        latents = self.projector(features)
+        return latents if self.skip is None else latents + self.skip(features)
 
 
 def make_encoder(config: WorldModelConfig) -> Encoder:
     """The encoder that config names, with fresh weights."""
+    if config.encoder == "keypoint":
+        keypoints = KeypointNet(config.image_size, config.encoder_width, config.encoder_values)
+        return Encoder(keypoints, keypoints.features, config.projector_dim, config.latent_dim, skip=True)
     if config.encoder == "conv":
         conv = ConvNet(config.image_size, config.encoder_width)
         return Encoder(conv, conv.features, config.projector_dim, config.latent_dim)
@@ -43,6 +56,47 @@ def make_encoder(config: WorldModelConfig) -> Encoder:
         heads=config.encoder_heads,
     )
     return Encoder(vit, config.encoder_width, config.projector_dim, config.latent_dim)
+
+
+class KeypointNet(nn.Module):
+    """Where `width` filters respond, how widely, and what stands there: (N, 3, S, S) -> (N, width · (5 + values)).
+
+    One convolution gives `width` maps and `values` features a cell. A softmax over the cells turns each map
+    into weights, and the weighted means over all cells of x, y, xx, yy, xy (as variances) and of the features
+    are what is known of it. Keypoints move with an object, so its angle is nearly linear in them, and what is
+    seen around them does not depend on where it stands. BatchNorm brings all to one scale; then places count
+    most (SCALES), for they are what small objects have.
+
+    The softmax over space is that of Levine et al., arXiv 1504.00702.
+    """
+
+    SCALES = (1.0, 0.25, 0.1)  # of places, spreads and values
+    SHARPNESS = 4.0  # of the first filters: softmax weights that neither cover the frame nor pick one cell
+
+    scale: Tensor
+    places: Tensor
+
+    def __init__(self, image_size: int, width: int, values: int) -> None:
+        super().__init__()
+        self.width, self.values = width, values
+        self.filters = nn.Conv2d(3, width + values, kernel_size=8, stride=4, padding=2)
+        with torch.no_grad():
+            self.filters.weight[:width] *= self.SHARPNESS
+        self.features = width * (5 + values)
+        self.norm = BatchNorm(self.features)
+        place, spread, value = self.SCALES
+        scale = torch.tensor([place] * 2 + [spread] * 3 + [value] * values)
+        self.register_buffer("scale", scale / scale.square().mean().sqrt(), persistent=False)
+        axis = torch.linspace(-1, 1, image_size // 4)
+        y, x = torch.meshgrid(axis, axis, indexing="ij")
+        self.register_buffer("places", torch.stack([x, y, x * x, y * y, x * y]).flatten(1), persistent=False)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        maps, values = self.filters(frames.contiguous()).flatten(2).split([self.width, self.values], 1)
+        cells = torch.cat([self.places.to(values.dtype).expand(len(values), -1, -1), F.silu(values)], 1)
+        x, y, xx, yy, xy, *_ = means = (maps.softmax(-1) @ cells.mT).unbind(-1)
+        known = torch.stack([x, y, xx - x * x, yy - y * y, xy - x * y, *means[5:]], -1)
+        return (self.norm(known.flatten(1)).unflatten(1, (self.width, -1)) * self.scale).flatten(1)
 
 
 class ConvNet(nn.Module):

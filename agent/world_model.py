@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from agent.encoder import make_encoder
 from agent.predictor import make_predictor
 
-ENCODERS = ("conv", "vit")
+ENCODERS = ("keypoint", "conv", "vit")
 PREDICTORS = ("banded", "lewm")
 CANDIDATES_AT_ONCE = 1024  # of a rollout without gradient: bounds its memory
 
@@ -44,8 +44,9 @@ class WorldModelConfig:
     context_len: int = 3
     latent_dim: int = 128
     projector_dim: int = 512  # hidden width of the BatchNorm MLPs
-    encoder: str = "conv"
-    encoder_width: int = 48
+    encoder: str = "keypoint"
+    encoder_width: int = 64  # keypoint: filters whose places are taken
+    encoder_values: int = 16  # keypoint: features seen at each of those places
     encoder_depth: int = 12  # vit: blocks
     encoder_heads: int = 3  # vit
     patch_size: int = 14  # vit
@@ -80,7 +81,7 @@ class WorldModelConfig:
         for name, known in (("encoder", ENCODERS), ("predictor", PREDICTORS)):
             if getattr(self, name) not in known:
                 raise ValueError(f"Unknown {name} {getattr(self, name)!r}: choose from {', '.join(known)}.")
-        cell = 16 if self.encoder == "conv" else self.patch_size
+        cell = {"keypoint": 4, "conv": 16, "vit": self.patch_size}[self.encoder]
         if self.image_size % cell:
             raise ValueError(
                 f"image_size must be a multiple of {cell} ({self.encoder}), not {self.image_size}."

@@ -40,6 +40,7 @@ TINY: dict[str, Any] = WORLD | {
 }
 KINDS = {
     "banded": {},
+    "conv": {"encoder": "conv"},
     "lewm": {"predictor": "lewm", "encoder": "vit", "patch_size": 16, "encoder_depth": 2, "encoder_heads": 2},
 }
 
@@ -307,10 +308,11 @@ def test_the_weights_hold_no_normalisation(kind: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"image_size": 40}, "multiple of 16"),
+        ({"image_size": 40, "encoder": "conv"}, "multiple of 16"),
+        ({"image_size": 42}, "multiple of 4"),
         ({"encoder": "vit", "patch_size": 14}, "multiple of 14"),
         ({"encoder": "vit", "patch_size": 16, "encoder_heads": 3}, "multiple of 3"),
-        ({"encoder_width": 6}, "multiple of 4"),
+        ({"encoder_width": 6, "encoder": "conv"}, "multiple of 4"),
         ({"action_std": (0.5,)}, "one number per action component"),
         ({"action_mean": (), "action_std": (), "action_low": (), "action_high": ()}, "one number per action"),
         ({"action_std": (0.5, 0.0)}, "above zero"),
@@ -323,7 +325,7 @@ def test_the_weights_hold_no_normalisation(kind: str) -> None:
         ({"context_len": True}, "whole number"),
         ({"dropout": 1.0}, "dropout"),
         ({"env": 3}, "must be text"),
-        ({"encoder": "resnet"}, "choose from conv, vit"),
+        ({"encoder": "resnet"}, "choose from keypoint, conv, vit"),
         ({"predictor": "gru"}, "choose from banded, lewm"),
         ({"predictor": "lewm", "latent_dim": 32}, "equal to latent_dim"),
         ({"latent_dimm": 32}, "did you mean 'latent_dim'"),
