@@ -32,6 +32,7 @@ from configs.run_folder import check_free, resumed, run_folder
 log = logging.getLogger("train")
 
 OWN = ("agent", "envs", "planners", "configs")  # whose errors are sentences for the user
+PANEL = 160  # px of a world in the video
 VALIDATION_SEED = 1_000_003  # of the goals planned to while training; the benchmark has others
 
 
@@ -204,11 +205,11 @@ def make_world_model(config: DictConfig, dataset: Any) -> Any:
         raise ConfigError(f"model: {error}") from error
 
 
-def env_maker(config: DictConfig) -> Callable[[], Any]:
-    """Makes the world, seen at the model's size."""
+def env_maker(config: DictConfig, image_size: int | None = None) -> Callable[[], Any]:
+    """Makes the world, seen at the model's size unless another is given."""
     import envs
 
-    return partial(envs.make, config.env.name, image_size=config.model.image_size)
+    return partial(envs.make, config.env.name, image_size=image_size or config.model.image_size)
 
 
 def evaluator(config: DictConfig) -> Callable[[Any], dict[str, Any]] | None:
@@ -227,7 +228,7 @@ def evaluator(config: DictConfig) -> Callable[[Any], dict[str, Any]] | None:
         agent = Agent(
             world_model, planner=planner, plan_config=plan_config, objective=objective, device=device
         )
-        result = benchmark.run(agent, env_maker(config), goals, progress=False)
+        result = benchmark.run(agent, env_maker(config), goals, progress=False, quick=True)
         low, high = result["interval"]
         return {"success": result["success"], "success_low": low, "success_high": high}
 
@@ -248,10 +249,11 @@ def test(config: DictConfig, folder: Path, device: Any) -> dict[str, Any] | None
             pairs.load(config.env.name).first(config.benchmark.pairs),
             recordings=shown,
             record=config.benchmark.videos,
+            draw=env_maker(config, PANEL)().unwrapped.render_state,
         )
         provenance.write_json(folder / "benchmark.json", result)
         if shown:
-            video.write_video(folder / "planned.mp4", video.tiled_frames(shown), fps=10)
+            video.write_video(folder / "planned.mp4", video.tiled_frames(shown, panel=PANEL), fps=10)
     plots.plot_loss(rows, folder / "loss.png")
     plots.plot_success(rows, folder / "success.png", result)
     return result

@@ -80,7 +80,7 @@ def plot_success(
             axis.vlines(steps, low, high, color=BLUE, alpha=0.35, linewidth=3)
         axis.plot(steps, success, "o-", color=BLUE, markersize=5, label="while training (validation goals)")
     if benchmark is not None:
-        at = max((row["step"] for row in rows), default=0)
+        at = 1.03 * max((row["step"] for row in rows), default=0)  # beside the last test, not over it
         low, high = benchmark["interval"]
         share = benchmark["success"]
         axis.errorbar(
@@ -142,7 +142,7 @@ def _lines(axis: Axes, rows: Sequence[Row], series: Mapping[str, tuple[str, str]
                 label=label,
                 marker="o" if len(seen) == 1 else None,
             )
-    if len(series) > 1:
+    if len(axis.lines) > 1:
         axis.legend(fontsize=CAPTION, frameon=False)
 
 

@@ -1,0 +1,56 @@
+"""The pictures of a run, whatever its metrics hold."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from agent import plots
+
+LOSS = {"prediction": 0.3, "held_out": 0.4, "sigreg": 2.0, "effective_rank": 9.0}
+PROBE = {
+    f"probe/{name}/{kind}": value
+    for name, value in (("block_x", 0.9), ("block_angle_sin", -3.0))
+    for kind in ("linear_r2", "linear_r", "mlp_r2", "mlp_r")
+}
+TESTED = {"step": 50, "success": 0.5, "success_low": 0.3, "success_high": 0.7, **PROBE}
+BENCHMARK = {"success": 0.6, "interval": [0.5, 0.7], "floors": {"random": {"success": 0.1}}}
+
+
+def inked(path: Path) -> float:
+    """Share of the picture that is not white."""
+    pixels = np.asarray(Image.open(path).convert("L"))
+    return float((pixels < 250).mean())
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [[], [{"step": 25, **LOSS}], [{"step": 25, **LOSS}, {"step": 50, **LOSS}, TESTED], [TESTED]],
+    ids=["nothing", "one row", "all", "tests only"],
+)
+@pytest.mark.parametrize("benchmark", [None, BENCHMARK])
+def test_pictures_of_any_run(rows, benchmark, tmp_path) -> None:
+    for path in (
+        plots.plot_loss(rows, tmp_path / "loss.png"),
+        plots.plot_success(rows, tmp_path / "success.png", benchmark),
+    ):
+        assert 0.005 < inked(path) < 0.5
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["loss.png", "success.png"]
+
+
+def test_a_row_cut_off_in_writing_is_left_out(tmp_path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(json.dumps({"step": 25, **LOSS}) + "\n" + '{"step": 50, "pre')
+    assert [row["step"] for row in plots.read_rows(path)] == [25]
+    assert plots.read_rows(tmp_path / "absent.jsonl") == []
+
+
+def test_probes_are_those_of_the_last_row_that_has_any() -> None:
+    later = {"step": 75, "probe/block_x/linear_r": 0.99}
+    assert plots.probes([TESTED, later, {"step": 80, **LOSS}]) == {"block_x": {"linear_r": 0.99}}
+    assert set(plots.probes([TESTED])) == {"block_x", "block_angle_sin"}
+    assert plots.probes([]) == {}

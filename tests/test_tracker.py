@@ -1,0 +1,90 @@
+"""wandb may fail as it likes; the run does not notice."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import types
+
+import pytest
+
+from agent.tracker import Tracker
+
+
+class Wandb(types.ModuleType):
+    """Stands for wandb: says who is logged in, and remembers or refuses what it is given."""
+
+    def __init__(self, *, logged_in: bool = False, broken: str = "") -> None:
+        super().__init__("wandb")
+        self.logged_in, self.broken = logged_in, broken
+        self.started: dict = {}
+        self.rows: list = []
+        self.finished: int | None = None
+
+    def login(self, prompt: bool) -> bool:
+        return self.logged_in
+
+    def Settings(self, **values):
+        return values
+
+    def init(self, **values):
+        self._fail("init")
+        self.started = values
+        return self
+
+    def log(self, row, step):
+        self._fail("log")
+        self.rows.append((step, row))
+
+    def finish(self, exit_code):
+        self._fail("finish")
+        self.finished = exit_code
+
+    def _fail(self, where: str) -> None:
+        if self.broken == where:
+            raise RuntimeError(f"no network\nat {where}")
+
+
+def track(wandb: Wandb, monkeypatch, tmp_path, mode: str = "auto") -> Wandb:
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    with Tracker(tmp_path / "pusht-1", mode=mode, project="p", settings={"seed": 1}) as tracker:
+        tracker.log({"step": 25, "loss": 1.0})
+        tracker.log({"step": 50, "loss": 0.5})
+    return wandb
+
+
+@pytest.mark.parametrize(("logged_in", "mode"), [(True, "online"), (False, "offline")])
+def test_auto_is_online_only_for_who_is_logged_in(logged_in, mode, monkeypatch, tmp_path) -> None:
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    wandb = track(Wandb(logged_in=logged_in), monkeypatch, tmp_path)
+    assert wandb.started["mode"] == mode
+    assert wandb.started["id"] == wandb.started["name"] == "pusht-1"
+    assert wandb.rows == [(25, {"step": 25, "loss": 1.0}), (50, {"step": 50, "loss": 0.5})]
+    assert wandb.finished == 0
+
+
+@pytest.mark.parametrize(("variable", "mode", "started"), [
+    ("offline", "auto", "offline"), ("disabled", "auto", None), ("disabled", "offline", "offline"),
+    ("online", "disabled", None),
+])  # fmt: skip
+def test_the_setting_comes_before_the_variable(variable, mode, started, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("WANDB_MODE", variable)
+    wandb = track(Wandb(logged_in=True), monkeypatch, tmp_path, mode)
+    assert wandb.started.get("mode") == started
+
+
+@pytest.mark.parametrize("broken", ["init", "log", "finish"])
+def test_a_failing_wandb_is_told_of_once(broken, monkeypatch, tmp_path, caplog) -> None:
+    with caplog.at_level(logging.WARNING):
+        track(Wandb(broken=broken), monkeypatch, tmp_path, "offline")
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith(f"wandb is off (no network at {broken})")
+
+
+def test_an_interrupted_run_is_marked_as_failed(monkeypatch, tmp_path) -> None:
+    wandb = Wandb()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    with pytest.raises(KeyboardInterrupt):
+        with Tracker(tmp_path / "a", mode="offline", project="p", settings={}):
+            raise KeyboardInterrupt
+    assert wandb.finished == 1
