@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,8 @@ from configs.run_folder import check_free, resumed, run_folder
 log = logging.getLogger("train")
 
 OWN = ("agent", "envs", "planners", "configs")  # whose errors are sentences for the user
+ANY_WORLD = {"env": "any", "action_mean": (0,), "action_std": (1,), "action_low": (-1,), "action_high": (1,)}
+ANY_WORLD |= {"pixel_mean": (0, 0, 0), "pixel_std": (1, 1, 1)}
 PANEL = 160  # px of a world in the video
 VALIDATION_SEED = 1_000_003  # of the goals planned to while training; the benchmark has others
 
@@ -98,6 +100,7 @@ def train(config: DictConfig) -> Path:
     check_word("wandb.mode", config.wandb.mode, MODES)
     device = training_device(config.device)
     settings, planner = train_config(config), planner_settings(config)
+    model_config(config, ANY_WORLD)  # mistakes in it are told before anything is collected
     processes = PartialState()
     first = processes.is_main_process  # the one that speaks and writes
     logging.getLogger().setLevel(logging.INFO if first else logging.ERROR)
@@ -184,11 +187,22 @@ def open_recording(config: DictConfig) -> Any:
     return EpisodeReader(config.data.path)
 
 
+def model_config(config: DictConfig, statistics: Mapping[str, Any]) -> Any:
+    """The WorldModelConfig: config.model, and what a dataset's `statistics()` says of actions and pixels."""
+    from agent.world_model import WorldModelConfig
+
+    values = {key: value for key, value in config.model.items() if key != "name"}
+    try:
+        return WorldModelConfig.from_dict({**statistics, **values})
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"model: {error}") from error
+
+
 def make_world_model(config: DictConfig, dataset: Any) -> Any:
-    """A world model of config.model for the dataset's actions and pixels, with its first weights."""
+    """A world model for this dataset, with its first weights. Raises ConfigError when they do not match."""
     import torch
 
-    from agent.world_model import WorldModel, WorldModelConfig
+    from agent.world_model import WorldModel
 
     if dataset.env != config.env.name:
         raise ConfigError(f"{dataset.name} was recorded in {dataset.env}: say env={dataset.env}")
@@ -197,12 +211,8 @@ def make_world_model(config: DictConfig, dataset: Any) -> Any:
             f"{dataset.name} has frames of {dataset.image_size} px but model={config.model.name} takes "
             f"{config.model.image_size}: say model.image_size={dataset.image_size} or record it anew"
         )
-    values = {key: value for key, value in config.model.items() if key != "name"}
     torch.manual_seed(config.seed)
-    try:
-        return WorldModel(WorldModelConfig.from_dict({**dataset.statistics(), **values}))
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"model: {error}") from error
+    return WorldModel(model_config(config, dataset.statistics()))
 
 
 def env_maker(config: DictConfig, image_size: int | None = None) -> Callable[[], Any]:

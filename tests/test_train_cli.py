@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hydra import compose, initialize_config_module
 
+import envs
 import train
 from agent import plots
+from configs.overrides import options
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = [
@@ -116,6 +119,9 @@ def failing(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["device=gpu"], "choose from auto, cpu, cuda, mps"),
         (["wandb.mode=of"], "wandb.mode=of"),
         (["train.batch_size=0"], "batch_size"),
+        (["train.minutes=null"], "minutes"),
+        (["model.image_size=50"], "image_size must be a multiple of"),
+        (["model.encoder=resnet"], "Unknown encoder 'resnet'"),
         (["planner.num_elites=1000"], "num_elites"),
         (["-m", "env=pusht,too_room"], "did you mean 'two_room'"),
     ],
@@ -197,6 +203,19 @@ def test_several_runs_one_after_the_other(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(train, "train", lambda config: seen.append((config.seed, config.env.name)))
     assert train.main(["-m", "seed=1,2", "env=pusht,two_room"]) == 0
     assert seen == [(1, "pusht"), (1, "two_room"), (2, "pusht"), (2, "two_room")]
+
+
+@pytest.mark.parametrize("model", options("model"))
+@pytest.mark.parametrize("planner", options("planner"))
+@pytest.mark.parametrize("env", options("env"))
+def test_every_choice_of_options_fits_what_it_configures(env, model, planner) -> None:
+    choices = [f"env={env}", f"model={model}", f"planner={planner}"]
+    with initialize_config_module("configs", version_base="1.3"):
+        config = compose("config", overrides=choices)
+    assert train.model_config(config, train.ANY_WORLD).image_size == config.model.image_size
+    assert train.train_config(config).num_frames == config.model.context_len + 1
+    assert train.planner_settings(config)["name"] == planner
+    assert config.env.name in envs.names() and config.env.name == env
 
 
 def test_help_is_readable_and_complete(capsys) -> None:
