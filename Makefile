@@ -30,10 +30,10 @@ $(READY): pyproject.toml
 	fi
 	@if [ -n "$(TORCH_INDEX)" ]; then \
 		echo "==> installing torch from $(TORCH_INDEX)"; \
-		"$(VENV)/bin/python" -m pip install --quiet --index-url "$(TORCH_INDEX)" "torch>=2.9,<2.14"; \
+		"$(VENV)/bin/python" -m pip install --disable-pip-version-check --index-url "$(TORCH_INDEX)" "torch>=2.9,<2.14"; \
 	fi
 	@echo "==> installing the project into $(VENV) (the first time this downloads torch and takes a few minutes)"
-	@"$(VENV)/bin/python" -m pip install --quiet --disable-pip-version-check -e ".[test]"
+	@"$(VENV)/bin/python" -m pip install --disable-pip-version-check -e ".[test]"
 	@touch $@
 
 demo: $(READY)
