@@ -58,7 +58,9 @@ class Agent:
         self.plan_config = plan_config or PlanConfig()
         self.planner_name, self.objective = planner, check_objective(objective)
         config = world_model.config
-        self._planner = planners.make(planner, self.plan_config, config.block_low, config.block_high)
+        self._planner = planners.make(
+            planner, self.plan_config, config.block_low, config.block_high, action_dim=config.action_dim
+        )
         self.device = pick_device(device)
         self.world_model = world_model.to(self.device).eval()
         self.config = config

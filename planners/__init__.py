@@ -25,9 +25,17 @@ def names() -> list[str]:
 
 
 def make(
-    name: str, config: PlanConfig, low: Tensor | Sequence[float], high: Tensor | Sequence[float]
+    name: str,
+    config: PlanConfig,
+    low: Tensor | Sequence[float],
+    high: Tensor | Sequence[float],
+    *,
+    action_dim: int | None = None,
 ) -> Planner:
-    """The planner of that name, for blocks bounded by low and high (FA,); PlanError for an unknown name."""
+    """The planner of that name, for blocks of actions of action_dim numbers, bounded by low and high (FA,).
+
+    PlanError for an unknown name; see Planner.
+    """
     if name not in PLANNERS:
         raise PlanError(f"Unknown planner {name!r}{did_you_mean(name, names())}.")
-    return PLANNERS[name](config, low, high)
+    return PLANNERS[name](config, low, high, action_dim=action_dim)

@@ -6,8 +6,8 @@ one block and a cost function, so it plans through any model:
     planner = CEM(PlanConfig(horizon=5), low, high)
     plan = planner.plan(cost_fn, batch_size=B)        # cost_fn: (B, N, H, FA) -> (B, N)
 
-The loop draws candidates from an independent normal per component, keeps the best one seen, and lets the
-subclass say in `update` how costs move the mean and the standard deviation.
+The loop draws candidates from a normal per component, if asked correlated in time, keeps the best one seen,
+and lets the subclass say in `update` how costs move the mean and the standard deviation.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ class PlanConfig:
     horizon, replan_every: in model steps. `replan_every` is read by whoever executes the plan.
     num_samples, num_elites, iterations: the search's size; MPPI has no elites and ignores theirs.
     init_std, min_std: where the standard deviation starts, and the least it may fall to.
+    noise_correlation: of one action's noise with the next one's, in [0, 1). White noise (0) hardly leaves the
+        spot: steps cancel out. Neighbouring actions that go together explore far with few samples; the idea
+        of coloured noise, Pinneri et al., arXiv 2008.06389, here as a first-order autoregression.
     momentum: share of the old mean and standard deviation kept by each update, in [0, 1).
     temperature: MPPI's weights are softmax(-cost / temperature), lower is greedier; see `planners.mppi`.
     warm_start: whether whoever replans starts from the shifted last plan.
@@ -53,6 +56,7 @@ class PlanConfig:
     iterations: int = 10
     init_std: float = 1.0
     min_std: float = 0.05
+    noise_correlation: float = 0.0
     momentum: float = 0.0
     temperature: float = 0.15
     warm_start: bool = True
@@ -78,8 +82,10 @@ class PlanConfig:
                 raise PlanError(
                     f"{name} must be a number {'above' if open_below else 'of at least'} 0, not {value!r}."
                 )
-        if not _is_number(self.momentum) or not 0 <= self.momentum < 1:
-            raise PlanError(f"momentum must be in [0, 1), not {self.momentum!r}.")
+        for name in ("momentum", "noise_correlation"):
+            value = getattr(self, name)
+            if not _is_number(value) or not 0 <= value < 1:
+                raise PlanError(f"{name} must be in [0, 1), not {value!r}.")
         if not isinstance(self.warm_start, bool):
             raise PlanError(f"warm_start must be true or false, not {self.warm_start!r}.")
         if not _is_int(self.seed):
@@ -121,10 +127,16 @@ class Planner:
 
     low, high: (FA,) bounds of every component of an action block, low <= high; infinite means unbounded.
     Every candidate a cost function sees lies inside them. PlanError if they are reversed, NaN or unequal.
+    action_dim: A, where a block is FA / A actions in the order of time; default: the block is one action.
     """
 
     def __init__(
-        self, config: PlanConfig, low: Tensor | Sequence[float], high: Tensor | Sequence[float]
+        self,
+        config: PlanConfig,
+        low: Tensor | Sequence[float],
+        high: Tensor | Sequence[float],
+        *,
+        action_dim: int | None = None,
     ) -> None:
         self.config = config
         self.low = torch.as_tensor(low).detach().cpu().double()
@@ -141,6 +153,9 @@ class Planner:
                 f"The bounds of action component {i} are [{self.low[i]:g}, {self.high[i]:g}]: "
                 "low must be at most high."
             )
+        self.action_dim = len(self.low) if action_dim is None else action_dim
+        if not _is_int(self.action_dim) or self.action_dim < 1 or len(self.low) % self.action_dim:
+            raise PlanError(f"A block of {len(self.low)} numbers does not hold actions of {action_dim!r}.")
         self._warned = False
 
     def update(self, candidates: Tensor, cost: Tensor) -> tuple[Tensor, Tensor]:
@@ -199,7 +214,7 @@ class Planner:
             begun = time.perf_counter()
             for i, stream in enumerate(streams):
                 noise[i].normal_(generator=stream)
-            candidates = torch.addcmul(mean[:, None], std[:, None], noise)
+            candidates = torch.addcmul(mean[:, None], std[:, None], self._correlate(noise))
             candidates[:, 0] = mean
             candidates.clamp_(low, high)
             cost = self._checked(cost_fn(candidates), candidates)
@@ -225,6 +240,16 @@ class Planner:
             solve_seconds=time.perf_counter() - started,
             history=torch.stack(history, dim=1),
         )
+
+    def _correlate(self, noise: Tensor) -> Tensor:
+        """White noise (B, N, H, FA) -> the same with unit variance and neighbours in time that go together."""
+        if self.config.noise_correlation == 0:
+            return noise
+        in_time = noise.unflatten(-1, (-1, self.action_dim)).flatten(2, 3)  # (B, N, steps, A)
+        when = torch.arange(in_time.shape[2], dtype=torch.float64)
+        covariance = self.config.noise_correlation ** (when[:, None] - when).abs()
+        mix = torch.linalg.cholesky(covariance).to(noise.dtype).to(noise.device)
+        return (mix @ in_time).view_as(noise)
 
     def shift(self, actions: Tensor, steps: int) -> Tensor:
         """What is left of actions (B, H, FA) after `steps` of them: moved to the front, the end filled with

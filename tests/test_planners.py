@@ -165,6 +165,23 @@ def test_a_warm_start_is_cut_or_filled_to_the_horizon(given, horizon):
     assert plan.actions.shape == (2, horizon, 2)
 
 
+def test_correlated_noise_keeps_its_spread_and_goes_far():
+    """Three actions of two numbers in a block, four blocks: neighbours in time agree, also across blocks."""
+    spread, reach = {}, {}
+    for correlation in (0.0, 0.9):
+        recorder = Recorder(lambda c: c.square().sum(dim=(-1, -2)))
+        config = PlanConfig(horizon=4, num_samples=4000, iterations=1, noise_correlation=correlation)
+        planners.make("cem", config, [-9.0] * 6, [9.0] * 6, action_dim=2).plan(recorder)
+        actions = recorder.seen[0][0, 1:].reshape(-1, 12, 2)  # in the order of time
+        spread[correlation], reach[correlation] = actions.std(0), actions.sum(1).std()
+        for gap in (1, 4):
+            together = (actions[:, gap:] * actions[:, :-gap]).mean()
+            assert together.item() == pytest.approx(correlation**gap, abs=0.05)
+        assert abs((actions[..., 0] * actions[..., 1]).mean()) < 0.05  # components stay independent
+    assert torch.allclose(spread[0.9], torch.ones(12, 2), atol=0.06)
+    assert reach[0.9] > 2 * reach[0.0]
+
+
 def test_shifting_by_more_than_there_is_leaves_rest():
     planner = planners.make("mppi", QUICK, LOW, HIGH)
     assert torch.equal(planner.shift(torch.ones(2, 3, 2), 9), torch.zeros(2, 3, 2))
@@ -269,6 +286,7 @@ def test_wrong_bounds_are_clear_errors(low, high, message):
         ({"init_std": 0}, "init_std"),
         ({"min_std": -1}, "min_std"),
         ({"momentum": 1.0}, "momentum"),
+        ({"noise_correlation": 1.0}, "noise_correlation"),
         ({"temperature": math.nan}, "temperature"),
         ({"warm_start": "no"}, "warm_start"),
         ({"seed": "x"}, "seed"),
