@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ import envs
 import train
 from agent import plots
 from configs.overrides import options
+from planners import PlanConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = [
@@ -215,6 +217,8 @@ def test_every_choice_of_options_fits_what_it_configures(env, model, planner) ->
     assert train.model_config(config, train.ANY_WORLD).image_size == config.model.image_size
     assert train.train_config(config).num_frames == config.model.context_len + 1
     assert train.planner_settings(config)["name"] == planner
+    shown = {*config.planner, "seed", "num_elites", "temperature"}  # the last two where they are used
+    assert {field.name for field in dataclasses.fields(PlanConfig)} <= shown
     assert config.env.name in envs.names() and config.env.name == env
 
 
