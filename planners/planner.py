@@ -242,7 +242,7 @@ class Planner:
         )
 
     def _correlate(self, noise: Tensor) -> Tensor:
-        """White noise (B, N, H, FA) -> the same with unit variance and neighbours in time that go together."""
+        """White noise (B, N, H, FA) -> noise of unit variance whose neighbours in time go together."""
         if self.config.noise_correlation == 0:
             return noise
         in_time = noise.unflatten(-1, (-1, self.action_dim)).flatten(2, 3)  # (B, N, steps, A)
