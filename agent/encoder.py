@@ -63,9 +63,9 @@ class KeypointNet(nn.Module):
 
     One convolution gives `width` maps (a filter each) and `values` features a cell. A softmax over the cells
     turns each map into weights; the weighted means over all cells of x, y, xx, yy, xy (as variances) and of
-    the features are what is known of it. Keypoints move with an object, so its angle is nearly linear in them,
-    and what is seen around them does not depend on where it stands. BatchNorm brings all to one scale; then
-    places count most (SCALES), for they are what small objects have.
+    the features are what is known of it. Keypoints move with an object, so its angle is nearly linear in
+    them, and what is seen around them does not depend on where it stands. BatchNorm brings all to one scale;
+    then places count most (SCALES), for they are what small objects have.
 
     The softmax over space is that of Levine et al., arXiv 1504.00702.
     """
