@@ -26,6 +26,7 @@ from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
+CORRELATIONS = 9  # different ones among the candidates, where their noise is correlated in time
 CostFn = Callable[[Tensor], Tensor]
 
 
@@ -41,8 +42,9 @@ class PlanConfig:
     num_samples, num_elites, iterations: the search's size; MPPI has no elites and ignores theirs.
     init_std, min_std: where the standard deviation starts, and the least it may fall to.
     noise_correlation: of one action's noise with the next one's, in [0, 1). White noise (0) hardly leaves the
-        spot: steps cancel out. Neighbouring actions that go together explore far with few samples; the idea
-        of coloured noise, Pinneri et al., arXiv 2008.06389, here as a first-order autoregression.
+        spot, for its steps cancel out; neighbours that go together explore far with few samples, but cannot
+        refine. So candidates get correlations spread evenly from 0 to this. The idea is that of coloured
+        noise, Pinneri et al., arXiv 2008.06389; here it is a first-order autoregression.
     momentum: share of the old mean and standard deviation kept by each update, in [0, 1).
     temperature: MPPI's weights are softmax(-cost / temperature), lower is greedier; see `planners.mppi`.
     warm_start: whether whoever replans starts from the shifted last plan.
@@ -206,6 +208,7 @@ class Planner:
         mean = self._first_mean(warm_start, batch_size, horizon, low, high)
         std = torch.full_like(mean, cfg.init_std)
         noise = torch.empty(batch_size, cfg.num_samples, *mean.shape[1:], dtype=dtype, device=device)
+        mixing = self._mixing(noise)
         problems = torch.arange(batch_size, device=device)
         best, best_cost = mean, torch.full((), math.inf, device=device)
         history: list[Tensor] = []
@@ -214,7 +217,7 @@ class Planner:
             begun = time.perf_counter()
             for i, stream in enumerate(streams):
                 noise[i].normal_(generator=stream)
-            candidates = torch.addcmul(mean[:, None], std[:, None], self._correlate(noise))
+            candidates = torch.addcmul(mean[:, None], std[:, None], self._correlate(noise, mixing))
             candidates[:, 0] = mean
             candidates.clamp_(low, high)
             cost = self._checked(cost_fn(candidates), candidates)
@@ -241,15 +244,22 @@ class Planner:
             history=torch.stack(history, dim=1),
         )
 
-    def _correlate(self, noise: Tensor) -> Tensor:
-        """White noise (B, N, H, FA) -> noise of unit variance whose neighbours in time go together."""
+    def _mixing(self, like: Tensor) -> Tensor | None:
+        """(N, steps, steps) that make white noise over the steps of a plan correlated; None to leave it white."""
         if self.config.noise_correlation == 0:
+            return None
+        spread = torch.linspace(0, self.config.noise_correlation, CORRELATIONS, dtype=torch.float64)
+        when = torch.arange(like.shape[2] * like.shape[3] // self.action_dim, dtype=torch.float64)
+        covariance = spread[:, None, None] ** (when[:, None] - when).abs()
+        levels = torch.arange(like.shape[1]) * CORRELATIONS // like.shape[1]
+        return torch.linalg.cholesky(covariance)[levels].to(like.dtype).to(like.device)
+
+    def _correlate(self, noise: Tensor, mixing: Tensor | None) -> Tensor:
+        """White noise (B, N, H, FA) -> noise of unit variance whose neighbours in time go together."""
+        if mixing is None:
             return noise
         in_time = noise.unflatten(-1, (-1, self.action_dim)).flatten(2, 3)  # (B, N, steps, A)
-        when = torch.arange(in_time.shape[2], dtype=torch.float64)
-        covariance = self.config.noise_correlation ** (when[:, None] - when).abs()
-        mix = torch.linalg.cholesky(covariance).to(noise.dtype).to(noise.device)
-        return (mix @ in_time).view_as(noise)
+        return (mixing @ in_time).view_as(noise)
 
     def shift(self, actions: Tensor, steps: int) -> Tensor:
         """What is left of actions (B, H, FA) after `steps` of them: moved to the front, the end filled with
