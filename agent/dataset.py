@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 Split = Literal["train", "held_out"]
 SPLITS: tuple[Split, Split] = ("train", "held_out")
+ENCODED_AT_ONCE = 512  # frames
 
 
 class DatasetError(ValueError):
@@ -26,7 +28,7 @@ class DatasetError(ValueError):
 class Batch:
     """B windows of T frames.
 
-    pixels   uint8 (B, T, 3, h, w)
+    pixels   uint8 (B, T, 3, h, w); or float32 (B, T, D), once `WindowDataset.encode_frames` was called
     actions  float32 (B, T−1, F·A), z-scored; block t holds the F actions between frame t and frame t+1,
              in time order. The last frame's block is left out: it leads to a frame outside the window.
     state    float32 (B, T, S) as recorded, or None
@@ -105,6 +107,7 @@ class WindowDataset:
             reader, device=self.device, memory_gb=memory_gb, progress=progress
         )
         self.place, self.workers = self.frames.place, self.frames.workers
+        self.latents: Tensor | None = None
         self.pixel_mean, self.pixel_std = self._pixel_statistics()
 
     @property
@@ -147,9 +150,28 @@ class WindowDataset:
         rows = starts[:, None] + np.arange(0, self.span, self.frameskip)
         steps = starts[:, None] + np.arange(self.span - 1)
         actions = self.actions[torch.from_numpy(steps)].reshape(len(starts), self.num_frames - 1, -1)
-        pixels = self.frames.gather(rows.reshape(-1)).unflatten(0, rows.shape).permute(0, 1, 4, 2, 3)
+        if self.latents is not None:
+            pixels = self.latents[torch.from_numpy(rows)]
+        else:
+            pixels = self.frames.gather(rows.reshape(-1)).unflatten(0, rows.shape).permute(0, 1, 4, 2, 3)
         states = self.state[torch.from_numpy(rows)] if state and self.state is not None else None
         return Batch(pixels, actions, states)
+
+    @torch.no_grad()
+    def encode_frames(self, encode: Callable[[Tensor], Tensor]) -> None:
+        """From now on windows hold latents in the place of pixels: those of all frames, encoded once, here.
+
+        encode: uint8 (B, 1, 3, h, w) -> (B, 1, D).
+        """
+        count = len(self.actions)
+        for first in range(0, count, ENCODED_AT_ONCE):
+            rows = np.arange(first, min(first + ENCODED_AT_ONCE, count))
+            pixels = self.frames.gather(rows).permute(0, 3, 1, 2)[:, None].to(self.device)
+            some = encode(pixels)[:, 0].float()
+            if first == 0:
+                latents = some.new_empty(count, some.shape[1], device="cpu")
+            latents[first : first + len(rows)] = some.cpu()
+        self.latents = latents
 
     def sample(self, count: int, *, split: Split, seed: int = 0) -> tuple[Tensor, Tensor | None]:
         """At most `count` different frames, uint8 (n, 3, h, w), and their states (n, S) if recorded."""

@@ -15,6 +15,8 @@ class LatentLoss(nn.Module):
     rollout_steps  K: the error is averaged over predictions k = 1 … K steps ahead. One step ahead starts from
                    true latents (the published loss), k steps from the predictions k − 1 steps ahead.
 
+    After `freeze_encoder` it takes latents in the place of pixels: only the predictor learns then.
+
     Source: LeWorldModel, arXiv 2603.19312.
     """
 
@@ -24,14 +26,23 @@ class LatentLoss(nn.Module):
         super().__init__()
         self.world_model, self.sigreg = world_model, sigreg
         self.sigreg_weight, self.rollout_steps = sigreg_weight, rollout_steps
+        self.frozen_sigreg: Tensor | None = None
+
+    @torch.no_grad()
+    def freeze_encoder(self, latents: Tensor) -> None:
+        """The encoder stops learning; sigreg stays what it is for these latents (B, T, D)."""
+        self.world_model.encoder.requires_grad_(False)
+        self.sigreg.step = 0
+        self.frozen_sigreg = self.sigreg(latents.transpose(0, 1))
 
     def forward(self, pixels: Tensor, actions: Tensor) -> dict[str, Tensor]:
-        """uint8 (B, T, 3, h, w), normalised blocks (B, T−1, F·A) -> scalars loss, prediction, sigreg."""
-        latents = self.world_model.encode(pixels)
+        """uint8 (B, T, 3, h, w) or latents (B, T, D), normalised blocks (B, T−1, F·A) -> scalars loss,
+        prediction, sigreg."""
+        latents = self.world_model.encode(pixels) if self.frozen_sigreg is None else pixels
         predicted, errors = latents, []
         for k in range(1, self.rollout_steps + 1):
             predicted = self.world_model.predict(predicted[:, :-1], actions[:, k - 1 :])  # of frames k … T−1
             errors.append((predicted - latents[:, k:]).float().square().mean())
         prediction = torch.stack(errors).mean()
-        sigreg = self.sigreg(latents.transpose(0, 1))
+        sigreg = self.sigreg(latents.transpose(0, 1)) if self.frozen_sigreg is None else self.frozen_sigreg
         return {"loss": prediction + self.sigreg_weight * sigreg, "prediction": prediction, "sigreg": sigreg}

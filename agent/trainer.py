@@ -56,6 +56,7 @@ class TrainConfig:
     sigreg_directions: int = 1024
     sigreg_knots: int = 17
     rollout_steps: int = 1
+    freeze_encoder: float = 1.0  # share of the budget after which only the predictor learns, on stored latents
     precision: str = "auto"  # auto, float32 or bfloat16
     seed: int = 0
     log_every: int = 25  # steps; evaluations and saves wait for such a step
@@ -72,6 +73,10 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise TrainingError(f"{name} must be above 0, not {value}")
+        if not 0 < self.freeze_encoder <= 1:
+            raise TrainingError(
+                f"freeze_encoder is a share of the budget, above 0 and at most 1, not {self.freeze_encoder}"
+            )
         if not 0 <= self.warmup < 1:
             raise TrainingError(f"warmup is a share of the budget, at least 0 and below 1, not {self.warmup}")
         if self.precision not in PRECISIONS:
@@ -132,9 +137,8 @@ class Trainer:
         )
         self.sigreg = SIGReg(config.sigreg_knots, config.sigreg_directions, seed=config.seed)
         weight, rollout = config.sigreg_weight, config.rollout_steps
-        self.loss = self.accelerator.prepare(
-            LatentLoss(world_model, self.sigreg, sigreg_weight=weight, rollout_steps=rollout)
-        )
+        self.latent_loss = LatentLoss(world_model, self.sigreg, sigreg_weight=weight, rollout_steps=rollout)
+        self.loss = self.accelerator.prepare(self.latent_loss)
         self.held_out = self._batch(0, split="held_out")
         self.metrics = MetricsFile(self.run_dir / "metrics.jsonl")
         self.state_path = self.run_dir / "state.safetensors"
@@ -161,18 +165,11 @@ class Trainer:
             disable=not (self.progress and self.accelerator.is_main_process),
         )  # fmt: skip
         try:
-            with bar, self.ctrl_c, prefetch(self._batch, self.step, workers=self.dataset.workers) as batches:
-                while self._agree_on_time(bar) < 1:
-                    before = time.perf_counter()
-                    batch = next(batches)
-                    self.waited += time.perf_counter() - before
-                    self._train_step(batch)
-                    if self.step % self.config.log_every == 0:
-                        self._log_row()
-                        if self._evaluation_is_due():
-                            self._evaluate()
-                        if self.seconds - self.saved >= 60 * self.config.save_every_minutes:
-                            self._save()
+            with bar, self.ctrl_c:
+                self._learn(bar, until=self.config.freeze_encoder)
+                if self.config.freeze_encoder < 1:
+                    self._freeze_encoder()
+                    self._learn(bar, until=1.0)
                 if self.evaluated["step"] < self.step:
                     self._evaluate()
                 self._save()
@@ -184,6 +181,33 @@ class Trainer:
         success = self.best["success"] if self.evaluate else None
         best = {"best_step": self.best["step"], "success": success}
         return {"steps": self.step, "minutes": self.seconds / 60, **best}
+
+    def _learn(self, bar: tqdm, until: float) -> None:
+        """Steps, with logging, evaluations and saves, until this share of the budget is spent."""
+        with prefetch(self._batch, self.step, workers=self.dataset.workers) as batches:
+            while self._agree_on_time(bar) < until:
+                before = time.perf_counter()
+                batch = next(batches)
+                self.waited += time.perf_counter() - before
+                self._train_step(batch)
+                if self.step % self.config.log_every == 0:
+                    self._log_row()
+                    if self._evaluation_is_due():
+                        self._evaluate()
+                    if self.seconds - self.saved >= 60 * self.config.save_every_minutes:
+                        self._save()
+
+    def _freeze_encoder(self) -> None:
+        """From here on only the predictor learns. Without the encoder, steps are many times quicker."""
+        logger.info("step %d: the encoder is done, encoding all frames; the predictor goes on", self.step)
+        self._log_row()
+        with self.ctrl_c.at_once(), torch.no_grad(), self.accelerator.autocast():
+            self.world_model.eval()
+            self.dataset.encode_frames(self.world_model.encode)
+            self.latent_loss.freeze_encoder(self.world_model.encode(self.held_out.pixels))
+        self.world_model.train()
+        if self.ranks > 1:  # so that DistributedDataParallel waits for no gradients of the encoder
+            self.loss = self.accelerator.prepare(self.latent_loss)
 
     def _train_step(self, batch: Batch) -> None:
         config = self.config

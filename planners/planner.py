@@ -245,7 +245,7 @@ class Planner:
         )
 
     def _mixing(self, like: Tensor) -> Tensor | None:
-        """(N, steps, steps) that make white noise over the steps of a plan correlated; None to leave it white."""
+        """(N, steps, steps) that correlate white noise over the steps of a plan; None to leave it white."""
         if self.config.noise_correlation == 0:
             return None
         spread = torch.linspace(0, self.config.noise_correlation, CORRELATIONS, dtype=torch.float64)

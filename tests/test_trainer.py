@@ -78,6 +78,22 @@ class TestLearning:
         sigreg.step = 0
         assert found["loss"].item() == pytest.approx(float(error + 0.5 * sigreg(z.transpose(0, 1))), rel=1e-5)
 
+    def test_a_frozen_encoder_stands_still_while_the_predictor_learns(self, tmp_path: Path) -> None:
+        seen: dict[int, dict[str, torch.Tensor]] = {}
+
+        def evaluate(model: torch.nn.Module) -> dict[str, float]:
+            seen[len(seen)] = {name: value.clone() for name, value in model.state_dict().items()}
+            return {"success": 0.0}
+
+        config = {"steps": 120, "log_every": 10, "evaluate_every_steps": 60, "learning_rate": 3e-3}
+        tiny_trainer(tmp_path, freeze_encoder=0.5, evaluate=evaluate, batch_size=32, **config).fit()
+        frozen, last = seen[0], seen[1]
+        moved = {name.split(".")[0] for name in frozen if not torch.equal(frozen[name], last[name])}
+        assert moved == {"predictor"}
+        logged = [row for row in rows(tmp_path) if "loss" in row]
+        assert logged[-1]["held_out"] < logged[5]["held_out"]
+        assert logged[-1]["sigreg"] == pytest.approx(logged[-2]["sigreg"])
+
     def test_the_best_checkpoint_by_success_stays_the_later_of_equals(self, tmp_path: Path) -> None:
         success = iter([0.5, 0.8, 0.2, 0.8, 0.3])
         trainer = tiny_trainer(
@@ -142,14 +158,16 @@ class TestStoppingAndGoingOn:
             tmp_path / "whole/model.safetensors"
         ).read_bytes()
 
+    @pytest.mark.parametrize("freeze_encoder", [1.0, 0.6, 0.3])
     def test_ctrl_c_saves_says_how_to_go_on_and_nothing_is_lost(
-        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, freeze_encoder: float
     ) -> None:
+        config: dict[str, Any] = {"steps": 9, "log_every": 2, "freeze_encoder": freeze_encoder}
         with pytest.raises(KeyboardInterrupt):
-            tiny_trainer(tmp_path / "a", steps=9, log_every=2, log=stop_at(4, press_ctrl_c)).fit()
+            tiny_trainer(tmp_path / "a", log=stop_at(4, press_ctrl_c), **config).fit()
         assert "stopped at step 4" in caplog.text and f"resume={tmp_path / 'a'}" in caplog.text
-        tiny_trainer(tmp_path / "a", steps=9, log_every=2).fit()
-        tiny_trainer(tmp_path / "b", steps=9, log_every=2).fit()
+        tiny_trainer(tmp_path / "a", **config).fit()
+        tiny_trainer(tmp_path / "b", **config).fit()
         assert losses(tmp_path / "a") == losses(tmp_path / "b")
 
     def test_ctrl_c_does_not_wait_for_a_long_evaluation(self, tmp_path: Path) -> None:
@@ -213,7 +231,7 @@ class TestStoppingAndGoingOn:
 
 class TestTwoProcesses:
     def test_two_processes_give_the_losses_of_one(self, tmp_path: Path) -> None:
-        config: dict[str, Any] = {"steps": 8, "batch_size": 16, "model": {"dropout": 0.0}}
+        config: dict[str, Any] = {"steps": 8, "batch_size": 16, "model": {"dropout": 0.0}, "freeze_encoder": 0.7}
         command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
         command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
         command += ["--main_process_port", "0", str(SCRIPT), str(tmp_path / "two"), json.dumps(config)]
@@ -272,6 +290,7 @@ class TestWarnings:
             ({"steps": 3, "precision": "float16"}, "precision is one of"),
             ({"steps": 3, "rollout_steps": 4}, "needs num_frames"),
             ({"steps": 3, "warmup": 1.0}, "warmup is a share"),
+            ({"steps": 3, "freeze_encoder": 0.0}, "freeze_encoder is a share"),
         ],
     )
     def test_settings_that_cannot_work_are_refused(self, options: dict, words: str) -> None:
