@@ -56,7 +56,7 @@ class TrainConfig:
     sigreg_directions: int = 1024
     sigreg_knots: int = 17
     rollout_steps: int = 1
-    freeze_encoder: float = 1.0  # share of the budget after which only the predictor learns, on stored latents
+    freeze_encoder: float = 1.0  # share of the budget after which only the predictor learns
     precision: str = "auto"  # auto, float32 or bfloat16
     seed: int = 0
     log_every: int = 25  # steps; evaluations and saves wait for such a step
