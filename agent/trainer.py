@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from agent import checkpoint
@@ -202,12 +202,28 @@ class Trainer:
         logger.info("step %d: the encoder is done, encoding all frames; the predictor goes on", self.step)
         self._log_row()
         with self.ctrl_c.at_once(), torch.no_grad(), self.accelerator.autocast():
+            self._settle_statistics()
             self.world_model.eval()
             self.dataset.encode_frames(self.world_model.encode)
             self.latent_loss.freeze_encoder(self.world_model.encode(self.held_out.pixels))
         self.world_model.train()
         if self.ranks > 1:  # so that DistributedDataParallel waits for no gradients of the encoder
             self.loss = self.accelerator.prepare(self.latent_loss)
+
+    def _settle_statistics(self, batches: int = 20) -> None:
+        """BatchNorm's running statistics trail the weights: take those of the encoder anew, as plain averages.
+
+        The same batches every time, so that a resumed run gets the same statistics.
+        """
+        norms = [m for m in self.world_model.encoder.modules() if isinstance(m, nn.BatchNorm1d)]
+        momenta = [norm.momentum for norm in norms]
+        self.world_model.train()
+        for k in range(batches):
+            for norm in norms:
+                norm.momentum = 1 / (k + 1)
+            self.world_model.encode(self._batch(k).pixels)
+        for norm, momentum in zip(norms, momenta):
+            norm.momentum = momentum
 
     def _train_step(self, batch: Batch) -> None:
         config = self.config
