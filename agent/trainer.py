@@ -211,7 +211,7 @@ class Trainer:
             self.loss = self.accelerator.prepare(self.latent_loss)
 
     def _settle_statistics(self, batches: int = 20) -> None:
-        """BatchNorm's running statistics trail the weights: take those of the encoder anew, as plain averages.
+        """BatchNorm's running statistics trail the weights: average the encoder's anew.
 
         The same batches every time, so that a resumed run gets the same statistics.
         """
