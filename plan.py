@@ -287,15 +287,9 @@ def out_folder(out: str | None, name: str) -> Path:
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
         return Path(out)
-    wanted = Path("plans") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    for number in range(1, 1000):
-        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
-        try:
-            folder.mkdir(parents=True)
-            return folder
-        except FileExistsError:
-            continue
-    raise ConfigError(f"there are too many folders like {wanted}; choose one with --out")
+    from configs.run_folder import new_folder
+
+    return new_folder(Path("plans") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
 
 
 def benchmark(args: argparse.Namespace) -> None:

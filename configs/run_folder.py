@@ -61,7 +61,7 @@ def new_folder(wanted: Path) -> Path:
             return folder
         except FileExistsError:
             continue
-    raise ConfigError(f"there are a thousand folders called {wanted}: choose another name with out=")
+    raise ConfigError(f"there are a thousand folders called {wanted}: choose another name")
 
 
 def resumed(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
