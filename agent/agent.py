@@ -129,7 +129,7 @@ class Agent:
         that are left act as if nothing had happened."""
         self._problems = [self._problems[i] for i in chosen_problems(mask, len(self._problems))]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def set_goal(
         self,
         pixels: np.ndarray,
@@ -154,7 +154,7 @@ class Agent:
             problems[i].goal, problems[i].steps_left = goal, left[i]
         self._problems = problems
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def act(self, pixels: np.ndarray, *, deadline: float | None = None) -> np.ndarray:
         """The next action, float32 (A,) or (B, A), in environment units and inside the bounds.
 
@@ -182,7 +182,7 @@ class Agent:
         actions = np.stack([problem.pending.pop(0) for problem in self._problems])
         return actions[0] if single else actions
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def plan(self, pixels: np.ndarray, *, deadline: float | None = None) -> Plan:
         """What the agent would plan now, without acting: neither plan nor context nor random streams change.
 
@@ -198,7 +198,7 @@ class Agent:
             raise PlanError("These problems are at different points of their way: plan them in own sessions.")
         return self._to_numpy(self._solve(groups[0], deadline), single)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def latent_distance(self, pixels: np.ndarray) -> np.ndarray | float:
         """Euclidean distance of pixels to the goal in latent space: a float, or (B,) for (B, H, W, 3)."""
         frames, single = self._frames(pixels)

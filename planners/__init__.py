@@ -6,17 +6,41 @@ plan = planner.plan(cost_fn)             # cost_fn: (B, N, H, FA) -> (B, N)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from torch import Tensor
-
 from planners.cem import CEM
+from planners.cem_gradient import CEMGradient
+from planners.config import Plan, PlanConfig, PlanError, did_you_mean
+from planners.costs import CostFn
+from planners.gradient import Gradient
+from planners.icem import ICEM
+from planners.limits import Numbers
 from planners.mppi import MPPI
-from planners.planner import CostFn, Plan, PlanConfig, PlanError, Planner, did_you_mean
+from planners.planner import Planner
+from planners.predictive import PredictiveSampling
 
-PLANNERS: dict[str, type[Planner]] = {"cem": CEM, "mppi": MPPI}
+PLANNERS: dict[str, type[Planner]] = {
+    "cem": CEM,
+    "icem": ICEM,
+    "mppi": MPPI,
+    "predictive": PredictiveSampling,
+    "gradient": Gradient,
+    "cem_gradient": CEMGradient,
+}
 
-__all__ = ["CEM", "MPPI", "CostFn", "Plan", "PlanConfig", "PlanError", "Planner", "make", "names"]
+__all__ = [
+    "CEM",
+    "ICEM",
+    "MPPI",
+    "CEMGradient",
+    "CostFn",
+    "Gradient",
+    "Plan",
+    "PlanConfig",
+    "PlanError",
+    "Planner",
+    "PredictiveSampling",
+    "make",
+    "names",
+]
 
 
 def names() -> list[str]:
@@ -27,15 +51,17 @@ def names() -> list[str]:
 def make(
     name: str,
     config: PlanConfig,
-    low: Tensor | Sequence[float],
-    high: Tensor | Sequence[float],
+    low: Numbers,
+    high: Numbers,
     *,
     action_dim: int | None = None,
+    max_change: Numbers | float | None = None,
 ) -> Planner:
-    """The planner of that name, for blocks of actions of action_dim numbers, bounded by low and high (FA,).
+    """The planner of that name, for blocks of actions of action_dim numbers, bounded by low and high (FA,),
+    each at most max_change from the one before.
 
     PlanError for an unknown name; see Planner.
     """
     if name not in PLANNERS:
         raise PlanError(f"Unknown planner {name!r}{did_you_mean(name, names())}.")
-    return PLANNERS[name](config, low, high, action_dim=action_dim)
+    return PLANNERS[name](config, low, high, action_dim=action_dim, max_change=max_change)

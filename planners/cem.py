@@ -6,17 +6,15 @@ Computing in Applied Probability, 1999: fit the sampling distribution to the bes
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from planners.planner import Planner, weighted_moments
+from planners.planner import Planner, cheapest, weighted_moments
 
 
 class CEM(Planner):
     """Refits mean and standard deviation to the `num_elites` cheapest candidates, all weighing the same."""
 
     def update(self, candidates: Tensor, cost: Tensor) -> tuple[Tensor, Tensor]:
-        elite_cost, which = cost.topk(self.config.num_elites, dim=1, largest=False)
-        problems = torch.arange(len(cost), device=cost.device)[:, None]
+        elites, elite_cost = cheapest(candidates, cost, self.config.num_elites)
         weights = elite_cost.isfinite().to(cost.dtype)  # fewer finite costs than elites: only those
-        return weighted_moments(candidates[problems, which], weights / weights.sum(dim=1, keepdim=True))
+        return weighted_moments(elites, weights / weights.sum(dim=1, keepdim=True))

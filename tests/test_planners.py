@@ -40,7 +40,8 @@ class Recorder:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_finds_the_optimum_of_a_quadratic(name, dtype):
-    config = PlanConfig(horizon=3, iterations=30, min_std=0.01)
+    spread = 0.1 if name == "predictive" else 1.0  # its spread stays what it is
+    config = PlanConfig(horizon=3, iterations=30, init_std=spread, min_std=0.01)
     plan = planners.make(name, config, LOW, HIGH).plan(quadratic, dtype=dtype)
     assert plan.actions.shape == (1, 3, 2) and plan.actions.dtype == dtype
     assert torch.allclose(plan.actions[0], TARGET.to(dtype), atol=0.05)
@@ -317,7 +318,7 @@ def test_wrong_arguments_are_clear_errors(arguments, message):
 
 
 def test_names_and_config_round_trip():
-    assert NAMES == ["cem", "mppi"]
+    assert NAMES == ["cem", "icem", "mppi", "predictive", "gradient", "cem_gradient"]
     assert PlanConfig.from_dict(QUICK.to_dict()) == QUICK
     with pytest.raises(PlanError, match="did you mean 'cem'"):
         planners.make("cemm", QUICK, LOW, HIGH)

@@ -1,0 +1,135 @@
+"""What a planner is told and what it answers: PlanConfig, Plan, PlanError."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+class PlanError(ValueError):
+    """A plan cannot be made with what was given; the message says why and what to change."""
+
+
+@dataclass(frozen=True)
+class PlanConfig:
+    """How to search. Standard deviations and learning_rate are in the units of the candidates.
+
+    horizon, replan_every: in model steps. `replan_every` is read by whoever executes the plan.
+    num_samples, num_elites, iterations: the search's size. MPPI, predictive sampling and the gradient planner
+        have no elites; for the gradient planner num_samples are its starts and iterations its steps.
+    init_std, min_std: where the standard deviation starts, and the least it may fall to.
+    noise_correlation: of one action's noise with the next one's, in [0, 1). White noise (0) hardly leaves the
+        spot, for its steps cancel out; neighbours that go together explore far with few samples, but cannot
+        refine. So candidates get correlations spread evenly from 0 to this; see `planners.noise`.
+    momentum: share of the old mean and standard deviation kept by each update, in [0, 1).
+    temperature: MPPI's weights are softmax(-cost / temperature), lower is greedier; see `planners.mppi`.
+    noise_beta, keep_elites, sample_decay: iCEM's coloured noise, the share of the elites that joins the next
+        iteration, and by how much an iteration has fewer samples than the one before; see `planners.icem`.
+    gradient_starts, gradient_steps, learning_rate: how many candidates are moved, how often and how far by
+        gradients; see `planners.gradient` and `planners.cem_gradient`.
+    warm_start: whether whoever replans starts from the shifted last plan.
+    seed: problem i of a batch draws from the stream `seed + i` unless `plan` is given seeds.
+    """
+
+    horizon: int = 5
+    replan_every: int = 1
+    num_samples: int = 300
+    num_elites: int = 30
+    iterations: int = 10
+    init_std: float = 1.0
+    min_std: float = 0.05
+    noise_correlation: float = 0.0
+    momentum: float = 0.0
+    temperature: float = 0.15
+    noise_beta: float = 2.0
+    keep_elites: float = 0.3
+    sample_decay: float = 1.25
+    gradient_starts: int = 8
+    gradient_steps: int = 10
+    learning_rate: float = 0.1
+    warm_start: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in (
+            "horizon", "replan_every", "num_samples", "num_elites", "iterations",
+            "gradient_starts", "gradient_steps",
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if not is_int(value) or value < 1:
+                raise PlanError(f"{name} must be a whole number of at least 1, not {value!r}.")
+        if self.num_elites > self.num_samples:
+            raise PlanError(
+                f"num_elites ({self.num_elites}) is more than num_samples ({self.num_samples}): "
+                "choose at most as many elites as samples."
+            )
+        for name in ("init_std", "temperature", "learning_rate"):
+            value = getattr(self, name)
+            if not is_number(value) or value <= 0:
+                raise PlanError(f"{name} must be a number above 0, not {value!r}.")
+        for name, least in (("min_std", 0), ("noise_beta", 0), ("sample_decay", 1)):
+            value = getattr(self, name)
+            if not is_number(value) or value < least:
+                raise PlanError(f"{name} must be a number of at least {least}, not {value!r}.")
+        for name in ("momentum", "noise_correlation"):
+            value = getattr(self, name)
+            if not is_number(value) or not 0 <= value < 1:
+                raise PlanError(f"{name} must be in [0, 1), not {value!r}.")
+        if not is_number(self.keep_elites) or not 0 <= self.keep_elites <= 1:
+            raise PlanError(f"keep_elites must be in [0, 1], not {self.keep_elites!r}.")
+        if not isinstance(self.warm_start, bool):
+            raise PlanError(f"warm_start must be true or false, not {self.warm_start!r}.")
+        if not is_int(self.seed):
+            raise PlanError(f"seed must be a whole number, not {self.seed!r}.")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> PlanConfig:
+        """Build from plain values; PlanError names an unknown key and the nearest known one."""
+        known = [field.name for field in dataclasses.fields(cls)]
+        for key in values:
+            if key not in known:
+                raise PlanError(f"Unknown planner option {key!r}{did_you_mean(key, known)}.")
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as `from_dict` takes them."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The best candidates found.
+
+    actions: (B, H, FA) in the units of the candidates.   cost: (B,), that of `actions`.
+    iterations: how many were finished.                    solve_seconds: wall clock.
+    history: (B, iterations), best cost so far.
+    elites: (B, iterations), mean cost of the num_elites cheapest candidates of each iteration.
+    seconds: wall clock of each phase; on a GPU, work is charged to the phase that waits for it.
+    latents: (B, H+1, D), where a model filled it in.
+    """
+
+    actions: Any
+    cost: Any
+    iterations: int
+    solve_seconds: float
+    history: Any = None
+    elites: Any = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    latents: Any = None
+
+
+def is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(str(name), known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; choose from {', '.join(known)}"
