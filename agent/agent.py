@@ -243,6 +243,7 @@ class Agent:
         past = self._stack_blocks([problem.past for problem in problems])
         goal = torch.stack([problem.goal for problem in problems])  # type: ignore[misc]
         warm_start = self._stack_blocks([problem.blocks for problem in problems])
+        horizon = self._horizon(problems[0])
 
         def imagine(candidates: Tensor) -> Tensor:
             return self.world_model.rollout(latents, candidates, past)
@@ -250,7 +251,8 @@ class Agent:
         plan = self._planner.plan(
             lambda candidates: goal_cost(imagine(candidates), goal, self.objective),
             batch_size=len(problems),
-            horizon=self._horizon(problems[0]),
+            horizon=horizon,
+            proposals=self.world_model.propose(latents[:, -1], goal, horizon),
             warm_start=warm_start if self.plan_config.warm_start else None,
             deadline=deadline,
             seeds=[mix_seeds(problem.seed, problem.replans) for problem in problems],
