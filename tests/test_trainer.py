@@ -21,8 +21,9 @@ from tiny_run import SquareRecording, losses, rows, tiny_dataset, tiny_model, ti
 from agent import checkpoint
 from agent.collapse import effective_rank
 from agent.dataset import DatasetError
+from agent.device import choose_precision
 from agent.loss import LatentLoss
-from agent.optimization import choose_precision, learning_rate_scale, make_optimizer, training_device
+from agent.optimization import learning_rate_scale, make_optimizer, training_device
 from agent.run_state import TrainingError, load_state, save_state
 from agent.sigreg import SIGReg
 from agent.trainer import TrainConfig
