@@ -71,16 +71,11 @@ class Agent:
         self.device = pick_device(device)
         self.world_model = world_model.to(self.device).eval()
         self.config = config = world_model.config
-        low, high = config.block_low, config.block_high
         change = checked_change(max_change, config.action_dim)
-        searching = planners.make(
-            planner,
-            self.plan_config,
-            low,
-            high,
-            action_dim=config.action_dim,
-            max_change=None if change is None else change / torch.tensor(config.action_std).double(),
-        )
+        if change is not None:
+            change = change / torch.tensor(config.action_std).double()
+        limits = {"action_dim": config.action_dim, "max_change": change}
+        searching = planners.make(planner, self.plan_config, config.block_low, config.block_high, **limits)
         self._solver = Solver(
             self.world_model, searching, self.objective, device=self.device, precision=precision
         )

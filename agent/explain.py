@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from agent.attempt import Attempt
 from agent.look import latents_of
-from agent.plots import BLUE, CAPTION, COLOURS, GREY, INK, ORANGE, dress, save
+from agent.plots import BLUE, CAPTION, COLOURS, GREEN, GREY, INK, ORANGE, dress, save
 from planners import Plan
 
 PICTURE = "explain.png"
@@ -86,11 +86,13 @@ def write_explanation(
             axis.set_axis_off()
         _label(axes[0, 0], "imagined", BLUE)
         _label(axes[1, 0], "happened", ORANGE)
+        to_go = np.linalg.norm(plan.latents - goal_latent, axis=1)
         for h, latent in enumerate(plan.latents):
             frame, off = library.nearest(latent)
-            to_goal = float(np.linalg.norm(latent - goal_latent))
             when = "now" if h == 0 else f"+{h * frameskip}"
-            _frame(axes[0, h + 1], frame, f"{when}: {to_goal:.1f} to go", f"(frame is {off:.1f} off)")
+            _frame(axes[0, h + 1], frame, f"{when}: {to_go[h]:.1f} to go", f"(frame is {off:.1f} off)")
+            if h == to_go.argmin():
+                axes[0, h + 1].spines[:].set(color=GREEN, linewidth=2.5)  # as near as it means to come
             at = step + h * frameskip
             if at < len(played.states):
                 _frame(
@@ -113,6 +115,7 @@ def _draw_search(axis: Axes, plans: Sequence[tuple[int, Plan]]) -> None:
         )
     dress(axis, "distance to the goal, best (lines) and elites (dashes)", "iteration")
     axis.set_ylim(bottom=0)
+    axis.set_xlim(left=0.8)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend(fontsize=CAPTION, frameon=False)
 
