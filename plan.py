@@ -4,6 +4,7 @@
     python plan.py --goal goal.png                   # ... reached: plan.mp4, plan.png, result.json
     python plan.py --goal goal.png --checkpoint runs/mine --seed 3 --budget 100
     python plan.py --goal goal.png planner=mppi planner.num_samples=100
+    python plan.py --goal goal.png --explain         # also draws how it planned: explain.png
     python plan.py --benchmark --env two_room        # success on the fixed list of start/goal pairs
 
 The goal may be any image file of any size; an oblong one is cropped about its centre. Planning uses the
@@ -38,12 +39,24 @@ BUDGET = 50  # env steps
 GOAL_STEPS = 25  # how far ahead of its start a made goal lies
 GOAL_SIZE = 448  # px; seven times 64 and twice 224, so that averaging it down is exact area averaging
 SCENE_SIZE = 384  # px, of a world in the video
+LIBRARY = 8000  # recorded frames among which --explain looks for the nearest
 FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 SAME_PICTURE = 1.0  # mean difference in grey levels that drawing at another size may cost
 
 # Which options go with which of the three things this program does.
 USES = {
-    "goal": {"checkpoint", "env", "seed", "state", "budget", "out", "device", "overrides"},
+    "goal": {
+        "checkpoint",
+        "env",
+        "seed",
+        "state",
+        "budget",
+        "out",
+        "device",
+        "explain",
+        "recording",
+        "overrides",
+    },
     "make_goal": {"env", "seed"},
     "benchmark": {"checkpoint", "env", "seed", "out", "device", "pairs", "pairs_seed", "overrides"},
 }
@@ -53,6 +66,7 @@ USER_ERRORS = {
     "agent.images": "GoalImageError",
     "agent.checkpoint": "CheckpointError",
     "envs.world": "WorldError",
+    "envs.episodes": "RecordingError",
     "planners": "PlanError",
 }
 
@@ -120,6 +134,8 @@ def parser() -> Parser:
     how("--budget", type=int, metavar="STEPS", help=f"env steps allowed (default: {BUDGET})")
     how("--out", metavar="FOLDER", help="where results go (default: a new folder in plans/)")
     how("--device", help="auto, cpu, cuda or mps (default: auto)")
+    how("--explain", action="store_true", help="with --goal: also draw the search and the imagined paths")
+    how("--recording", metavar="FILE", help="frames for --explain (default: some are recorded on the spot)")
     how("--pairs", type=int, metavar="N", help="only the first N pairs of the benchmark")
     how(
         "--pairs-seed", type=int, metavar="SEED",
@@ -146,7 +162,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     if len(modes) != 1:
         raise ConfigError("say one of --goal FILE, --make-goal FILE and --benchmark; see --help")
     for name, value in vars(args).items():
-        if name not in USES and value not in (None, []) and name not in USES[modes[0]]:
+        if name not in USES and value not in (None, [], False) and name not in USES[modes[0]]:
             label = value[0] if name == "overrides" else f"--{name.replace('_', '-')}"
             raise ConfigError(f"{label} has no meaning with --{modes[0].replace('_', '-')}; leave it out")
     for name, least in (("budget", 1), ("pairs", 1), ("seed", 0), ("pairs_seed", 0)):
@@ -155,6 +171,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             raise ConfigError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
     if args.env is not None and args.env not in envs.names():
         raise ConfigError(f"there is no world {args.env!r}{did_you_mean(args.env, envs.names())}")
+    if args.recording is not None and not args.explain:
+        raise ConfigError("--recording is for --explain; say both or neither")
     folder = Path(args.out or ".").absolute()
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if modes != ["make_goal"] and not (there.is_dir() and os.access(there, os.W_OK)):
@@ -187,13 +205,11 @@ def load_agent(args: argparse.Namespace, env_name: str | None) -> tuple[Any, dic
 
     name = args.checkpoint or env_name or "pusht"
     model, info = checkpoint.load(name)
-    planner, objective, config = checkpoint.planner_settings(
-        planner_settings(args.overrides, info["planner"])
-    )
+    settings = checkpoint.planner_settings(planner_settings(args.overrides, info["planner"]))
     if env_name is not None and model.config.env != env_name:
         raise ConfigError(f"checkpoint {name} is of the world {model.config.env}, not of {env_name}")
-    how = {"planner": planner, "plan_config": config, "objective": objective, "seed": args.seed}
-    return Agent(model, device=args.device or "auto", **how), {"name": str(name), "sha256": info["sha256"]}
+    agent = Agent(model, device=args.device or "auto", seed=args.seed, **settings)
+    return agent, {"name": str(name), "sha256": info["sha256"]}
 
 
 def world_of(agent: Any) -> Any:
@@ -233,6 +249,27 @@ def reach(args: argparse.Namespace) -> None:
     write_results(folder, played, shown, notes, render=scene.render_state, fps=scene.control_hz)
     for name, what in RESULTS.items():
         print(f"{folder / name}: {what}")
+    if args.explain:
+        explain(args, agent, played, shown, folder)
+
+
+def explain(args: argparse.Namespace, agent: Any, played: Attempt, goal: np.ndarray, folder: Path) -> None:
+    """Draw explain.png: the search, the imagined paths beside what happened, the time."""
+    from agent import explain
+    from envs.samples import sample_frames
+
+    if not played.plans:
+        print("nothing was planned, so there is nothing to explain")
+        return
+    name, size = agent.config.env, agent.config.image_size
+    count = LIBRARY if size < 128 else LIBRARY // 8
+    library = explain.Library.of(agent, sample_frames(name, count, size, args.recording))
+    scene: Any = envs.make(name, image_size=max(size, SCENE_SIZE // 2)).unwrapped
+    path = folder / explain.PICTURE
+    explain.write_explanation(
+        path, agent, played, library, images.resize_pixels(goal, size), render=scene.render_state
+    )
+    print(f"{path}: how the plans came about")
 
 
 def fits(text: images.GoalText, env: Any, shown: np.ndarray) -> bool:

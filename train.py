@@ -160,7 +160,8 @@ def planner_settings(config: DictConfig) -> dict[str, Any]:
     """What the checkpoint will say about planning; CheckpointError where that makes no sense."""
     from agent import checkpoint
 
-    planner = {"num_elites": 1, **config.planner}  # a planner without elites has at most as many as samples
+    own: Any = OmegaConf.to_container(config.planner)
+    planner = {"num_elites": 1, **own}  # a planner without elites has at most as many as samples
     checkpoint.planner_settings(planner)
     return planner
 
@@ -231,13 +232,11 @@ def evaluator(config: DictConfig) -> Callable[[Any], dict[str, Any]] | None:
     if config.benchmark.validation_pairs < 1:
         return None
     goals = pairs.make(config.env.name, config.benchmark.validation_pairs, VALIDATION_SEED)
-    planner, objective, plan_config = checkpoint.planner_settings(planner_settings(config))
+    settings = checkpoint.planner_settings(planner_settings(config))
 
     def evaluate(world_model: Any) -> dict[str, Any]:
         device = next(world_model.parameters()).device
-        agent = Agent(
-            world_model, planner=planner, plan_config=plan_config, objective=objective, device=device
-        )
+        agent = Agent(world_model, device=device, **settings)
         result = benchmark.run(agent, env_maker(config), goals, progress=False, quick=True)
         low, high = result["interval"]
         return {"success": result["success"], "success_low": low, "success_high": high}

@@ -26,20 +26,27 @@ from torch import Tensor
 
 import planners
 from agent import checkpoint
-from agent.objective import check as check_objective
-from agent.objective import goal_cost
+from agent.device import pick_device
+from agent.look import latents_of
+from agent.objective import Objective, parse
 from agent.problem import Problem, chosen_problems, mix_seeds, steps_per_problem
+from agent.settings import checked_change, checked_deadline
+from agent.solver import Solver
 from agent.world_model import WorldModel
 from planners import Plan, PlanConfig, PlanError
 
-FRAMES_AT_ONCE = 64  # encoded together; rollouts bound their memory themselves
+PASSED = 0.05  # a waypoint counts as passed at this share of the squared distance between unrelated latents
 
 
 class Agent:
     """Plans inside a world model to reach goal images.
 
     world_model: moved to device and put in evaluation mode; shared, never changed otherwise.
-    planner, plan_config, objective: how to search; see `planners` and `agent.objective`.
+    planner, plan_config, objective: how to search, and for what; see `planners` and `agent.objective`.
+    max_change: the most that an action may differ from the one before, in environment units: one number or
+        one per action component; None: any change.
+    precision: of imagining, float32, bfloat16 or auto (bfloat16 where the device computes it natively).
+    deadline: seconds for each replanning in `act` that is not told otherwise; None: as long as it takes.
     device: "auto" takes CUDA, else MPS, else the CPU.   seed: default plan_config.seed.
 
     Whatever cannot be planned with raises PlanError: no goal, pixels of a wrong shape or type, unknown names.
@@ -51,19 +58,28 @@ class Agent:
         *,
         planner: str = "cem",
         plan_config: PlanConfig | None = None,
-        objective: str = "closest",
+        objective: str | Objective = "closest",
+        max_change: float | Sequence[float] | None = None,
+        precision: str = "float32",
+        deadline: float | None = None,
         device: torch.device | str = "auto",
         seed: int | None = None,
     ) -> None:
         self.plan_config = plan_config or PlanConfig()
-        self.planner_name, self.objective = planner, check_objective(objective)
-        config = world_model.config
-        self._planner = planners.make(
-            planner, self.plan_config, config.block_low, config.block_high, action_dim=config.action_dim
-        )
+        self.planner_name, self.objective = planner, parse(objective)
+        self.max_change, self.deadline = max_change, checked_deadline(deadline)
         self.device = pick_device(device)
         self.world_model = world_model.to(self.device).eval()
-        self.config = config
+        self.config = config = world_model.config
+        change = checked_change(max_change, config.action_dim)
+        if change is not None:
+            change = change / torch.tensor(config.action_std).double()
+        limits: dict[str, Any] = {"action_dim": config.action_dim, "max_change": change}
+        searching = planners.make(planner, self.plan_config, config.block_low, config.block_high, **limits)
+        self._solver = Solver(
+            self.world_model, searching, self.objective, device=self.device, precision=precision
+        )
+        self.precision = precision
         self.seed = self.plan_config.seed if seed is None else seed
         self.last_plan: Plan | None = None  # of the last replanning in `act`, as `plan` gives it
         self._low = np.asarray(config.action_low, np.float32)
@@ -76,25 +92,19 @@ class Agent:
         name_or_path: str | Path,
         *,
         device: torch.device | str = "auto",
-        planner: str | None = None,
-        objective: str | None = None,
         seed: int | None = None,
-        **plan_overrides: Any,
+        **changes: Any,
     ) -> Agent:
-        """Agent from a bundled name or a checkpoint folder, planning as that says unless overridden.
+        """Agent from a bundled name or a checkpoint folder, planning as that says unless told otherwise.
 
-        plan_overrides: fields of PlanConfig. Raises CheckpointError and PlanError.
+        changes: planner, objective, max_change, precision, deadline, and fields of PlanConfig. Raises
+        CheckpointError and PlanError.
         """
         world_model, info = checkpoint.load(name_or_path)
-        own_planner, own_objective, config = checkpoint.planner_settings(info["planner"])
-        return cls(
-            world_model,
-            planner=planner or own_planner,
-            plan_config=PlanConfig.from_dict({**config.to_dict(), **plan_overrides}),
-            objective=objective or own_objective,
-            device=device,
-            seed=seed,
-        )
+        settings = checkpoint.planner_settings(info["planner"])
+        own = {name: changes.pop(name) for name in settings if name in changes}
+        config = PlanConfig.from_dict({**settings["plan_config"].to_dict(), **changes})
+        return cls(world_model, **{**settings, "plan_config": config, **own}, device=device, seed=seed)
 
     def session(self, seed: int | None = None) -> Agent:
         """A fresh agent with the same weights and settings, and nothing else in common."""
@@ -103,6 +113,9 @@ class Agent:
             planner=self.planner_name,
             plan_config=self.plan_config,
             objective=self.objective,
+            max_change=self.max_change,
+            precision=self.precision,
+            deadline=self.deadline,
             device=self.device,
             seed=self.seed if seed is None else seed,
         )
@@ -142,16 +155,56 @@ class Agent:
         None: no limit.   mask: (B,) bool, only these problems; the others keep goal and plan.
         """
         frames, _ = self._frames(pixels)
+        self._pursue(self._encode(frames)[:, None], steps, mask, near=0.0)
+
+    @torch.no_grad()
+    def set_waypoints(
+        self,
+        pixels: np.ndarray,
+        steps: int | Sequence[int] | np.ndarray | None = None,
+        mask: np.ndarray | None = None,
+        *,
+        near: float | None = None,
+    ) -> None:
+        """Pursue several goal images one after the other, uint8 (G, H, W, 3), or (B, G, H, W, 3) for several
+        problems; the last is the goal.
+
+        near: latent distance, as `latent_distance` gives it, at which one counts as passed; default: about a
+            fifth of that between unrelated frames. One also counts as passed when no plan would come nearer.
+            Judged whenever a block of actions is done.   steps, mask: as for `set_goal`; steps are for all.
+        """
+        pictures = np.asarray(pixels)
+        if pictures.ndim not in (4, 5):
+            raise PlanError(
+                "waypoints must be pictures (G, H, W, 3), or (B, G, H, W, 3) for several problems, "
+                f"not {pictures.shape}."
+            )
+        pictures = pictures[None] if pictures.ndim == 4 else pictures
+        frames, _ = self._frames(pictures.reshape(-1, *pictures.shape[2:]))
+        goals = self._encode(frames).unflatten(0, pictures.shape[:2])
+        near = math.sqrt(PASSED * 2 * goals.shape[-1]) if near is None else float(near)
+        if not near >= 0:
+            raise PlanError(f"near must be a distance of at least 0, not {near!r}.")
+        self._pursue(goals, steps, mask, near)
+
+    def _pursue(
+        self,
+        goals: Tensor,
+        steps: int | Sequence[int] | np.ndarray | None,
+        mask: np.ndarray | None,
+        near: float,
+    ) -> None:
+        """Give each problem its goals, (B, G, D), and drop its old plan."""
         problems = self._problems
-        if len(problems) != len(frames):
+        if len(problems) != len(goals):
             if problems and (mask is not None or any(problem.goal is None for problem in problems)):
-                raise PlanError(f"Give one goal image per problem: {len(problems)}, not {len(frames)}.")
-            problems = [Problem(mix_seeds(self.seed, i)) for i in range(len(frames))]
+                raise PlanError(f"Give one goal image per problem: {len(problems)}, not {len(goals)}.")
+            problems = [Problem(mix_seeds(self.seed, i)) for i in range(len(goals))]
         left = steps_per_problem(steps, len(problems))
-        chosen = chosen_problems(mask, len(problems))
-        for i, goal in zip(chosen, self._encode(frames[chosen])):
+        for i in chosen_problems(mask, len(problems)):
             problems[i].drop_plan()
-            problems[i].goal, problems[i].steps_left = goal, left[i]
+            problems[i].goal, problems[i].later, problems[i].near = goals[i, 0], list(goals[i, 1:]), near
+            problems[i].steps_left = left[i]
         self._problems = problems
 
     @torch.no_grad()
@@ -160,18 +213,20 @@ class Agent:
 
         pixels: uint8 (H, W, 3) or (B, H, W, 3), what is seen now. Call it once per environment step: most
         calls take the next action of the block under way, every `replan_every` blocks one plans.
-        deadline: seconds for planning; see Planner.plan.
+        deadline: seconds for planning, instead of the agent's own; see Planner.plan.
         """
         started = time.perf_counter()
+        deadline = self.deadline if deadline is None else checked_deadline(deadline)
         frames, single = self._frames(pixels)
         self._check_goals(len(frames))
         due = [i for i, problem in enumerate(self._problems) if not problem.pending]
         if due:
             seen = self._look(frames, due)
             replan = [p for p in seen if not p.blocks or p.begun >= self.plan_config.replan_every]
+            looked = time.perf_counter() - started
             for group in self._groups(replan):
                 remaining = None if deadline is None else deadline - (time.perf_counter() - started)
-                self._replan(group, remaining, single)
+                self._replan(group, remaining, looked, single)
             actions = self._env_actions(torch.stack([problem.next_block() for problem in seen])[:, None])
             for i, problem, own in zip(due, seen, actions):
                 problem.pending = list(own)
@@ -179,7 +234,8 @@ class Agent:
         for problem in self._problems:
             if problem.steps_left is not None:
                 problem.steps_left -= 1
-        actions = np.stack([problem.pending.pop(0) for problem in self._problems])
+            problem.last = problem.pending.pop(0)
+        actions = np.stack([np.asarray(problem.last) for problem in self._problems])
         return actions[0] if single else actions
 
     @torch.no_grad()
@@ -187,16 +243,19 @@ class Agent:
         """What the agent would plan now, without acting: neither plan nor context nor random streams change.
 
         pixels: uint8 (H, W, 3) or (B, H, W, 3). The Plan is numpy: actions float32 (B, H·F, A) in environment
-        units, cost (B,), history (B, iterations), latents (B, H+1, D) imagined, index 0 that of pixels; all
-        without the batch axis when pixels have none. PlanError where problems differ in steps left or context
-        so that they cannot be one Plan.
+        units, cost (B,), history and elites (B, iterations), latents (B, H+1, D) imagined, index 0 that of
+        pixels; all without the batch axis when pixels have none. PlanError where problems differ in steps
+        left or context so that they cannot be one Plan.
         """
+        started = time.perf_counter()
         frames, single = self._frames(pixels)
         self._check_goals(len(frames))
         groups = self._groups(self._look(frames, range(len(frames))))
         if len(groups) > 1:
             raise PlanError("These problems are at different points of their way: plan them in own sessions.")
-        return self._to_numpy(self._solve(groups[0], deadline), single)
+        looked = time.perf_counter() - started
+        remaining = None if deadline is None else checked_deadline(deadline) - looked  # type: ignore[operator]
+        return self._to_numpy(self._solve(groups[0], remaining), looked, single)
 
     @torch.no_grad()
     def latent_distance(self, pixels: np.ndarray) -> np.ndarray | float:
@@ -220,75 +279,51 @@ class Agent:
         looking = []
         for i, latent in zip(which, self._encode(frames[which])):
             latents, past = self._problems[i].context(latent, self.config.context_len)
-            looking.append(replace(self._problems[i], latents=latents, past=past))
+            looking.append(replace(self._problems[i], latents=latents, past=past).passing())
         return looking
 
     def _groups(self, problems: Sequence[Problem]) -> list[list[Problem]]:
         """Problems that can be solved as one batch: mostly all of them."""
         groups = defaultdict(list)
         for problem in problems:
-            groups[len(problem.latents), self._horizon(problem), len(problem.blocks)].append(problem)
+            sizes = len(problem.latents), self._horizon(problem), len(problem.blocks), problem.last is None
+            groups[sizes].append(problem)
         return list(groups.values())
 
-    def _replan(self, problems: list[Problem], deadline: float | None, single: bool) -> None:
+    def _replan(self, problems: list[Problem], deadline: float | None, looked: float, single: bool) -> None:
         plan = self._solve(problems, deadline)
-        self.last_plan = self._to_numpy(plan, single)
-        for problem, blocks in zip(problems, plan.actions.cpu()):
-            problem.blocks, problem.begun = list(blocks), 0
+        self.last_plan = self._to_numpy(plan, looked, single)
+        distances = (plan.latents - torch.stack([p.goal for p in problems])[:, None]).norm(dim=-1)  # type: ignore[misc]
+        nowhere_nearer = (distances[:, 1:].amin(1) >= distances[:, 0]).tolist()
+        for problem, blocks, stalled in zip(problems, plan.actions.cpu(), nowhere_nearer):
+            problem.blocks, problem.begun, problem.stalled = list(blocks), 0, stalled
             problem.replans += 1
 
     def _solve(self, problems: list[Problem], deadline: float | None) -> Plan:
-        """Plan, in torch and normalised units, for problems with equally long context, horizon and plan."""
-        latents = torch.stack([torch.stack(problem.latents) for problem in problems])
-        past = self._stack_blocks([problem.past for problem in problems])
-        goal = torch.stack([problem.goal for problem in problems])  # type: ignore[misc]
-        warm_start = self._stack_blocks([problem.blocks for problem in problems])
-        horizon = self._horizon(problems[0])
-
-        def imagine(candidates: Tensor) -> Tensor:
-            return self.world_model.rollout(latents, candidates, past)
-
-        plan = self._planner.plan(
-            lambda candidates: goal_cost(imagine(candidates), goal, self.objective),
-            batch_size=len(problems),
-            horizon=horizon,
-            proposals=self.world_model.propose(latents[:, -1], goal, horizon),
-            warm_start=warm_start if self.plan_config.warm_start else None,
-            deadline=deadline,
-            seeds=[mix_seeds(problem.seed, problem.replans) for problem in problems],
-            device=self.device,
-        )
-        return replace(plan, latents=imagine(plan.actions[:, None])[:, 0])
-
-    def _stack_blocks(self, blocks: list[list[Tensor]]) -> Tensor | None:
-        """(B, steps, FA) on the device, None for no steps."""
-        if not blocks[0]:
-            return None
-        return torch.stack([torch.stack(own) for own in blocks]).to(self.device)
+        horizon, warm_start = self._horizon(problems[0]), self.plan_config.warm_start
+        return self._solver.solve(problems, horizon=horizon, warm_start=warm_start, deadline=deadline)
 
     def _env_actions(self, blocks: Tensor) -> np.ndarray:
         """Normalised blocks (B, H, FA) -> float32 (B, H·F, A) in environment units, inside the bounds."""
-        actions = blocks.to(self.device).reshape(len(blocks), -1, self.config.action_dim)
-        return self.world_model.denormalise_actions(actions).cpu().numpy().clip(self._low, self._high)
+        actions = self._solver.env_actions(blocks.to(self.device))
+        return actions.cpu().numpy().astype(np.float32).clip(self._low, self._high)
 
-    def _to_numpy(self, plan: Plan, single: bool) -> Plan:
+    def _to_numpy(self, plan: Plan, looked: float, single: bool) -> Plan:
         arrays = {
             "actions": self._env_actions(plan.actions),
             "cost": plan.cost.cpu().numpy(),
             "history": plan.history.cpu().numpy(),
+            "elites": plan.elites.cpu().numpy(),
             "latents": plan.latents.float().cpu().numpy(),
         }
-        return replace(plan, **({k: v[0] for k, v in arrays.items()} if single else arrays))
+        seconds = {"encode": looked, **plan.seconds}
+        return replace(plan, seconds=seconds, **({k: v[0] for k, v in arrays.items()} if single else arrays))
 
     # -- the border ------------------------------------------------------------------------------------------
 
     def _encode(self, frames: np.ndarray) -> Tensor:
         """uint8 (B, H, W, 3) -> latents (B, D)."""
-        if self.world_model.training:  # its owner may have gone on training
-            self.world_model.eval()
-        pixels = torch.from_numpy(np.array(frames.transpose(0, 3, 1, 2), order="C"))[:, None]
-        parts = [self.world_model.encode(part.to(self.device)) for part in pixels.split(FRAMES_AT_ONCE)]
-        return torch.cat(parts)[:, 0]
+        return latents_of(self.world_model, frames, self.device)
 
     def _frames(self, pixels: np.ndarray) -> tuple[np.ndarray, bool]:
         """pixels as (B, H, W, 3), and whether the batch axis was missing."""
@@ -310,17 +345,3 @@ class Agent:
             raise PlanError(
                 f"pixels show {count} problems but {len(self._problems)} goals are set: give one each."
             )
-
-
-def pick_device(device: torch.device | str = "auto") -> torch.device:
-    """The device itself, or for "auto" CUDA, else MPS, else the CPU; PlanError if it is not there."""
-    if str(device) == "auto":
-        device = (
-            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        )
-    try:
-        device = torch.device(device)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise PlanError(f"Device {str(device)!r} cannot be used here: choose cpu or auto.") from error
-    return device

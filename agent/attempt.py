@@ -12,6 +12,7 @@ import numpy as np
 
 from agent import video
 from agent.provenance import durations, provenance, write_json
+from planners import Plan
 
 RESULTS = {"plan.mp4": "what happened", "plan.png": "start, goal and end", "result.json": "every number"}
 HOLD_SECONDS = 1.5  # the video's last frame stays
@@ -32,6 +33,7 @@ class Attempt:
     distances: list[float] = field(default_factory=list)  # latent distance to the goal
     actions: list[np.ndarray] = field(default_factory=list)  # (A,) each, in the world's units
     plan_seconds: list[float] = field(default_factory=list)  # wall clock of each call that planned
+    plans: list[tuple[int, Plan]] = field(default_factory=list)  # each with the env step it was made at
     reached_at: int | None = None
 
 
@@ -64,6 +66,7 @@ def attempt(
         action = agent.act(observation["pixels"])
         if agent.last_plan is not last_plan:
             so_far.plan_seconds.append(time.perf_counter() - started)
+            so_far.plans.append((len(so_far.actions), agent.last_plan))
         observation, _, _, _, info = env.step(action)
         so_far.actions.append(np.asarray(action, dtype=float))
         if so_far.judged and info["success"]:

@@ -27,7 +27,7 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
-from agent import objective
+from agent import settings as agent_settings
 from agent.world_model import WorldModel, WorldModelConfig
 from planners import PlanConfig, PlanError
 from planners import names as planner_names
@@ -100,17 +100,21 @@ def load(name_or_path: str | Path, device: torch.device | str = "cpu") -> tuple[
     return world_model.to(device).eval(), {**info, "path": str(folder)}
 
 
-def planner_settings(planner: Mapping[str, Any], *, where: Path | None = None) -> tuple[str, str, PlanConfig]:
-    """(planner name, objective, PlanConfig) from {"name", "objective", any PlanConfig field}.
+def planner_settings(planner: Mapping[str, Any], *, where: Path | None = None) -> dict[str, Any]:
+    """What the Agent takes ("planner", "objective", "plan_config", …) from {"name", "objective",
+    "max_change", "precision", "deadline", any PlanConfig field}.
 
-    What is absent takes its default: cem, closest. CheckpointError for anything unknown, saying `where`.
+    What is absent takes its default: cem, closest, no limit, float32. CheckpointError for anything unknown,
+    saying `where`.
     """
     try:
         values = dict(planner)
-        name, kind = values.pop("name", "cem"), values.pop("objective", "closest")
+        name = values.pop("name", "cem")
         if name not in planner_names():
             raise PlanError(f"Unknown planner {name!r}: choose from {', '.join(planner_names())}.")
-        return name, objective.check(kind), PlanConfig.from_dict(values)
+        settings = {key: values.pop(key, default) for key, default in agent_settings.DEFAULTS.items()}
+        agent_settings.check(settings)
+        return {"planner": name, **settings, "plan_config": PlanConfig.from_dict(values)}
     except (TypeError, ValueError) as error:
         raise CheckpointError(
             f"The planner settings{f' in {where}' if where else ''} are wrong: {error}"

@@ -10,8 +10,6 @@ from torch import nn
 
 from agent.run_state import TrainingError
 
-PRECISIONS = ("auto", "float32", "bfloat16")
-
 
 def training_device(name: str = "auto") -> torch.device:
     """The device this process trains on. `auto`: CUDA, else MPS, else CPU; otherwise "cuda", "mps" or "cpu".
@@ -22,21 +20,6 @@ def training_device(name: str = "auto") -> torch.device:
     if name != "auto" and torch.device(name).type != device.type:
         raise TrainingError(f"device={name} is not there, this machine offers {device.type}: use device=auto")
     return device
-
-
-def choose_precision(wanted: str, device: torch.device) -> str:
-    """float32 or bfloat16. `auto` takes bfloat16 on GPUs that have it and on CPUs with instructions for it.
-
-    A CPU without them emulates bfloat16 and is several times slower than in float32.
-    """
-    if wanted != "auto":
-        return wanted
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    if device.type == "cpu":
-        fast = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
-        return "bfloat16" if any(supported() for supported in fast if supported) else "float32"
-    return "float32"
 
 
 def make_optimizer(model: nn.Module, *, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:

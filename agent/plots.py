@@ -52,18 +52,18 @@ def plot_loss(rows: Sequence[Row], path: str | os.PathLike) -> Path:
 
     _lines(axes[0], rows, {"prediction": ("training", BLUE), "held_out": ("held out", ORANGE)})
     axes[0].set_yscale("log")
-    _dress(axes[0], "prediction error of the latent")
+    dress(axes[0], "prediction error of the latent")
     _lines(axes[1], rows, {"sigreg": ("SIGReg", BLUE)})
     axes[1].axhline(1.05, color=GREY, linewidth=1, linestyle=":", label="expected of a Gaussian")
     axes[1].legend(fontsize=CAPTION, frameon=False)
     axes[1].set_yscale("log")
-    _dress(axes[1], "SIGReg")
+    dress(axes[1], "SIGReg")
     _lines(axes[2], rows, {"effective_rank": ("effective rank", BLUE)})
     axes[2].set_ylim(bottom=0)
-    _dress(axes[2], "effective rank of the latents")
+    dress(axes[2], "effective rank of the latents")
     if panels == 4:
         _plot_probes(axes[3], rows)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def plot_success(
@@ -103,10 +103,10 @@ def plot_success(
             )
     axis.set_ylim(-0.03, 1.03)
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    _dress(axis, "goals reached, 95 % intervals")
+    dress(axis, "goals reached, 95 % intervals")
     if axis.get_legend_handles_labels()[0]:
         axis.legend(fontsize=CAPTION, frameon=False, loc="best")
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def _plot_probes(axis: Axes, rows: Sequence[Row]) -> None:
@@ -125,7 +125,7 @@ def _plot_probes(axis: Axes, rows: Sequence[Row]) -> None:
                 label=quantity if style == "-" else None,
             )
     axis.set_ylim(-0.08, 1.03)
-    _dress(axis, "read from the latent, R² (dashes: MLP)")
+    dress(axis, "read from the latent, R² (dashes: MLP)")
     axis.legend(fontsize=CAPTION - 1, frameon=False, loc="best")
 
 
@@ -146,9 +146,10 @@ def _lines(axis: Axes, rows: Sequence[Row], series: Mapping[str, tuple[str, str]
         axis.legend(fontsize=CAPTION, frameon=False)
 
 
-def _dress(axis: Axes, title: str) -> None:
+def dress(axis: Axes, title: str, along: str = "training step") -> None:
+    """Title, name of the x axis, and little else."""
     axis.set_title(title, fontsize=CAPTION + 1, color=INK, loc="left")
-    axis.set_xlabel("training step", fontsize=CAPTION, color=INK)
+    axis.set_xlabel(along, fontsize=CAPTION, color=INK)
     axis.set_xlim(left=0)
     if axis.get_yscale() == "log":
         for formatted in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
@@ -159,7 +160,7 @@ def _dress(axis: Axes, title: str) -> None:
         axis.spines[side].set_visible(False)
 
 
-def _save(figure: Figure, path: str | os.PathLike) -> Path:
+def save(figure: Figure, path: str | os.PathLike) -> Path:
     """Write the figure as PNG beside its target, then rename."""
     path = Path(path)
     beside = path.with_name(f"{path.name}.tmp-{os.getpid()}")

@@ -1,25 +1,22 @@
 """Predictors: the latent one model step later, from the last latents and the action block taken at each.
 
-Both are causal transformers whose blocks are steered by the action through zero-initialised AdaLN (Peebles &
-Xie, arXiv 2212.09748). Inside, tensors are (B, N, T, …). What N candidates share is computed once, as N = 1,
-and keys and values stored for earlier tokens are not computed again.
+A rollout computes no token twice where the mathematics allows: what N candidates share is computed once, as
+N = 1, keys and values of earlier tokens are kept, and the last block computes the last token only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from agent.projector import Projector
+from agent.transformer import Block, KeyValue
 
 if TYPE_CHECKING:
     from agent.world_model import WorldModelConfig
-
-KeysValues = tuple[Tensor, Tensor]  # each (B, N or 1, heads, tokens, head_dim)
 
 
 def make_predictor(config: WorldModelConfig) -> Predictor:
@@ -64,8 +61,10 @@ class Predictor(nn.Module):
 
     def forward(self, latents: Tensor, actions: Tensor) -> Tensor:
         """(B, T, D), (B, T, F·A) -> (B, T, D): entry t follows latents[:, t] under actions[:, t]."""
-        steering = self._steer(actions[:, None])
-        return self._advance(latents[:, None], steering, position=0, outputs=latents.shape[1])[0][:, 0]
+        x, embedded = self.embed_latents(latents, 0), F.silu(self.embed_actions(actions))
+        for block in self._blocks():
+            x = block(x, block.steer(embedded))
+        return self.read_out(self.norm(x), latents)
 
     def rollout(self, latents: Tensor, past_actions: Tensor, candidates: Tensor) -> Tensor:
         """(B, T, D), (B, T-1, F·A), (B, N, H, F·A) -> (B, N, H, D): the predicted latents, each fed back.
@@ -73,49 +72,60 @@ class Predictor(nn.Module):
         Token i is latent i with the action taken there; up to T-2 all candidates share it. Same numbers as
         `forward` on the last window (slides) or on everything so far (otherwise), last output kept.
         """
-        known, now = latents[:, None], latents.shape[1] - 1
-        shared, own = self._steer(past_actions[:, None]), self._steer(candidates)
-        tokens = known[:, :, now:].expand(-1, candidates.shape[1], -1, -1)  # per candidate, from `now` on
-        start, caches = 0, None  # start: the first token of the window
-        for newest in range(now, now + candidates.shape[2]):
-            before, start = start, max(0, newest + 1 - self.context_len) if self.slides else 0
-            if newest == now or start != before:
-                first, caches = start, None
-            else:
-                first = newest  # everything before it is in the caches
-            if first < now:
-                some = [s[:, :, first:] for s in shared]
-                _, caches = self._advance(known[:, :, first:now], some, first - start, outputs=0)
-            first = max(first, now)
-            some = [s[:, :, first - now : newest - now + 1] for s in own]
-            new = tokens[:, :, first - now :]
-            predicted, caches = self._advance(new, some, first - start, caches, outputs=1)
-            tokens = torch.cat([tokens, predicted.to(tokens.dtype)], 2)
-        return tokens[:, :, 1:]
+        now, horizon = latents.shape[1] - 1, candidates.shape[2]
+        tokens = list(latents[:, :, None].unbind(1))  # (B, 1, D) each; later (B, N, D)
+        shared = self._steer(past_actions.movedim(1, 0)[:, :, None])
+        own = self._steer(candidates.movedim(2, 0).contiguous())
+        first, past = 0, self._nothing()  # of the window; what its tokens up to the newest have left
+        for newest in range(now, now + horizon):
+            start = max(0, newest + 1 - self.context_len) if self.slides else 0
+            fresh = newest == now or start != first
+            first = start
+            if fresh:  # nothing was kept, or what was has the wrong positions
+                past = self._nothing()
+                if first < now:
+                    x = torch.stack(tokens[first:now])
+                    _, past = self._advance(x, [s[first:] for s in shared], past, 0, outputs=0)
+            begin = max(first, now) if fresh else newest
+            x = _stacked(tokens[begin : newest + 1])
+            some = [s[begin - now : newest - now + 1] for s in own]
+            x, past = self._advance(x, some, past, begin - first, outputs=1)
+            tokens.append(self.read_out(self.norm(x[0]), tokens[-1]).to(latents.dtype))
+        return torch.stack(tokens[now + 1 :], 2)
+
+    def _blocks(self) -> list[Block]:
+        return [cast(Block, block) for block in self.blocks]
+
+    def _nothing(self) -> list[list[KeyValue]]:
+        return [[] for _ in self.blocks]
 
     def _steer(self, actions: Tensor) -> list[Tensor]:
-        """Per block, what its AdaLN makes of the actions: (B, N, T, F·A) -> (B, N, T, 6·width)."""
+        """Per block, what its AdaLN makes of the actions: (T, B, N, F·A) -> (T, B, N, 6·width)."""
         embedded = F.silu(self.embed_actions(actions))
-        return [block.modulation(embedded) for block in self.blocks]  # type: ignore[operator]
+        return [block.steer(embedded) for block in self._blocks()]
 
     def _advance(
         self,
-        latents: Tensor,
-        steering: Sequence[Tensor],
+        tokens: Tensor,
+        steering: list[Tensor],
+        past: list[list[KeyValue]],
         position: int,
-        caches: Sequence[KeysValues] | None = None,
         *,
         outputs: int,
-    ) -> tuple[Tensor, list[KeysValues]]:
-        """Put tokens (B, N, T, D) behind the cached ones -> predictions of the last `outputs`, caches."""
-        x, new_caches = self.embed_latents(latents, position), []
-        for i, block in enumerate(self.blocks):
-            wanted = outputs if i == len(self.blocks) - 1 else x.shape[2]
-            x, cache = block(x, steering[i], caches[i] if caches else None, outputs=wanted)
-            new_caches.append(cache)
-        if outputs == 0:
-            return latents[:, :, :0], new_caches
-        return self.read_out(self.norm(x), latents[:, :, -outputs:]), new_caches
+    ) -> tuple[Tensor, list[list[KeyValue]]]:
+        """Put tokens (T, B, N or 1, D) behind the past -> features of the last `outputs`, the longer past."""
+        x = self.embed_latents(tokens.movedim(0, -2), position).movedim(-2, 0)
+        following = []
+        for i, block in enumerate(self._blocks()):
+            wanted = outputs if i == len(self.blocks) - 1 else len(x)
+            x, kept = block.step(x, steering[i], past[i], outputs=wanted)
+            following.append(kept)
+        return x, following
+
+
+def _stacked(tokens: list[Tensor]) -> Tensor:
+    """(B, N or 1, D) each -> (T, B, N, D); a single one is not copied."""
+    return tokens[0][None] if len(tokens) == 1 else torch.stack(torch.broadcast_tensors(*tokens))
 
 
 class LeWMPredictor(Predictor):
@@ -171,118 +181,3 @@ class BandedPredictor(Predictor):
 
     def read_out(self, features: Tensor, latents: Tensor) -> Tensor:
         return latents + self.output(features)
-
-
-class Block(nn.Module):
-    """Attention and MLP; the action gives each a shift, a scale and a gate, at first zero: the identity."""
-
-    def __init__(
-        self,
-        *,
-        width: int,
-        heads: int,
-        head_dim: int,
-        mlp_dim: int,
-        dropout: float,
-        window: int,
-        inner_norm: bool,
-        relative_positions: bool,
-    ) -> None:
-        super().__init__()
-        self.attention = Attention(
-            width=width, heads=heads, head_dim=head_dim, dropout=dropout, window=window,
-            inner_norm=inner_norm, relative_positions=relative_positions,
-        )  # fmt: skip
-        self.mlp = nn.Sequential(
-            nn.LayerNorm(width) if inner_norm else nn.Identity(),
-            nn.Linear(width, mlp_dim),
-            nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(mlp_dim, width),
-            nn.Dropout(dropout),
-        )
-        self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
-        self.modulation = nn.Linear(width, 6 * width)
-        nn.init.zeros_(self.modulation.weight)
-        nn.init.zeros_(self.modulation.bias)
-
-    def forward(
-        self, x: Tensor, steering: Tensor, cache: KeysValues | None, *, outputs: int
-    ) -> tuple[Tensor, KeysValues]:
-        """x (B, N, T, width), steering (B, N, T, 6·width) -> the last `outputs` tokens, keys and values."""
-        shift, scale, *_ = steering.chunk(6, -1)
-        attended, cache = self.attention(self.norm(x) * (1 + scale) + shift, cache, outputs=outputs)
-        if outputs == 0:
-            return attended, cache
-        _, _, gate, mlp_shift, mlp_scale, mlp_gate = steering[:, :, -outputs:].chunk(6, -1)
-        x = x[:, :, -outputs:] + gate * attended
-        return x + mlp_gate * self.mlp(self.norm(x) * (1 + mlp_scale) + mlp_shift), cache
-
-
-class Attention(nn.Module):
-    """Causal attention over the last `window` tokens, of which the earlier ones may come from a cache."""
-
-    def __init__(
-        self,
-        *,
-        width: int,
-        heads: int,
-        head_dim: int,
-        dropout: float,
-        window: int,
-        inner_norm: bool,
-        relative_positions: bool,
-    ) -> None:
-        super().__init__()
-        self.heads, self.window, self.dropout = heads, window, dropout
-        self.inner_dim = heads * head_dim
-        self.norm = nn.LayerNorm(width) if inner_norm else nn.Identity()
-        self.qkv = nn.Linear(width, 3 * self.inner_dim, bias=False)
-        self.output = nn.Sequential(nn.Linear(self.inner_dim, width), nn.Dropout(dropout))
-        # added to the score of a token 0, 1, … steps back
-        self.distance_bias = nn.Parameter(torch.zeros(heads, window)) if relative_positions else None
-
-    def forward(self, x: Tensor, cache: KeysValues | None, *, outputs: int) -> tuple[Tensor, KeysValues]:
-        """x (B, N, T, width) -> (B, N, outputs, width), keys and values that later tokens will need."""
-        x = self.norm(x)
-        weight_q, weight_kv = self.qkv.weight.split([self.inner_dim, 2 * self.inner_dim])
-        k, v = (self._heads(t) for t in F.linear(x, weight_kv).chunk(2, -1))
-        if cache is not None:
-            past_k, past_v = (t.expand(-1, x.shape[1], -1, -1, -1) for t in cache)
-            k, v = torch.cat([past_k, k], -2), torch.cat([past_v, v], -2)
-        full = max(0, k.shape[-2] + 1 - self.window)  # how many the next token will no longer see
-        cache = (k[..., full:, :], v[..., full:, :])
-        if outputs == 0:
-            return x[:, :, :0], cache
-        q = self._heads(F.linear(x[:, :, -outputs:], weight_q))
-        attended = self._attend_one(q, k, v) if outputs == 1 else self._attend(q, k, v)
-        return self.output(attended.transpose(-3, -2).flatten(-2)), cache
-
-    def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
-
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """The last tokens look at all: each at itself and at most window - 1 before it."""
-        keys, queries = k.shape[-2], q.shape[-2]
-        mask, causal = None, self.distance_bias is None and queries == keys <= self.window
-        if not causal:
-            places = torch.arange(keys, device=k.device)
-            distance = places[keys - queries :, None] - places
-            bias = k.new_zeros(1, self.window) if self.distance_bias is None else self.distance_bias
-            mask = bias.to(k.dtype)[:, distance.clamp(0, self.window - 1)]
-            mask = mask.masked_fill((distance < 0) | (distance >= self.window), -torch.inf)
-        dropout = self.dropout if self.training else 0.0
-        flat = [t.flatten(0, 1) for t in (q, k, v)]
-        attended = F.scaled_dot_product_attention(
-            flat[0], flat[1], flat[2], attn_mask=mask, is_causal=causal, dropout_p=dropout
-        )
-        return attended.unflatten(0, q.shape[:2])
-
-    def _attend_one(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """The last token looks back. With so few keys, plain sums are quicker than attention kernels."""
-        k, v = k[..., -self.window :, :], v[..., -self.window :, :]
-        scores = (q * k).sum(-1, keepdim=True) * q.shape[-1] ** -0.5
-        if self.distance_bias is not None:
-            scores = scores + self.distance_bias[:, : k.shape[-2]].flip(1)[..., None]
-        seen = F.dropout(scores.softmax(-2), self.dropout, self.training)
-        return (seen * v).sum(-2, keepdim=True)

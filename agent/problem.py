@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch import Tensor
@@ -17,6 +17,9 @@ class Problem:
 
     seed: int
     goal: Tensor | None = None  # (D,)
+    later: list[Tensor] = field(default_factory=list)  # (D,) each: goals that come after this one
+    near: float = 0.0  # latent distance at which a goal that is not the last counts as passed
+    stalled: bool = False  # the last plan came no nearer to the goal
     steps_left: int | None = None  # environment steps
     replans: int = 0
     latents: list[Tensor] = field(default_factory=list)  # (D,) each, one per model step, newest last
@@ -24,11 +27,20 @@ class Problem:
     blocks: list[Tensor] = field(default_factory=list)  # planned and not begun
     begun: int = 0  # blocks begun since the last replan
     pending: list[np.ndarray] = field(default_factory=list)  # (A,) each: what is left of the block under way
+    last: np.ndarray | None = None  # (A,), what was done last, in environment units
 
     def drop_plan(self) -> None:
         if self.pending:  # cut short, so the context's frames would not be one model step apart
             self.latents, self.past = [], []
-        self.blocks, self.pending = [], []
+        self.blocks, self.pending, self.stalled = [], [], False
+
+    def passing(self) -> Problem:
+        """Itself, or a copy that pursues the next goal, with no plan yet, when this one is passed."""
+        if not self.later or self.goal is None:
+            return self
+        if not self.stalled and float((self.latents[-1] - self.goal).norm()) > self.near:
+            return self
+        return replace(self, goal=self.later[0], later=self.later[1:], blocks=[], stalled=False)
 
     def context(self, latent: Tensor, length: int) -> tuple[list[Tensor], list[Tensor]]:
         """Latents and blocks with this latent as the newest, at most `length` frames."""

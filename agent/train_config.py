@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agent.optimization import PRECISIONS
+from agent.device import PRECISIONS
 from agent.run_state import TrainingError
 
 

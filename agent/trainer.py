@@ -26,9 +26,10 @@ from agent import checkpoint
 from agent.budget import Budget, CtrlC
 from agent.collapse import CollapseWatch, effective_rank
 from agent.dataset import Batch, Journeys, WindowDataset
+from agent.device import choose_precision
 from agent.frames import prefetch
 from agent.loss import LatentLoss
-from agent.optimization import choose_precision, learning_rate_scale, make_optimizer
+from agent.optimization import learning_rate_scale, make_optimizer
 from agent.optimization import training_device as training_device
 from agent.probe import probe as probe_state
 from agent.run_state import MetricsFile, TrainingError, load_state, save_state

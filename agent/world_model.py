@@ -15,13 +15,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from agent import threads
 from agent.encoder import make_encoder
 from agent.predictor import make_predictor
 from agent.proposer import Proposer
 
 ENCODERS = ("keypoint", "conv", "vit")
 PREDICTORS = ("banded", "lewm")
-CANDIDATES_AT_ONCE = 1024  # of a rollout without gradient: bounds its memory
+CANDIDATES_AT_ONCE = 1024  # of a rollout without gradient on a CPU: bounds its memory
+CANDIDATES_ON_GPU = 8192  # the same elsewhere
+LEAST_PER_CORE = 48  # candidates: fewer do not repay a thread of their own
 
 
 @dataclass(frozen=True)
@@ -244,8 +247,15 @@ class WorldModel(nn.Module):
             return torch.cat([now, self.predictor.rollout(latents, past_actions, candidates)], 2)
         out = latents.new_empty(*candidates.shape[:2], candidates.shape[2] + 1, latents.shape[-1])
         out[:, :, :1] = now
-        for b, n in _chunks(*candidates.shape[:2]):
+
+        def roll(part: tuple[slice, slice]) -> None:
+            b, n = part
             out[b, n, 1:] = self.predictor.rollout(latents[b], past_actions[b], candidates[b, n])
+
+        cores = threads.usable(latents.device)
+        most = CANDIDATES_AT_ONCE if latents.device.type == "cpu" else CANDIDATES_ON_GPU
+        size = min(most, max(LEAST_PER_CORE, -(-out.shape[0] * out.shape[1] // cores)))
+        threads.run(roll, _chunks(len(out), out.shape[1], size), cores)
         return out
 
     def propose(self, latents: Tensor, goals: Tensor, horizon: int) -> Tensor | None:
@@ -279,9 +289,9 @@ def _told(x: Tensor) -> str:
     return f"{str(x.dtype).removeprefix('torch.')} {tuple(x.shape)}"
 
 
-def _chunks(batch: int, candidates: int) -> Iterator[tuple[slice, slice]]:
-    """Slices of (B, N) that hold at most CANDIDATES_AT_ONCE together, whole problems where possible."""
-    problems = max(1, CANDIDATES_AT_ONCE // max(1, candidates))
+def _chunks(batch: int, candidates: int, size: int) -> Iterator[tuple[slice, slice]]:
+    """Slices of (B, N) that hold at most `size` together, whole problems where possible."""
+    problems = max(1, size // max(1, candidates))
     for b in range(0, batch, problems):
-        for n in range(0, candidates, CANDIDATES_AT_ONCE):
-            yield slice(b, b + problems), slice(n, n + CANDIDATES_AT_ONCE)
+        for n in range(0, candidates, size):
+            yield slice(b, b + problems), slice(n, n + size)

@@ -41,6 +41,7 @@ class Limits:
         if not is_int(self.action_dim) or self.action_dim < 1 or len(self.low) % self.action_dim:
             raise PlanError(f"A block of {len(self.low)} numbers does not hold actions of {action_dim!r}.")
         self.max_change = None if max_change is None else self._checked_change(max_change)
+        self._moved: dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor, Tensor | None]] = {}
 
     def _checked_change(self, max_change: Numbers | float) -> Tensor:
         change = torch.as_tensor(max_change).detach().cpu().double()
@@ -66,15 +67,23 @@ class Limits:
 
         last_action: (B, A), what was done before the first; None: the first may be anything in the bounds.
         """
-        low, high = self.low.to(candidates), self.high.to(candidates)
+        low, high, change = self._beside(candidates)
         candidates.clamp_(low, high)
-        if self.max_change is None:
+        if change is None:
             return candidates
-        change = self.max_change.to(candidates)
         actions = candidates.view(*candidates.shape[:2], -1, self.action_dim)  # in the order of time
-        before = None if last_action is None else last_action[:, None].clamp(low[: len(change)], high[: len(change)])
+        first = slice(0, self.action_dim)
+        before = None if last_action is None else last_action[:, None].clamp(low[first], high[first])
         for t in range(actions.shape[2]):
             if before is not None:
                 actions[:, :, t] = torch.clamp(actions[:, :, t], before - change, before + change)
             before = actions[:, :, t]
         return candidates
+
+    def _beside(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """low, high and max_change with the dtype and device of `like`; moved there once."""
+        place = like.dtype, like.device
+        if place not in self._moved:
+            change = None if self.max_change is None else self.max_change.to(like)
+            self._moved[place] = self.low.to(like), self.high.to(like), change
+        return self._moved[place]

@@ -37,8 +37,10 @@ def coloured(beta: float, steps: int) -> Tensor:
 
 
 def mix(white: Tensor, mixing: Tensor, action_dim: int) -> Tensor:
-    """White noise (B, N, H, FA) -> the same shape, mixed over time; candidate n uses the matrix at n / N of
-    the way through `mixing` (L, steps, steps)."""
+    """White noise (B, N, H, FA) -> the same shape, mixed over time.
+
+    The matrices of `mixing` (L, steps, steps) share out the candidates evenly, in their order.
+    """
     in_time = white.unflatten(-1, (-1, action_dim)).flatten(2, 3)  # (B, N, steps, A)
-    levels = torch.arange(white.shape[1]) * len(mixing) // white.shape[1]
-    return (mixing[levels.to(mixing.device)] @ in_time).view_as(white)
+    parts = in_time.tensor_split(len(mixing), dim=1)
+    return torch.cat([matrix @ part for matrix, part in zip(mixing, parts)], dim=1).view_as(white)

@@ -236,13 +236,19 @@ class Planner:
             return None
         shape = (batch, self.limits.action_dim)
         if not isinstance(last_action, Tensor) or last_action.shape != shape:
-            given = tuple(last_action.shape) if isinstance(last_action, Tensor) else type(last_action).__name__
-            raise PlanError(f"last_action must be a tensor of shape (problems, action) = {shape}, not {given}.")
+            given = (
+                tuple(last_action.shape) if isinstance(last_action, Tensor) else type(last_action).__name__
+            )
+            raise PlanError(
+                f"last_action must be a tensor of shape (problems, action) = {shape}, not {given}."
+            )
         if not last_action.isfinite().all():
             raise PlanError("last_action holds values that are not finite: leave it out instead.")
         return last_action.to(like)
 
-    def _streams(self, seeds: Sequence[int] | None, batch: int, device: torch.device) -> list[torch.Generator]:
+    def _streams(
+        self, seeds: Sequence[int] | None, batch: int, device: torch.device
+    ) -> list[torch.Generator]:
         if seeds is None:
             seeds = range(self.config.seed, self.config.seed + batch)
         if len(seeds) != batch:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 
 import numpy as np
 import pytest
 import torch
 
+import planners
 from agent import Agent, checkpoint
-from agent.objective import OBJECTIVES, goal_cost
 from planners import PlanConfig, PlanError
 
 SIZE, STEP = 41, 1.0  # pixels; pixels moved by an action of 1
@@ -28,6 +29,7 @@ class DotConfig:
     action_dim: int = 2
     action_low: tuple = tuple(LOW.tolist())
     action_high: tuple = tuple(HIGH.tolist())
+    action_std: tuple = tuple(STD.tolist())
 
     @property
     def block_low(self):
@@ -48,6 +50,9 @@ class DotModel(torch.nn.Module):
 
     def denormalise_actions(self, actions):
         return actions * torch.tensor(STD).to(actions) + torch.tensor(MEAN).to(actions)
+
+    def normalise_actions(self, actions):
+        return (actions - torch.tensor(MEAN).to(actions)) / torch.tensor(STD).to(actions)
 
     def encode(self, pixels):
         assert pixels.dtype == torch.uint8 and pixels.ndim == 5 and not self.training
@@ -78,12 +83,16 @@ def draw(place, side=SIZE):
     return frame
 
 
-def make_agent(seed=0, objective="closest", planner="cem", model=None, **changes):
+def make_agent(
+    seed=0, objective="closest", planner="cem", model=None, max_change=None, deadline=None, **changes
+):
     return Agent(
         model or DotModel(),
         planner=planner,
         plan_config=dataclasses.replace(QUICK, **changes),
         objective=objective,
+        max_change=max_change,
+        deadline=deadline,
         device="cpu",
         seed=seed,
     )
@@ -99,16 +108,20 @@ def drive(agent, place, env_steps, side=SIZE):
     return np.array(places), np.array(actions)
 
 
-@pytest.mark.parametrize("planner", ["cem", "mppi"])
-@pytest.mark.parametrize("objective", ["last", "closest"])
+@pytest.mark.parametrize(
+    ("planner", "objective"),
+    [*itertools.product(planners.names(), ["closest"]), ("cem", "last"), ("cem", "discounted + 0.01*effort")],
+)
 def test_reaches_the_goal_with_bounded_float32_actions(planner, objective):
-    agent = make_agent(planner=planner, objective=objective)
+    changes = {"learning_rate": 0.4} if "gradient" in planner else {}
+    agent = make_agent(planner=planner, objective=objective, **changes)
     agent.set_goal(draw((30, 25)), steps=30)
     places, actions = drive(agent, (12, 10), 30)
     assert np.linalg.norm(places - (30, 25), axis=1).min() < 1.5
     assert actions.dtype == np.float32 and actions.shape == (30, 2)
     assert (actions >= LOW).all() and (actions <= HIGH).all()
-    assert (actions == HIGH).any(), "the way is long: some action should be as large as allowed"
+    if objective != "discounted + 0.01*effort":
+        assert (actions == HIGH).any(), "the way is long: some action should be as large as allowed"
 
 
 def test_pixels_of_any_size_work_and_goal_and_view_may_differ():
@@ -347,19 +360,90 @@ def test_other_misuse_is_a_clear_error():
         make_agent(planner="cme")
     with pytest.raises(PlanError, match="last, closest"):
         make_agent(objective="nearest")
+    for change in (0, -1.0, [1, 2, 3], "little"):
+        with pytest.raises(PlanError, match="max_change must be above 0"):
+            make_agent(max_change=change)
+    for late in ("soon", True, math.nan):
+        with pytest.raises(PlanError, match="deadline must be a number of seconds"):
+            Agent(DotModel(), deadline=late, device="cpu")
+    with pytest.raises(PlanError, match="precision must be one of"):
+        Agent(DotModel(), precision="float8", device="cpu")
+    with pytest.raises(PlanError, match="waypoints must be pictures"):
+        make_agent().set_waypoints(FRAME)
+    with pytest.raises(PlanError, match="near must be"):
+        make_agent().set_waypoints(FRAME[None], near=-1)
     with pytest.raises(PlanError, match="Device 'warp'"):
         Agent(DotModel(), device="warp")
 
 
-def test_objectives_measure_squared_distance_at_the_end_or_at_the_nearest_step():
-    latents = torch.tensor([[9.0, 9.0], [1.0, 0.0], [0.0, 3.0]]).view(1, 1, 3, 2).repeat(2, 4, 1, 1)
-    goal = torch.tensor([[0.0, 0.0], [9.0, 9.0]])
-    assert set(OBJECTIVES) == {"last", "closest"}
-    assert torch.equal(goal_cost(latents, goal, "last")[:, 0], torch.tensor([9.0, 117.0]))
-    assert torch.equal(goal_cost(latents, goal, "closest")[:, 0], torch.tensor([1.0, 117.0]))  # not index 0
-    assert goal_cost(latents, goal, "last").shape == (2, 4)
-    with pytest.raises(PlanError, match="Unknown objective"):
-        goal_cost(latents, goal, "first")
+@pytest.mark.parametrize("planner", ["cem", "gradient"])
+def test_actions_change_no_more_than_allowed_also_between_plans_and_goals(planner):
+    change = np.array([0.3, 0.5])
+    agent = make_agent(planner=planner, max_change=change.tolist(), objective="last")
+    agent.set_goal(draw((36, 4)))
+    _, out = drive(agent, (12, 10), 8)
+    agent.set_goal(draw((4, 36)))
+    _, back = drive(agent, (12, 10), 8)
+    actions = np.concatenate([out, back])
+    assert (np.abs(np.diff(actions, axis=0)) <= change + 1e-5).all()
+    assert (np.abs(np.diff(actions, axis=0)) > 0.9 * change).any(), "it wants to change more"
+    assert (actions >= LOW).all() and (actions <= HIGH).all()
+
+
+def test_waypoints_are_passed_in_order_and_the_last_is_the_goal():
+    agent = make_agent(objective="last")
+    marks = [(30, 10), (30, 32), (8, 32)]
+    agent.set_waypoints(np.stack([draw(mark) for mark in marks]), near=2.0)
+    places, _ = drive(agent, (8, 8), 110)
+    first = [int(np.argmax(np.linalg.norm(places - mark, axis=1) < 2.5)) for mark in marks]
+    assert 0 < first[0] < first[1] < first[2]
+    assert agent.latent_distance(draw(marks[-1])) == 0, "the last one is pursued to the end"
+    batch = make_agent(objective="last")
+    batch.set_waypoints(np.stack([[draw(mark) for mark in marks]] * 2), steps=[60, 60], near=2.0)
+    assert batch.act(np.stack([draw((8, 8))] * 2)).shape == (2, 2)
+
+
+def test_a_waypoint_that_no_plan_comes_nearer_to_is_passed():
+    class Wall(DotModel):
+        def encode(self, pixels):
+            return super().encode(pixels).clamp_(max=20.0) + torch.tensor([0.0, 0.0])
+
+        def rollout(self, latents, candidates, past_actions=None):
+            return super().rollout(latents, candidates, past_actions).clamp_max(20.0)
+
+    agent = make_agent(model=Wall(), objective="last")
+    agent.set_waypoints(np.stack([draw((20, 20)), draw((4, 4))]), near=0.0)
+    agent._problems[0].goal = torch.tensor([60.0, 60.0])  # nothing ever looks like it
+    places, _ = drive(agent, (12, 12), 45)
+    assert (places > 19).all(axis=1).any() and np.linalg.norm(places[-1] - (4, 4)) < 2
+
+
+def test_bfloat16_plans_nearly_as_float32(tiny_checkpoint):
+    frames = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    latents = []
+    for precision in ("float32", "bfloat16", "auto"):
+        agent = Agent.from_pretrained(tiny_checkpoint, device="cpu", precision=precision, iterations=1)
+        agent.set_goal(frames[0])
+        latents.append(agent.plan(frames[1]).latents)
+    scale = np.abs(latents[0]).max()
+    assert latents[1].dtype == np.float32 and not np.array_equal(latents[0], latents[1])
+    assert np.abs(latents[1] - latents[0]).max() < 0.1 * scale
+    assert np.abs(latents[2] - latents[0]).max() < 0.1 * scale
+
+
+def test_a_plan_says_where_its_time_went():
+    agent = make_agent(deadline=60.0)
+    agent.set_goal(draw((30, 25)))
+    agent.act(draw((12, 10)))
+    seconds = agent.last_plan.seconds
+    assert set(seconds) == {"encode", "propose", "cost", "learn", "imagine"}
+    assert all(spent >= 0 for spent in seconds.values()) and seconds["cost"] > 0
+    assert agent.last_plan.elites.shape == agent.last_plan.history.shape == (QUICK.iterations,)
+    assert (agent.last_plan.elites >= agent.last_plan.history).all()
+    hurried = make_agent(deadline=0.0)
+    hurried.set_goal(draw((30, 25)))
+    hurried.act(draw((12, 10)))
+    assert hurried.last_plan.iterations == 1 and hurried.session().deadline == 0.0
 
 
 def test_a_checkpoint_alone_plans_and_a_batch_equals_its_problems(tiny_checkpoint):
@@ -382,11 +466,11 @@ def test_a_checkpoint_alone_plans_and_a_batch_equals_its_problems(tiny_checkpoin
 
 def test_from_pretrained_takes_the_checkpoints_planner_unless_overridden(tiny_checkpoint):
     agent = Agent.from_pretrained(tiny_checkpoint, device="cpu")
-    assert (agent.planner_name, agent.objective, agent.plan_config.num_samples) == ("cem", "closest", 16)
+    assert (agent.planner_name, str(agent.objective), agent.plan_config.num_samples) == ("cem", "closest", 16)
     other = Agent.from_pretrained(
         str(tiny_checkpoint), device="cpu", planner="mppi", objective="last", horizon=3, seed=5
     )
-    assert (other.planner_name, other.objective, other.plan_config.horizon, other.seed) == (
+    assert (other.planner_name, str(other.objective), other.plan_config.horizon, other.seed) == (
         "mppi",
         "last",
         3,
@@ -397,3 +481,32 @@ def test_from_pretrained_takes_the_checkpoints_planner_unless_overridden(tiny_ch
         Agent.from_pretrained(tiny_checkpoint, horison=3)
     with pytest.raises(checkpoint.CheckpointError, match="no checkpoint"):
         Agent.from_pretrained("no-such-model")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("objective", ["closest", "last + 0.1*smoothness"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_on_cuda_a_recorded_graph_gives_what_the_model_gives(tiny_checkpoint, objective, precision):
+    agent = Agent.from_pretrained(tiny_checkpoint, device="cuda", objective=objective, precision=precision)
+    stream = torch.Generator("cuda").manual_seed(0)
+
+    def draw_some(*shape):
+        return torch.randn(shape, generator=stream, device="cuda")
+
+    config, solver = agent.config, agent._solver
+    for frames in (1, 3, 1):  # a shape seen before uses its recording again, with other numbers
+        inputs = (
+            draw_some(2, 8, 4, config.block_dim),
+            draw_some(2, frames, config.latent_dim),
+            draw_some(2, config.latent_dim),
+            draw_some(2, frames - 1, config.block_dim) if frames > 1 else None,
+            draw_some(2, config.action_dim),
+        )
+        with torch.no_grad():
+            torch.testing.assert_close(solver._cost(*inputs), solver._price(*inputs), rtol=1e-3, atol=1e-3)
+    assert len(solver._cost._recordings) == 2 and solver._cost._usable
+    frames = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    agent.set_goal(frames)
+    together = agent.act(frames[::-1].copy())
+    assert together.shape == (2, config.action_dim)

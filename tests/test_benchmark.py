@@ -52,6 +52,7 @@ class Walker:
     """Stands in for an Agent: walks towards the goal with its own noise, as far as `reach` pixels see."""
 
     planner_name, objective, device = "walk", "last", "cpu"
+    max_change, precision, deadline = None, "float32", None
 
     class plan_config:
         @staticmethod

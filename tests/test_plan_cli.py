@@ -163,6 +163,10 @@ def test_planner_words_change_the_planner(reach):
     planner = reach("planner=mppi", "planner.temperature=1e-2", "planner.objective=last")["planner"]
     assert (planner["name"], planner["temperature"], planner["objective"]) == ("mppi", 0.01, "last")
     assert planner["num_samples"] == 8
+    words = ["planner.objective=closest + 0.5*smoothness", "planner.max_change=0.5", "planner.deadline=5"]
+    planner = reach(*words)["planner"]
+    assert planner["objective"] == "closest + 0.5*smoothness"
+    assert (planner["max_change"], planner["deadline"], planner["precision"]) == (0.5, 5, "float32")
 
 
 def test_results_go_to_a_new_folder_or_the_one_asked_for(reach, tiny_checkpoint, goal):
@@ -207,12 +211,16 @@ def test_mistakes_on_the_command_line(words, sentence, capsys, here):
     "words, sentence",
     [
         (["planer=cem"], "'planner'"),
-        (["planner=cme"], "cem, mppi"),
+        (["planner=cme"], "cem"),
         (["planner.num_sample=3"], "planner.num_samples"),
         (["planner.num_samples=many"], "whole number"),
         (["planner.num_samples=[1"], "cannot be read"),
         (["planner.temperature=1"], "no setting"),
         (["planner.objective=lest"], "last"),
+        (["planner.objective=last + "], "not understood"),
+        (["planner.deadline=soon"], "deadline"),
+        (["planner.max_change=0"], "max_change"),
+        (["planner.precision=float8"], "precision"),
         (["--env", "two_room"], "pusht"),
         (["--device", "tpu"], "Device"),
         (["--state", "1,2"], "7 numbers"),

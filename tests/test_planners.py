@@ -42,18 +42,22 @@ class Recorder:
 def test_finds_the_optimum_of_a_quadratic(name, dtype):
     spread = 0.1 if name == "predictive" else 1.0  # its spread stays what it is
     config = PlanConfig(horizon=3, iterations=30, init_std=spread, min_std=0.01)
-    plan = planners.make(name, config, LOW, HIGH).plan(quadratic, dtype=dtype)
+    planner = planners.make(name, config, LOW, HIGH)
+    plan = planner.plan(quadratic, dtype=dtype)
     assert plan.actions.shape == (1, 3, 2) and plan.actions.dtype == dtype
     assert torch.allclose(plan.actions[0], TARGET.to(dtype), atol=0.05)
     assert plan.cost.shape == (1,) and plan.cost.item() == pytest.approx(
         quadratic(plan.actions[None]).item(), abs=1e-5
     )
-    assert plan.iterations == 30 and plan.solve_seconds > 0
+    assert plan.iterations == planner.rounds == (30 if name != "cem_gradient" else 30 + 10 + 1)
+    assert plan.history.shape == plan.elites.shape == (1, planner.rounds) and plan.solve_seconds > 0
+    assert (plan.elites >= plan.history).all()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_finds_the_corner_when_the_optimum_lies_outside(name):
-    plan = planners.make(name, replace(QUICK, iterations=15), LOW, HIGH).plan(lambda c: c.sum(dim=(-1, -2)))
+    config = replace(QUICK, iterations=40, sample_decay=1.0)
+    plan = planners.make(name, config, LOW, HIGH).plan(lambda c: c.sum(dim=(-1, -2)))
     assert torch.allclose(plan.actions, torch.tensor(LOW).expand(1, 3, 2), atol=0.02)
 
 
@@ -104,22 +108,47 @@ def test_default_seeds_are_consecutive():
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(data=st.data(), name=st.sampled_from(NAMES), seed=st.integers(0, 1000))
-def test_every_candidate_is_inside_the_bounds(data, name, seed):
+def test_every_candidate_keeps_the_bounds_and_the_limit_on_change(data, name, seed):
+    """Blocks of 1 to 3 actions of 1 or 2 numbers; starts far outside; the limit holds across blocks too."""
     number = st.floats(-3, 3, width=32)
-    pairs = data.draw(st.lists(st.tuples(number, number).map(sorted), min_size=1, max_size=4))
-    low, high = torch.tensor(pairs).T
+    action_dim, per_block = data.draw(st.integers(1, 2)), data.draw(st.integers(1, 3))
+    pairs = data.draw(
+        st.lists(st.tuples(number, number).map(sorted), min_size=action_dim, max_size=action_dim)
+    )
+    low, high = torch.tensor(pairs * per_block).T
+    change = data.draw(st.none() | st.floats(0.125, 3, width=32))
     momentum, std = data.draw(st.sampled_from([0.0, 0.1, 0.7])), data.draw(st.sampled_from([0.01, 1.0, 30.0]))
     config = PlanConfig(
-        2, num_samples=20, num_elites=4, iterations=3, init_std=std, momentum=momentum, seed=seed
+        2, num_samples=20, num_elites=4, iterations=3, init_std=std, momentum=momentum, seed=seed,
+        noise_correlation=data.draw(st.sampled_from([0.0, 0.9])), gradient_steps=2, learning_rate=std,
+    )  # fmt: skip
+    stream = torch.Generator().manual_seed(seed)
+    weights, start = (
+        torch.randn(2, len(low), generator=stream),
+        5 * torch.randn(3, 2, len(low), generator=stream),
     )
-    weights = torch.randn(2, len(low), generator=torch.Generator().manual_seed(seed))
+    last = None if data.draw(st.booleans()) else low[:action_dim].expand(3, -1)
     recorder = Recorder(lambda c: (c * weights).sum(dim=(-1, -2)))
-    start = 5 * torch.randn(3, 2, len(low), generator=torch.Generator().manual_seed(seed))
-    plan = planners.make(name, config, low, high).plan(recorder, batch_size=3, warm_start=start)
-    for candidates in [*recorder.seen, plan.actions]:
+    planner = planners.make(name, config, low, high, action_dim=action_dim, max_change=change)
+    plan = planner.plan(recorder, batch_size=3, warm_start=start, last_action=last)
+    for candidates in [*recorder.seen, plan.actions[:, None]]:
         assert (candidates >= low).all() and (candidates <= high).all()
+        actions = candidates.reshape(*candidates.shape[:2], -1, action_dim)
+        if last is not None:
+            actions = torch.cat([last[:, None, None].expand(-1, actions.shape[1], -1, -1), actions], 2)
+        if change is not None:
+            assert (actions.diff(dim=2).abs() <= change + 1e-5).all()
+
+
+def test_a_limit_on_change_is_kept_by_the_nearest_actions():
+    recorder = Recorder(lambda c: -c.sum(dim=(-1, -2)))
+    planner = planners.make("cem", QUICK, [-1.0, -1.0], [1.0, 1.0], action_dim=1, max_change=0.5)
+    start = torch.tensor([[[0.2, 9.0], [-9.0, 0.1]]])
+    plan = planner.plan(recorder, horizon=2, warm_start=start, last_action=torch.tensor([[-0.9]]))
+    assert torch.allclose(recorder.seen[0][0, 0].flatten(), torch.tensor([-0.4, 0.1, -0.4, 0.1]))
+    assert torch.allclose(plan.actions.flatten(), torch.tensor([-0.4, 0.1, 0.6, 1.0]), atol=0.1)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -203,7 +232,7 @@ def test_a_deadline_is_kept_after_at_least_one_iteration(name):
     assert plan.history.shape == (1, plan.iterations)
     for late in (0.0, -1.0):
         assert planner.plan(slow, deadline=late).iterations == 1
-    assert planner.plan(quadratic, deadline=60).iterations == 100
+    assert planner.plan(quadratic, deadline=60).iterations == planner.rounds >= 100
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -220,7 +249,7 @@ def test_extreme_sizes_work(name, change):
 @pytest.mark.parametrize("name", NAMES)
 def test_equal_costs_and_unbounded_actions_work(name):
     planner = planners.make(name, QUICK, [-math.inf, -1], [math.inf, 1])
-    assert planner.plan(lambda c: torch.zeros(c.shape[:2])).actions.isfinite().all()
+    assert planner.plan(lambda c: 0 * c.sum(dim=(-1, -2))).actions.isfinite().all()
     assert planner.plan(lambda c: c.square().sum(dim=(-1, -2)).to(torch.bfloat16)).cost.item() == 0
 
 
@@ -293,6 +322,11 @@ def test_wrong_bounds_are_clear_errors(low, high, message):
         ({"temperature": math.nan}, "temperature"),
         ({"warm_start": "no"}, "warm_start"),
         ({"seed": "x"}, "seed"),
+        ({"learning_rate": 0}, "learning_rate"),
+        ({"gradient_steps": 0}, "gradient_steps"),
+        ({"keep_elites": 1.5}, "keep_elites"),
+        ({"sample_decay": 0.5}, "sample_decay"),
+        ({"noise_beta": -1}, "noise_beta"),
         ({"num_sample": 5}, "did you mean 'num_samples'"),
     ],
 )
@@ -310,11 +344,69 @@ def test_wrong_configs_are_clear_errors(change, message):
         ({"warm_start": torch.zeros(2, 3, 2)}, "warm_start"),
         ({"warm_start": torch.zeros(1, 3, 4)}, "warm_start"),
         ({"warm_start": torch.full((1, 3, 2), math.nan)}, "not finite"),
+        ({"last_action": torch.zeros(1, 3)}, "last_action"),
+        ({"last_action": [0.0, 0.0]}, "last_action"),
+        ({"last_action": torch.full((1, 2), math.inf)}, "not finite"),
     ],
 )
 def test_wrong_arguments_are_clear_errors(arguments, message):
     with pytest.raises(PlanError, match=message):
         planners.make("cem", QUICK, LOW, HIGH).plan(quadratic, **arguments)
+
+
+@pytest.mark.parametrize("change", [0, -1, [0.1, 0.2, 0.3], math.nan])
+def test_wrong_limits_on_change_are_clear_errors(change):
+    with pytest.raises(PlanError, match="max_change must be above 0"):
+        planners.make("cem", QUICK, LOW, HIGH, max_change=change)
+    with pytest.raises(PlanError, match="same for every action"):
+        planners.make("cem", QUICK, LOW, HIGH, action_dim=1, max_change=1.0)
+
+
+@pytest.mark.parametrize("name", ["gradient", "cem_gradient"])
+def test_a_cost_without_gradient_is_a_clear_error(name):
+    for flat in (lambda c: torch.zeros(c.shape[:2]), lambda c: quadratic(c.detach())):
+        with pytest.raises(PlanError, match="gives no gradient"):
+            planners.make(name, QUICK, LOW, HIGH).plan(flat)
+
+
+def test_gradient_steps_end_nearer_than_sampling_alone():
+    config = replace(QUICK, iterations=5, gradient_steps=20, learning_rate=0.05)
+    sampled = planners.make("cem", config, LOW, HIGH).plan(quadratic)
+    moved = planners.make("cem_gradient", config, LOW, HIGH).plan(quadratic)
+    assert torch.equal(moved.history[:, :5], sampled.history)
+    assert moved.cost.item() < 0.1 * sampled.cost.item()
+
+
+def test_gradients_are_taken_in_parts(monkeypatch):
+    planner = planners.make("gradient", QUICK, LOW, HIGH)
+    whole = planner.plan(quadratic, batch_size=3)
+    monkeypatch.setattr("planners.costs.GRADIENTS_AT_ONCE", 20)
+    recorder = Recorder()
+    parts = planner.plan(recorder, batch_size=3)
+    assert recorder.seen[0].shape[1] == 6 and torch.allclose(parts.actions, whole.actions, atol=1e-6)
+
+
+def test_icem_keeps_elites_draws_fewer_and_colours_its_noise():
+    config = replace(QUICK, num_samples=100, keep_elites=0.5, sample_decay=1.5, iterations=4)
+    recorder = Recorder()
+    planners.make("icem", config, LOW, HIGH).plan(recorder)
+    assert [c.shape[1] for c in recorder.seen] == [100, 67 + 4, 45 + 4, 30 + 4]
+    best = recorder.seen[0][0, quadratic(recorder.seen[0])[0].topk(4, largest=False).indices]
+    assert torch.equal(recorder.seen[1][0, -4:], best)
+    long = PlanConfig(horizon=16, num_samples=4000, iterations=1, noise_beta=2.0)
+    seen = Recorder(lambda c: c.sum(dim=(-1, -2)))
+    planners.make("icem", long, [-9.0], [9.0]).plan(seen)
+    drawn = seen.seen[0][0, 1:, :, 0]
+    power = torch.fft.rfft(drawn).abs().square().mean(0)
+    assert torch.allclose(drawn.std(0), torch.ones(16), atol=0.1)
+    assert torch.allclose(power[1:7] / power[1], torch.arange(1, 7) ** -2.0, rtol=0.15)
+
+
+def test_predictive_sampling_goes_on_from_the_best():
+    recorder = Recorder()
+    planners.make("predictive", QUICK, LOW, HIGH).plan(recorder)
+    for before, after in zip(recorder.seen, recorder.seen[1:]):
+        assert torch.equal(after[0, 0], before[0, quadratic(before)[0].argmin()])
 
 
 def test_names_and_config_round_trip():

@@ -14,6 +14,7 @@ import yaml
 from hydra import compose, initialize_config_module
 
 import envs
+import planners
 import train
 from agent import plots
 from configs.overrides import options
@@ -125,6 +126,8 @@ def failing(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["model.image_size=50"], "image_size must be a multiple of"),
         (["model.encoder=resnet"], "Unknown encoder 'resnet'"),
         (["planner.num_elites=1000"], "num_elites"),
+        (["planner.deadline=soon"], "deadline must be"),
+        (["planner.objective=first"], "Unknown objective"),
         (["-m", "env=pusht,too_room"], "did you mean 'two_room'"),
     ],
 )
@@ -217,9 +220,16 @@ def test_every_choice_of_options_fits_what_it_configures(env, model, planner) ->
     assert train.model_config(config, train.ANY_WORLD).image_size == config.model.image_size
     assert train.train_config(config).num_frames == config.model.context_len + 1
     assert train.planner_settings(config)["name"] == planner
-    shown = {*config.planner, "seed", "num_elites", "temperature"}  # the last two where they are used
-    assert {field.name for field in dataclasses.fields(PlanConfig)} <= shown
+    agents = {"name", "objective", "max_change", "precision", "deadline"}
+    assert agents <= set(config.planner) <= agents | {field.name for field in dataclasses.fields(PlanConfig)}
     assert config.env.name in envs.names() and config.env.name == env
+
+
+def test_every_field_of_the_planners_is_a_setting_somewhere() -> None:
+    files = [(ROOT / "configs" / "planner" / f"{name}.yaml").read_text() for name in options("planner")]
+    for field in dataclasses.fields(PlanConfig):
+        assert field.name == "seed" or any(f"\n{field.name}: " in text for text in files), field.name
+    assert options("planner") == sorted(planners.names())
 
 
 def test_help_is_readable_and_complete(capsys) -> None:

@@ -21,8 +21,9 @@ from tiny_run import SquareRecording, losses, rows, tiny_dataset, tiny_model, ti
 from agent import checkpoint
 from agent.collapse import effective_rank
 from agent.dataset import DatasetError
+from agent.device import choose_precision
 from agent.loss import LatentLoss
-from agent.optimization import choose_precision, learning_rate_scale, make_optimizer, training_device
+from agent.optimization import learning_rate_scale, make_optimizer, training_device
 from agent.run_state import TrainingError, load_state, save_state
 from agent.sigreg import SIGReg
 from agent.train_config import TrainConfig
@@ -248,8 +249,8 @@ class TestTwoProcesses:
             outputs = [model(batch.pixels, batch.actions) for model in models]
         for ours, theirs in zip(*outputs):
             torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-4)
-        # A bias before a BatchNorm has no effect, so its gradient is rounding, which Adam enlarges; the running
-        # mean goes with it.
+        # A bias before a BatchNorm has no effect, so its gradient is rounding, which Adam enlarges; the
+        # running mean goes with it.
         hidden, mean = "encoder.projector.hidden.bias", "encoder.projector.norm.running_mean"
         weights = [model.state_dict() for model in models]
         for values in weights:

@@ -1,0 +1,156 @@
+"""The blocks of the predictors: causal transformers whose blocks are steered by an action through
+zero-initialised AdaLN (Peebles & Xie, arXiv 2212.09748).
+
+The same weights are run in two ways. `forward` takes whole sequences (B, T, width), as training does. `step`
+takes the next tokens of many candidates, time first, (T, B, N, width), with the keys and values of the tokens
+before them. With two or three keys, sums over whole tensors are quicker than attention kernels, and no axis
+is ever moved. What candidates share has N = 1 and is computed once.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+KeyValue = tuple[Tensor, Tensor]  # of one token, each (B, N or 1, heads, head_dim)
+
+
+class Block(nn.Module):
+    """Attention and MLP; the action gives each a shift, a scale and a gate, at first zero: the identity."""
+
+    one: Tensor
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        heads: int,
+        head_dim: int,
+        mlp_dim: int,
+        dropout: float,
+        window: int,
+        inner_norm: bool,
+        relative_positions: bool,
+    ) -> None:
+        super().__init__()
+        self.attention = Attention(
+            width=width, heads=heads, head_dim=head_dim, dropout=dropout, window=window,
+            inner_norm=inner_norm, relative_positions=relative_positions,
+        )  # fmt: skip
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(width) if inner_norm else nn.Identity(),
+            nn.Linear(width, mlp_dim),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(mlp_dim, width),
+            nn.Dropout(dropout),
+        )
+        self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.modulation = nn.Linear(width, 6 * width)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+        one = torch.zeros(6, width)
+        one[1::3] = 1  # scales are 1 + what the action says
+        self.register_buffer("one", one.flatten(), persistent=False)
+
+    def steer(self, embedded: Tensor) -> Tensor:
+        """Embedded actions (…, width) -> shift, scale and gate for attention and for the MLP (…, 6·width)."""
+        return F.linear(embedded, self.modulation.weight, self.modulation.bias + self.one)
+
+    def forward(self, x: Tensor, steering: Tensor) -> Tensor:
+        """x (B, T, width), steering (B, T, 6·width) -> (B, T, width)."""
+        shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = steering.chunk(6, -1)
+        x = x + gate * self.attention(self.norm(x) * scale + shift)
+        return x + mlp_gate * self.mlp(self.norm(x) * mlp_scale + mlp_shift)
+
+    def step(
+        self, x: Tensor, steering: Tensor, past: list[KeyValue], *, outputs: int
+    ) -> tuple[Tensor, list[KeyValue]]:
+        """x (T, B, N or 1, width), steering (T, B, N, 6·width), what earlier tokens left -> the last
+        `outputs` tokens, what later ones will look at."""
+        shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = steering.chunk(6, -1)
+        attended, past = self.attention.step(torch.addcmul(shift, self.norm(x), scale), past, outputs=outputs)
+        if outputs == 0:
+            return x[:0], past
+        x = torch.addcmul(x[-outputs:], gate[-outputs:], attended)
+        hidden = torch.addcmul(mlp_shift[-outputs:], self.norm(x), mlp_scale[-outputs:])
+        return torch.addcmul(x, mlp_gate[-outputs:], self.mlp(hidden)), past
+
+
+class Attention(nn.Module):
+    """Causal attention: a token sees itself and the window - 1 before it."""
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        heads: int,
+        head_dim: int,
+        dropout: float,
+        window: int,
+        inner_norm: bool,
+        relative_positions: bool,
+    ) -> None:
+        super().__init__()
+        self.heads, self.window, self.dropout = heads, window, dropout
+        self.inner_dim = heads * head_dim
+        self.norm = nn.LayerNorm(width) if inner_norm else nn.Identity()
+        self.qkv = nn.Linear(width, 3 * self.inner_dim, bias=False)
+        self.output = nn.Sequential(nn.Linear(self.inner_dim, width), nn.Dropout(dropout))
+        # added to the score of a token 0, 1, … steps back
+        self.distance_bias = nn.Parameter(torch.zeros(heads, window)) if relative_positions else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, width) -> (B, T, width)."""
+        q, k, v = (
+            t.unflatten(-1, (self.heads, -1)).transpose(-3, -2) for t in self.qkv(self.norm(x)).chunk(3, -1)
+        )
+        tokens = x.shape[-2]
+        mask, causal = None, self.distance_bias is None and tokens <= self.window
+        if not causal:
+            places = torch.arange(tokens, device=x.device)
+            distance = places[:, None] - places
+            bias = q.new_zeros(1, self.window) if self.distance_bias is None else self.distance_bias
+            mask = bias.to(q.dtype)[:, distance.clamp(0, self.window - 1)]
+            mask = mask.masked_fill((distance < 0) | (distance >= self.window), -torch.inf)
+        dropout = self.dropout if self.training else 0.0
+        attended = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=causal, dropout_p=dropout
+        )
+        return self.output(attended.transpose(-3, -2).flatten(-2))
+
+    def step(self, x: Tensor, past: list[KeyValue], *, outputs: int) -> tuple[Tensor, list[KeyValue]]:
+        """(T, B, N, width), keys and values of earlier tokens -> (outputs, B, N, width), those that the next
+        token will see."""
+        x = self.norm(x)
+        alone = not past and not self.training  # the very first token looks at itself only: no question asked
+        asking = min(outputs, len(x) - alone)
+        if asking == len(x):
+            q, k, v = (self._heads(t) for t in self.qkv(x).chunk(3, -1))
+        else:
+            weight_q, weight_kv = self.qkv.weight.split([self.inner_dim, 2 * self.inner_dim])
+            k, v = (self._heads(t) for t in F.linear(x, weight_kv).chunk(2, -1))
+            q = self._heads(F.linear(x[len(x) - asking :], weight_q)) if asking else x[:0]
+        seen = [*past, *zip(k.unbind(0), v.unbind(0))]
+        following = seen[max(0, len(seen) + 1 - self.window) :]
+        if outputs == 0:
+            return x[:0], following
+        attended = [v[0]] if asking < outputs else []
+        for end, query in enumerate(q.unbind(0), len(seen) - asking + 1):
+            attended.append(self._look(query, seen[max(0, end - self.window) : end]))
+        return self.output(torch.stack(attended).flatten(-2)), following
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1))
+
+    def _look(self, query: Tensor, seen: list[KeyValue]) -> Tensor:
+        """One token's query (B, N, heads, head_dim) looks at some, itself the last -> the same shape."""
+        score = torch.stack([(query * key).sum(-1) for key, _ in seen]) * query.shape[-1] ** -0.5
+        if self.distance_bias is not None:
+            score = score + self.distance_bias[:, : len(seen)].flip(1).T[:, None, None]
+        share = F.dropout(score.softmax(0), self.dropout, self.training)[..., None].to(query.dtype)
+        attended = share[0] * seen[0][1]
+        for own, (_, value) in zip(share[1:], seen[1:]):
+            attended = torch.addcmul(attended, own, value)
+        return attended

@@ -1,0 +1,72 @@
+"""plan.py --explain: a picture of how plans came about."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import plan
+from agent import explain
+from agent.attempt import Attempt
+from envs.samples import sample_frames
+from planners import Plan
+
+
+def test_frames_come_from_a_recording_or_are_recorded_on_the_spot(two_room_recording):
+    some = sample_frames("two_room", 30, 64, two_room_recording)
+    assert some.shape == (30, 64, 64, 3) and some.dtype == np.uint8
+    assert np.array_equal(some, sample_frames("two_room", 30, 64, two_room_recording))
+    assert sample_frames("two_room", 120, 32, progress=False).shape == (120, 32, 32, 3)
+
+
+def test_the_nearest_frame_is_shown_for_a_latent():
+    frames = np.arange(3, dtype=np.uint8)[:, None, None, None].repeat(3, -1)
+    library = explain.Library(frames, np.array([[0.0, 0.0], [3.0, 4.0], [9.0, 9.0]]))
+    frame, off = library.nearest(np.array([3.0, 3.0]))
+    assert frame.max() == 1 and off == 1.0
+
+
+@pytest.mark.parametrize("count", [1, 2, 9])
+def test_the_picture_has_a_strip_for_up_to_three_plans(count, tmp_path, monkeypatch):
+    class Model:
+        training = False
+
+        def encode(self, pixels):
+            return pixels.float().mean((2, 3, 4))[:, :, None].expand(-1, -1, 2)
+
+    class Agent:
+        world_model, device = Model(), "cpu"
+
+        class config:
+            frameskip = 5
+
+    played = Attempt(budget=50, judged=True)
+    played.states, played.distances = [np.zeros(2)] * (5 * count + 1), [1.0] * (5 * count + 1)
+    one = Plan(
+        np.zeros((10, 2)), 1.0, 4, 0.1, np.array([9.0, 4.0, 2.0, 1.0]), np.array([9.0, 5.0, 3.0, 2.0]),
+        {"encode": 0.001, "cost": 0.01}, np.zeros((3, 2)),
+    )  # fmt: skip
+    played.plans = [(5 * i, one) for i in range(count)]
+    frame = np.full((16, 16, 3), 200, np.uint8)
+    library = explain.Library.of(Agent(), np.stack([frame] * 4))
+    path = explain.write_explanation(
+        tmp_path / "explain.png", Agent(), played, library, frame, render=lambda state: frame
+    )
+    with Image.open(path) as picture:
+        height = picture.size[1]
+    assert height == round(120 * (3.2 + 3.3 * min(count, 3)))
+
+
+def test_plan_py_explains_itself(tiny_checkpoint, pusht_recording, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert plan.main(["--make-goal", "goal.png", "--seed", "4"]) == 0
+    words = ["--goal", "goal.png", "--checkpoint", str(tiny_checkpoint), "--budget", "7", "--out", "out"]
+    assert plan.main([*words, "--explain", "--recording", str(pusht_recording)]) == 0
+    assert "explain.png: how the plans came about" in capsys.readouterr().out
+    with Image.open("out/explain.png") as picture:
+        assert min(picture.size) > 500
+    assert plan.main([*words, "--recording", "x.h5"]) == 2 and "--explain" in capsys.readouterr().err
+    assert plan.main([*words, "--explain", "--recording", "none.h5"]) == 2
+    assert "none.h5" in capsys.readouterr().err.splitlines()[-1]
+    assert plan.main(["--benchmark", "--explain"]) == 2
