@@ -79,13 +79,17 @@ class Agent:
         planner: str | None = None,
         objective: str | None = None,
         seed: int | None = None,
+        env: str | None = None,
+        actions: Any = None,
         **plan_overrides: Any,
     ) -> Agent:
-        """Agent from a bundled name or a checkpoint folder, planning as that says unless overridden.
+        """Agent from a bundled name, a checkpoint folder or hf://owner/name, planning as that says unless
+        overridden.
 
+        env, actions: for published LeWM weights only, see agent.checkpoint.load.
         plan_overrides: fields of PlanConfig. Raises CheckpointError and PlanError.
         """
-        world_model, info = checkpoint.load(name_or_path)
+        world_model, info = checkpoint.load(name_or_path, env=env, actions=actions)
         own_planner, own_objective, config = checkpoint.planner_settings(info["planner"])
         return cls(
             world_model,

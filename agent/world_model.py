@@ -57,6 +57,7 @@ class WorldModelConfig:
     predictor_head_dim: int = 32
     predictor_mlp_dim: int = 512
     dropout: float = 0.0  # in the predictor
+    published_look: bool = False  # frames show what the world's published version draws, see envs.make
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -147,6 +148,10 @@ def _checked(name: str, kind: str, value: Any) -> Any:
     if kind == "str":
         if not isinstance(value, str):
             raise ValueError(f"{name} must be text, but is {value!r}.")
+        return value
+    if kind == "bool":
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} must be true or false, but is {value!r}.")
         return value
     if kind == "int":
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:

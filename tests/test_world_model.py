@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from agent import lewm
+from agent import lewm_names
 from agent.world_model import WorldModel, WorldModelConfig
 
 DATA = Path(__file__).parent / "data"
@@ -78,8 +78,8 @@ def step_by_step(world_model: WorldModel, latents: Tensor, candidates: Tensor, p
 @functools.cache
 def published() -> tuple[WorldModel, dict[str, Tensor]]:
     """The published architecture with the reference weights (each drawn from its name), and its outputs."""
-    world_model = WorldModel(WorldModelConfig(**WORLD, **lewm.SETTINGS))
-    world_model.load_state_dict(lewm.from_lewm_keys(published_weights()))
+    world_model = WorldModel(WorldModelConfig(**WORLD, **lewm_names.SETTINGS))
+    world_model.load_state_dict(lewm_names.from_lewm_keys(published_weights()))
     arrays = np.load(DATA / "lewm_reference.npz")
     return world_model.eval(), {name: torch.from_numpy(arrays[name]) for name in arrays}
 
@@ -122,7 +122,7 @@ def test_equals_the_published_model() -> None:
 
 def test_both_spellings_of_the_published_names() -> None:
     weights = published_weights()
-    newer_to_older = {newer: older for older, newer in lewm.OLDER.items()}
+    newer_to_older = {newer: older for older, newer in lewm_names.OLDER.items()}
     older = {}
     for name, value in weights.items():
         module, _, parameter = name.rpartition(".")
@@ -132,9 +132,9 @@ def test_both_spellings_of_the_published_names() -> None:
             name = f"{newer_to_older[pattern].replace('N', parts[2])}.{parameter}"
         older[name] = value
     assert "encoder.encoder.layer.11.attention.attention.query.weight" in older
-    assert lewm.from_lewm_keys(older).keys() == lewm.from_lewm_keys(weights).keys()
+    assert lewm_names.from_lewm_keys(older).keys() == lewm_names.from_lewm_keys(weights).keys()
     with pytest.raises(ValueError, match=r"decoder\.weight"):
-        lewm.from_lewm_keys({"decoder.weight": torch.zeros(1)})
+        lewm_names.from_lewm_keys({"decoder.weight": torch.zeros(1)})
 
 
 # shapes, causality, rollouts
