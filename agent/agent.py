@@ -41,6 +41,7 @@ class Agent:
     world_model: moved to device and put in evaluation mode; shared, never changed otherwise.
     planner, plan_config, objective: how to search; see `planners` and `agent.objective`.
     device: "auto" takes CUDA, else MPS, else the CPU.   seed: default plan_config.seed.
+    context_len: most frames, its own past included, that a plan starts from; default all the model looks at.
 
     Whatever cannot be planned with raises PlanError: no goal, pixels of a wrong shape or type, unknown names.
     """
@@ -54,6 +55,7 @@ class Agent:
         objective: str = "closest",
         device: torch.device | str = "auto",
         seed: int | None = None,
+        context_len: int | None = None,
     ) -> None:
         self.plan_config = plan_config or PlanConfig()
         self.planner_name, self.objective = planner, check_objective(objective)
@@ -64,6 +66,7 @@ class Agent:
         self.device = pick_device(device)
         self.world_model = world_model.to(self.device).eval()
         self.config = config
+        self.context_len = min(context_len or config.context_len, config.context_len)
         self.seed = self.plan_config.seed if seed is None else seed
         self.last_plan: Plan | None = None  # of the last replanning in `act`, as `plan` gives it
         self._low = np.asarray(config.action_low, np.float32)
@@ -109,6 +112,7 @@ class Agent:
             objective=self.objective,
             device=self.device,
             seed=self.seed if seed is None else seed,
+            context_len=self.context_len,
         )
 
     def reset(self, mask: np.ndarray | None = None, seeds: Sequence[int] | None = None) -> None:
@@ -223,7 +227,7 @@ class Agent:
         """Copies of these problems with what frames (B, H, W, 3) show now as the newest latent."""
         looking = []
         for i, latent in zip(which, self._encode(frames[which])):
-            latents, past = self._problems[i].context(latent, self.config.context_len)
+            latents, past = self._problems[i].context(latent, self.context_len)
             looking.append(replace(self._problems[i], latents=latents, past=past))
         return looking
 
@@ -269,9 +273,11 @@ class Agent:
         return torch.stack([torch.stack(own) for own in blocks]).to(self.device)
 
     def _env_actions(self, blocks: Tensor) -> np.ndarray:
-        """Normalised blocks (B, H, FA) -> float32 (B, H·F, A) in environment units, inside the bounds."""
-        actions = blocks.to(self.device).reshape(len(blocks), -1, self.config.action_dim)
-        return self.world_model.denormalise_actions(actions).cpu().numpy().clip(self._low, self._high)
+        """Normalised blocks (B, H, FA) -> float32 (B, H·F, A) in environment units, inside the bounds unless
+        the planner leaves them."""
+        normalised = blocks.to(self.device).reshape(len(blocks), -1, self.config.action_dim)
+        actions = self.world_model.denormalise_actions(normalised).cpu().numpy()
+        return actions.clip(self._low, self._high) if self._planner.bounded else actions
 
     def _to_numpy(self, plan: Plan, single: bool) -> Plan:
         arrays = {

@@ -10,6 +10,7 @@ z-scored actions mean stands in the recording they were learned from, or in a fi
 from __future__ import annotations
 
 import argparse
+import hashlib
 import pickle
 import re
 import sys
@@ -96,6 +97,15 @@ def to_lewm(world_model: WorldModel) -> dict[str, Tensor]:
             f"Only models with encoder=vit and predictor=lewm have published names, and this one has "
             f"encoder={config.encoder} and predictor={config.predictor}: train one with model=lewm."
         )
+    if any(
+        abs(a - b) > 1e-6
+        for key in ("pixel_mean", "pixel_std")
+        for a, b in zip(getattr(config, key), SETTINGS[key])
+    ):
+        raise CheckpointError(
+            f"These weights expect pixels of mean {config.pixel_mean} and deviation {config.pixel_std}, and "
+            "LeWM's programs normalise with ImageNet's: train with model=lewm, which does too."
+        )
     state = {name: value.detach().cpu().clone() for name, value in world_model.state_dict().items()}
     return to_lewm_keys(state)
 
@@ -106,14 +116,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     Nothing in the file is run: a pickle that needs more than tensors and plain containers is refused.
     Raises CheckpointError.
     """
-    path = Path(path)
-    if path.is_dir():
-        found = [path / name for name in WEIGHTS if (path / name).is_file()]
-        if not found:
-            raise CheckpointError(f"There are no weights in {path}: give the file, usually weights.pt.")
-        path = found[0]
-    if not path.is_file():
-        raise CheckpointError(f"There is no file {path}: give published weights, usually weights.pt.")
+    path = _weights_file(Path(path))
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
@@ -148,8 +151,22 @@ def read_folder(
         statistics = {f"action_{name}": getattr(known, name) for name in ("mean", "std", "low", "high")}
     else:
         statistics = dict(zip(("action_mean", "action_std"), actions))
-    world_model = from_lewm(read_weights(folder), env=env, **statistics)
-    return world_model, {"planner": dict(PLANNER), "training": {}, "sha256": None, "path": str(folder)}
+    path = _weights_file(Path(folder))
+    world_model = from_lewm(read_weights(path), env=env, **statistics)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return world_model, {"planner": dict(PLANNER), "training": {}, "sha256": digest, "path": str(folder)}
+
+
+def _weights_file(path: Path) -> Path:
+    """The file itself, or the one in a folder."""
+    if path.is_dir():
+        found = [path / name for name in WEIGHTS if (path / name).is_file()]
+        if not found:
+            raise CheckpointError(f"There are no weights in {path}: give the file, usually weights.pt.")
+        return found[0]
+    if not path.is_file():
+        raise CheckpointError(f"There is no file {path}: give published weights, usually weights.pt.")
+    return path
 
 
 def _unpickled(path: Path) -> Any:

@@ -123,6 +123,8 @@ def _read(path: Path, file: h5py.File, size: int | None, keys: Mapping[str, str]
         if not isinstance(file.get(key), h5py.Dataset):
             raise RecordingError(f"{path} has no column {key!r}; its columns are: {', '.join(file)}")
         datasets[name] = file[key]
+        if key != name:
+            datasets.pop(key, None)
     missing = [name for name in ("pixels", "action", "ep_len", "ep_offset") if name not in datasets]
     if missing:
         found = ", ".join(file) or "nothing"

@@ -50,7 +50,7 @@ def read(folder: Path, keys: Mapping[str, str] | None = None) -> Opened:
     table = _rows(folder, info, episodes)
     lengths = np.asarray(episodes["length"], np.int64)
     columns: dict[str, Column] = {}
-    columns |= {name: Memory(values) for name, values in table.items() if name not in ("action", "state")}
+    columns |= {name: Memory(values) for name, values in table.items() if name not in names.values()}
     for name, key in names.items():
         if key not in table:
             raise RecordingError(

@@ -53,7 +53,10 @@ class Pairs:
 
     def first(self, count: int) -> Pairs:
         """The first `count` pairs."""
-        return replace(self, start=self.start[:count], goal=self.goal[:count], seed=self.seed[:count])
+        cut: Any = {
+            name: value[:count] for name, value in vars(self).items() if isinstance(value, np.ndarray)
+        }
+        return replace(self, **cut)
 
 
 def make(name: str, count: int, seed: int, offset: int = 25) -> Pairs:

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from planners.cem import CEM
+from planners.cem_lewm import LeWMCEM
 from planners.mppi import MPPI
 from planners.planner import CostFn, Plan, PlanConfig, PlanError, Planner, did_you_mean
 
-PLANNERS: dict[str, type[Planner]] = {"cem": CEM, "mppi": MPPI}
+PLANNERS: dict[str, type[Planner]] = {"cem": CEM, "mppi": MPPI, "cem_lewm": LeWMCEM}
 
-__all__ = ["CEM", "MPPI", "CostFn", "Plan", "PlanConfig", "PlanError", "Planner", "make", "names"]
+__all__ = ["CEM", "MPPI", "CostFn", "LeWMCEM", "Plan", "PlanConfig", "PlanError", "Planner", "make", "names"]
 
 
 def names() -> list[str]:

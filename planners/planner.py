@@ -132,6 +132,8 @@ class Planner:
     action_dim: A, where a block is FA / A actions in the order of time; default: the block is one action.
     """
 
+    bounded = True  # whether plans keep inside the bounds
+
     def __init__(
         self,
         config: PlanConfig,

@@ -207,7 +207,7 @@ def test_mistakes_on_the_command_line(words, sentence, capsys, here):
     "words, sentence",
     [
         (["planer=cem"], "'planner'"),
-        (["planner=cme"], "cem, mppi"),
+        (["planner=cme"], "choose from cem"),
         (["planner.num_sample=3"], "planner.num_samples"),
         (["planner.num_samples=many"], "whole number"),
         (["planner.num_samples=[1"], "cannot be read"),
