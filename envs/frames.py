@@ -25,6 +25,14 @@ def usable_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def memory() -> int:
+    """Bytes of main memory that this machine has; what it has not said counts as 16 GiB."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return 16 << 30
+
+
 def map_file(path: Path) -> mmap.mmap:
     """The file's bytes, read by the system when they are touched; usable in any thread and after a fork."""
     with open(path, "rb") as file:
@@ -67,6 +75,7 @@ class Chunks:
         self.view, self.path, self.offsets, self.sizes = view, path, offsets, sizes
         self.shape, self.dtype, self.chunk_rows = shape, np.dtype(np.uint8), chunk_rows
         self.raw = np.broadcast_to(raw, offsets.shape)
+        self.announces = len(view) > memory() / 2 and hasattr(mmap, "MADV_WILLNEED")
         self.row_bytes = int(np.prod(shape[1:], dtype=np.int64))
 
     def read(self, rows: np.ndarray, out: np.ndarray) -> None:
@@ -76,6 +85,8 @@ class Chunks:
         flat = out.data.cast("B")
         chunks, within = np.divmod(rows, self.chunk_rows)
         plan = np.stack([chunks, within, self.offsets[chunks], self.sizes[chunks]], axis=1)
+        if self.announces:
+            self._announce(plan)
         threads = min(usable_cpus(), 8, len(rows) * self.row_bytes // _PIECE)
         if threads <= 1:
             self._unpack(plan, flat)
@@ -89,13 +100,23 @@ class Chunks:
         for part in parts:
             part.result()
 
+    def _announce(self, plan: np.ndarray) -> None:
+        """Ask the system for what a read will touch, all at once: a disk answers many requests together."""
+        for start, length in plan[:, 2:].tolist():
+            self._will_need(start, start + length)
+
+    def _will_need(self, start: int, end: int) -> None:
+        first, end = start // mmap.PAGESIZE * mmap.PAGESIZE, min(end, len(self.view))
+        if 0 <= first < end:
+            self.view.madvise(mmap.MADV_WILLNEED, first, end - first)
+
     def _unpack(self, plan: np.ndarray, flat: memoryview) -> None:
         """Fill `flat` with rows; `plan` (n, 4): chunk, row in it, byte where it begins, its size."""
         size, held = self.row_bytes, _Held()
         for position, (chunk, row, start, length) in enumerate(plan.tolist()):
             try:
                 self._copy(chunk, row, start, length, held, flat[position * size : (position + 1) * size])
-            except (zlib.error, struct.error, ValueError, RuntimeError) as error:  # lz4's is a RuntimeError
+            except (zlib.error, struct.error, ValueError, KeyError) as error:
                 damaged = chunk * self.chunk_rows + row
                 raise RecordingError(
                     f"row {damaged} of {self.path} is damaged: copy or record it again"
@@ -116,6 +137,13 @@ class _Held:
 
     def __init__(self) -> None:
         self.where, self.data = (-1, 0), memoryview(b"")
+        self._room = memoryview(bytearray())
+
+    def room(self, size: int) -> memoryview:
+        """Memory to unpack into, the same every time: new memory costs as much as unpacking."""
+        if len(self._room) < size:
+            self._room = memoryview(bytearray(size))
+        return self._room[:size]
 
 
 class Library:

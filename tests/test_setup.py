@@ -18,7 +18,7 @@ STDLIB = set(sys.stdlib_module_names)
 # What each room may import beside the standard library and itself. An arrow that is not here is a mistake.
 ALLOWED = {
     "planners": {"torch"},
-    "envs": {"numpy", "gymnasium", "h5py", "pymunk", "PIL", "tqdm", "av", "hdf5plugin", "lz4", "pyarrow"},
+    "envs": {"numpy", "gymnasium", "h5py", "pymunk", "PIL", "tqdm", "av", "hdf5plugin", "cramjam", "pyarrow"},
     "agent": {
         "torch", "planners", "numpy", "einops", "accelerate", "safetensors",
         "PIL", "av", "matplotlib", "tqdm", "wandb", "h5py", "hdf5plugin", "huggingface_hub",

@@ -169,7 +169,7 @@ def read(path: Path, memory_gb: float, warm_gb: float, seconds: float) -> None:
         f"{rows * frame / 1e9:.0f} GB unpacked; opened in {time.perf_counter() - began:.1f} s; "
         f"{usable_cpus()} cores"
     )
-    warm = max(BATCH * EPISODE, min(rows, int(rows * warm_gb * 1e9 / size))) // EPISODE * EPISODE
+    warm = min(rows, max(2 * EPISODE, int(rows * warm_gb * 1e9 / size))) // EPISODE * EPISODE
     rng = np.random.default_rng(0)
     sample = (starts(rng, warm)[:, None] + np.arange(0, 20, STRIDE)[:WINDOW]).ravel()
     share = packed_bytes(column, sample) / len(sample)
