@@ -145,7 +145,7 @@ def train(config: DictConfig) -> Path:
 
 def train_config(config: DictConfig) -> Any:
     """The TrainConfig: config.train with one budget, the seed, and windows as long as the context asks."""
-    from agent.trainer import TrainConfig
+    from agent.train_config import TrainConfig
 
     values = {**config.train, "seed": config.seed, "num_frames": config.model.context_len + 1}
     if values["steps"] is not None:

@@ -74,7 +74,7 @@ class Agent:
         change = checked_change(max_change, config.action_dim)
         if change is not None:
             change = change / torch.tensor(config.action_std).double()
-        limits = {"action_dim": config.action_dim, "max_change": change}
+        limits: dict[str, Any] = {"action_dim": config.action_dim, "max_change": change}
         searching = planners.make(planner, self.plan_config, config.block_low, config.block_high, **limits)
         self._solver = Solver(
             self.world_model, searching, self.objective, device=self.device, precision=precision

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -47,6 +47,20 @@ class Batch:
             return tensor.to(device, non_blocking=True)
 
         return Batch(move(self.pixels), move(self.actions), None if self.state is None else move(self.state))
+
+
+class Journeys(NamedTuple):
+    """B pairs of latents of one episode, and what was done in between.
+
+    latents, goals  float32 (B, D)
+    steps           int64 (B,), model steps from one to the other
+    actions         float32 (B, longest, F·A), z-scored; 0 after `steps`
+    """
+
+    latents: Tensor
+    goals: Tensor
+    steps: Tensor
+    actions: Tensor
 
 
 class WindowDataset:
@@ -96,6 +110,8 @@ class WindowDataset:
         self.rows = {split: _rows(reader, episodes[split], 0) for split in SPLITS}
         self.starts = {split: _rows(reader, episodes[split], self.span - 1) for split in SPLITS}
         self.num_windows = {split: len(self.starts[split]) for split in SPLITS}
+        self.origins = {split: _rows(reader, episodes[split], frameskip) for split in SPLITS}
+        self.steps_left = _steps_left(reader)
 
         known = actions[_rows(reader, episodes["train"], 1)]
         self.action_mean, self.action_std = _mean_std(known.mean(0), known.std(0))
@@ -156,6 +172,40 @@ class WindowDataset:
             pixels = self.frames.gather(rows.reshape(-1)).unflatten(0, rows.shape).permute(0, 1, 4, 2, 3)
         states = self.state[torch.from_numpy(rows)] if state and self.state is not None else None
         return Batch(pixels, actions, states)
+
+    def journeys(
+        self,
+        k: int,
+        size: int,
+        *,
+        longest: int,
+        seed: int = 0,
+        split: Split = "train",
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> Journeys:
+        """Batch number `k` of journeys of 1 to `longest` model steps, after `encode_frames`.
+
+        Like `batch`: a function of (seed, k), and rank r gets its own size / world_size of them. Where an
+        episode ends sooner the journey is shorter.
+        """
+        if self.latents is None:
+            raise DatasetError("journeys lead between latents: call encode_frames first")
+        rng = np.random.default_rng([seed, len(SPLITS) + SPLITS.index(split), k])
+        origins = self.origins[split]
+        rows = origins[rng.integers(len(origins), size=size)]
+        farthest = np.minimum(self.steps_left[rows] // self.frameskip, longest)
+        steps = 1 + (rng.random(size) * farthest).astype(np.int64)
+        share = size // world_size
+        rows, steps = (some[rank * share : (rank + 1) * share] for some in (rows, steps))
+        when = np.arange(longest * self.frameskip)
+        taken = np.minimum(rows[:, None] + when, len(self.actions) - 1)
+        actions = self.actions[torch.from_numpy(taken)]
+        actions = actions * torch.from_numpy(when < self.frameskip * steps[:, None])[..., None]
+        ends = (torch.from_numpy(some) for some in (rows, rows + self.frameskip * steps))
+        start, goal = (self.latents[some].to(self.device) for some in ends)
+        actions = actions.reshape(len(rows), longest, -1).to(self.device)
+        return Journeys(start, goal, torch.from_numpy(steps).to(self.device), actions)
 
     @torch.no_grad()
     def encode_frames(self, encode: Callable[[Tensor], Tensor]) -> None:
@@ -260,6 +310,14 @@ def _rows(reader: Any, episodes: np.ndarray, drop: int) -> np.ndarray:
     offsets, lengths = np.asarray(reader.offsets)[episodes], np.asarray(reader.lengths)[episodes] - drop
     before = np.cumsum(lengths) - lengths
     return np.arange(lengths.sum()) + np.repeat(offsets - before, lengths)
+
+
+def _steps_left(reader: Any) -> np.ndarray:
+    """(N,): how many steps of its episode follow each recorded row."""
+    left = np.zeros(reader.num_frames, np.int64)
+    for offset, length in zip(np.asarray(reader.offsets), np.asarray(reader.lengths)):
+        left[offset : offset + length] = np.arange(length)[::-1]
+    return left
 
 
 def _mean_std(mean: np.ndarray, std: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:

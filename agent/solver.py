@@ -58,6 +58,7 @@ class Solver:
             lambda candidates: self._cost(candidates, latents, goal, past, last),
             batch_size=len(problems),
             horizon=horizon,
+            proposals=self.world_model.propose(latents[:, -1], goal, horizon),
             warm_start=self._blocks([problem.blocks for problem in problems]) if warm_start else None,
             last_action=None if last is None else self.world_model.normalise_actions(last),
             deadline=deadline,

@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ from tqdm import tqdm
 from agent import checkpoint
 from agent.budget import Budget, CtrlC
 from agent.collapse import CollapseWatch, effective_rank
-from agent.dataset import Batch, WindowDataset
-from agent.device import PRECISIONS, choose_precision
+from agent.dataset import Batch, Journeys, WindowDataset
+from agent.device import choose_precision
 from agent.frames import prefetch
 from agent.loss import LatentLoss
 from agent.optimization import learning_rate_scale, make_optimizer
@@ -34,56 +34,12 @@ from agent.optimization import training_device as training_device
 from agent.probe import probe as probe_state
 from agent.run_state import MetricsFile, TrainingError, load_state, save_state
 from agent.sigreg import SIGReg
+from agent.train_config import TrainConfig
 from agent.world_model import WorldModel
 
 logger = logging.getLogger(__name__)
 Row = dict[str, Any]
-MEANS = ("loss", "prediction", "sigreg", "gradient_norm")  # of the steps since the last row
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How to train, and how long: steps, or minutes with evaluations. Wrong values: TrainingError."""
-
-    steps: int | None = None
-    minutes: float | None = None
-    batch_size: int = 128  # windows a step, over all processes together
-    num_frames: int = 4  # frames a window
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-3
-    warmup: float = 0.01  # share of the budget
-    clip: float = 1.0  # largest norm of the gradient
-    sigreg_weight: float = 0.09
-    sigreg_directions: int = 1024
-    sigreg_knots: int = 17
-    rollout_steps: int = 1
-    freeze_encoder: float = 1.0  # share of the budget after which only the predictor learns
-    precision: str = "auto"  # auto, float32 or bfloat16
-    seed: int = 0
-    log_every: int = 25  # steps; evaluations and saves wait for such a step
-    evaluate_every_minutes: float | None = 5.0
-    evaluate_every_steps: int | None = None  # instead of minutes
-    save_every_minutes: float = 2.0
-
-    def __post_init__(self) -> None:
-        if (self.steps is None) == (self.minutes is None):
-            raise TrainingError(
-                "the budget is either steps or minutes: set one of them and leave the other null"
-            )
-        for name in ("steps", "minutes", "batch_size", "learning_rate", "log_every", "rollout_steps", "clip"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise TrainingError(f"{name} must be above 0, not {value}")
-        if not 0 < self.freeze_encoder <= 1:
-            raise TrainingError(
-                f"freeze_encoder is a share of the budget, above 0 and at most 1, not {self.freeze_encoder}"
-            )
-        if not 0 <= self.warmup < 1:
-            raise TrainingError(f"warmup is a share of the budget, at least 0 and below 1, not {self.warmup}")
-        if self.precision not in PRECISIONS:
-            raise TrainingError(f"precision is one of {', '.join(PRECISIONS)}, not {self.precision!r}")
-        if self.rollout_steps >= self.num_frames:
-            raise TrainingError(f"rollout_steps={self.rollout_steps} needs num_frames of at least one more")
+JOURNEYS = 4  # as many as windows
 
 
 class Trainer:
@@ -120,6 +76,11 @@ class Trainer:
         self.evaluate, self.log, self.planner, self.progress = evaluate, log, planner, progress
         self.probe = probe and dataset.state is not None
 
+        if world_model.proposer is not None and config.freeze_encoder == 1:
+            raise TrainingError(
+                "proposals are learned once the encoder is done: set freeze_encoder below 1, or the model's "
+                "proposals to 0"
+            )
         AcceleratorState._reset_state()  # so that a second Trainer in this process may have another precision
         self.precision = choose_precision(config.precision, dataset.device)
         self.accelerator = Accelerator(
@@ -149,7 +110,8 @@ class Trainer:
         self.best: Row = {"success": -math.inf, "step": 0}
         self.evaluated: Row = {"step": 0, "seconds": 0.0, "took": 0.0}
         self.saved = 0.0
-        self.recent: list[Tensor] = []  # MEANS of each step since the last row
+        self.recent: list[dict[str, Tensor]] = []  # losses and gradient norms of the steps since the last row
+        self.part = (0.0, 1.0)  # the share of the budget over which the learning rate rises and falls
         self.in_step, self.shown = False, ""
         self.waited, self.row_at = 0.0, time.perf_counter()  # for batches, and when the last row was logged
 
@@ -167,10 +129,10 @@ class Trainer:
         )  # fmt: skip
         try:
             with bar, self.ctrl_c:
-                self._learn(bar, until=self.config.freeze_encoder)
-                if self.config.freeze_encoder < 1:
+                self._learn(bar, 0.0, self.config.freeze_encoder)
+                if self.config.freeze_encoder < 1 and self._agree_on_time(bar) < 1:
                     self._freeze_encoder()
-                    self._learn(bar, until=1.0)
+                    self._learn(bar, self.config.freeze_encoder, 1.0)
                 if self.evaluated["step"] < self.step:
                     self._evaluate()
                 self._save()
@@ -183,8 +145,9 @@ class Trainer:
         best = {"best_step": self.best["step"], "success": success}
         return {"steps": self.step, "minutes": self.seconds / 60, **best}
 
-    def _learn(self, bar: tqdm, until: float) -> None:
-        """Steps, with logging, evaluations and saves, until this share of the budget is spent."""
+    def _learn(self, bar: tqdm, begin: float, until: float) -> None:
+        """Steps, with logging, evaluations and saves, between these shares of the budget."""
+        self.part = begin, until
         with prefetch(self._batch, self.step, workers=self.dataset.workers) as batches:
             while self._agree_on_time(bar) < until:
                 before = time.perf_counter()
@@ -199,8 +162,8 @@ class Trainer:
                         self._save()
 
     def _freeze_encoder(self) -> None:
-        """From here on only the predictor learns. Without the encoder, steps are many times quicker."""
-        logger.info("step %d: the encoder is done, encoding all frames; the predictor goes on", self.step)
+        """From here on the latents stay as they are: predictor and proposer go on, in much quicker steps."""
+        logger.info("step %d: the encoder is done, encoding all frames; what predicts goes on", self.step)
         self._log_row()
         with self.ctrl_c.at_once(), torch.no_grad(), self.accelerator.autocast():
             self._settle_statistics()
@@ -230,17 +193,20 @@ class Trainer:
         config = self.config
         self.in_step = True
         half = 0.5 / config.steps if config.steps else 0.0
+        begin, until = self.part
+        scale = learning_rate_scale((self.spent + half - begin) / (until - begin), config.warmup)
         for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate * learning_rate_scale(self.spent + half, config.warmup)
+            group["lr"] = config.learning_rate * scale
         self.sigreg.step = self.step
         noise = np.random.SeedSequence([config.seed, self.step, self.rank])  # of dropout
         torch.manual_seed(int(noise.generate_state(1)[0]))
-        losses = self.loss(batch.pixels, batch.actions)
+        losses = self.loss(batch.pixels, batch.actions, self._journeys())
         self.accelerator.backward(losses["loss"])
         norm = self.accelerator.clip_grad_norm_(self.world_model.parameters(), config.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.recent.append(torch.stack([*losses.values(), norm]).detach())
+        measured = {**losses, "gradient_norm": norm}
+        self.recent.append({name: value.detach() for name, value in measured.items()})
         self.step += 1
         self.in_step = False
 
@@ -249,6 +215,16 @@ class Trainer:
         return self.dataset.batch(
             k, config.batch_size, seed=config.seed, split=split, rank=self.rank, world_size=self.ranks
         )
+
+    def _journeys(self) -> Journeys | None:
+        """What the proposer learns from in this step, once there are latents to go between."""
+        config, proposer = self.config, self.world_model.proposer
+        if proposer is None or self.dataset.latents is None:
+            return None
+        return self.dataset.journeys(
+            self.step, JOURNEYS * config.batch_size, longest=proposer.longest, seed=config.seed,
+            rank=self.rank, world_size=self.ranks,
+        )  # fmt: skip
 
     def _agree_on_time(self, bar: tqdm) -> float:
         """The share of the budget that is spent, by the clock of the main process. Raises a noted Ctrl-C."""
@@ -279,14 +255,16 @@ class Trainer:
         """One row for the steps since the last; TrainingError if the loss or its gradient was not finite."""
         if not self.recent:
             return
-        means = self.accelerator.reduce(torch.stack(self.recent).mean(0), "mean").tolist()
+        names = tuple(self.recent[0])
+        recent = torch.stack([torch.stack([step[name] for name in names]) for step in self.recent])
+        means = self.accelerator.reduce(recent.mean(0), "mean").tolist()
         steps, now = len(self.recent), time.perf_counter()
         if not all(map(math.isfinite, means)):
             raise TrainingError(
                 f"the loss or its gradient stopped being finite in steps {self.step - steps + 1} to "
                 f"{self.step}: lower learning_rate; what {self.run_dir} held before is still there"
             )
-        row: Row = {"step": self.step, "minutes": self.seconds / 60, **dict(zip(MEANS, means))}
+        row: Row = {"step": self.step, "minutes": self.seconds / 60, **dict(zip(names, means))}
         row |= self._measure_held_out()
         row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         row["steps_per_second"] = steps / (now - self.row_at)

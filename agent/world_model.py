@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from agent import threads
 from agent.encoder import make_encoder
 from agent.predictor import make_predictor
+from agent.proposer import Proposer
 
 ENCODERS = ("keypoint", "conv", "vit")
 PREDICTORS = ("banded", "lewm")
@@ -60,6 +61,9 @@ class WorldModelConfig:
     predictor_head_dim: int = 32
     predictor_mlp_dim: int = 512
     dropout: float = 0.0  # in the predictor
+    proposals: int = 0  # guesses of a plan, for each number of steps it may take; 0: no proposer
+    proposal_steps: int = 5  # longest plan that is proposed, in model steps
+    proposer_width: int = 512
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -152,8 +156,9 @@ def _checked(name: str, kind: str, value: Any) -> Any:
             raise ValueError(f"{name} must be text, but is {value!r}.")
         return value
     if kind == "int":
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a whole number above zero, but is {value!r}.")
+        least = 0 if name == "proposals" else 1
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{name} must be a whole number of at least {least}, but is {value!r}.")
         return value
     try:
         numbers = tuple(float(v) for v in value) if kind.startswith("tuple") else (float(value),)
@@ -181,6 +186,7 @@ class WorldModel(nn.Module):
         self.config = config
         self.encoder = make_encoder(config)
         self.predictor = make_predictor(config)
+        self.proposer = Proposer(config) if config.proposals else None
         for name in ("action_mean", "action_std", "pixel_mean", "pixel_std"):
             # they belong to the config, not to the weights: hence not persistent
             self.register_buffer(name, torch.tensor(getattr(config, name)), persistent=False)
@@ -251,6 +257,18 @@ class WorldModel(nn.Module):
         size = min(most, max(LEAST_PER_CORE, -(-out.shape[0] * out.shape[1] // cores)))
         threads.run(roll, _chunks(len(out), out.shape[1], size), cores)
         return out
+
+    def propose(self, latents: Tensor, goals: Tensor, horizon: int) -> Tensor | None:
+        """Plans that may lead from latents (B, D) to goals (B, D): normalised blocks (B, P, horizon, F·A).
+
+        They are guesses, not inside the action bounds, for a planner to search around; see `agent.proposer`.
+        None when this model has no proposer.
+        """
+        if self.proposer is None:
+            return None
+        for name, given in (("propose", latents), ("propose (goals)", goals)):
+            self._check(name, given, (len(latents), self.config.latent_dim))
+        return self.proposer.propose(latents, goals, horizon)
 
     def normalise_actions(self, actions: Tensor) -> Tensor:
         """Environment units (…, A) -> the model's, same shape."""

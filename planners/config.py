@@ -25,6 +25,8 @@ class PlanConfig:
     noise_correlation: of one action's noise with the next one's, in [0, 1). White noise (0) hardly leaves the
         spot, for its steps cancel out; neighbours that go together explore far with few samples, but cannot
         refine. So candidates get correlations spread evenly from 0 to this; see `planners.noise`.
+    proposal_share, proposal_std: where `plan` is given proposals, the share of the candidates that come from
+        them, and the noise around them; see `planners.proposals`.
     momentum: share of the old mean and standard deviation kept by each update, in [0, 1).
     temperature: MPPI's weights are softmax(-cost / temperature), lower is greedier; see `planners.mppi`.
     noise_beta, keep_elites, sample_decay: iCEM's coloured noise, the share of the elites that joins the next
@@ -43,6 +45,8 @@ class PlanConfig:
     init_std: float = 1.0
     min_std: float = 0.05
     noise_correlation: float = 0.0
+    proposal_share: float = 0.3
+    proposal_std: float = 0.3
     momentum: float = 0.0
     temperature: float = 0.15
     noise_beta: float = 2.0
@@ -71,11 +75,11 @@ class PlanConfig:
             value = getattr(self, name)
             if not is_number(value) or value <= 0:
                 raise PlanError(f"{name} must be a number above 0, not {value!r}.")
-        for name, least in (("min_std", 0), ("noise_beta", 0), ("sample_decay", 1)):
+        for name, least in (("min_std", 0), ("proposal_std", 0), ("noise_beta", 0), ("sample_decay", 1)):
             value = getattr(self, name)
             if not is_number(value) or value < least:
                 raise PlanError(f"{name} must be a number of at least {least}, not {value!r}.")
-        for name in ("momentum", "noise_correlation"):
+        for name in ("momentum", "noise_correlation", "proposal_share"):
             value = getattr(self, name)
             if not is_number(value) or not 0 <= value < 1:
                 raise PlanError(f"{name} must be in [0, 1), not {value!r}.")

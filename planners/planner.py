@@ -27,6 +27,7 @@ from planners import noise
 from planners.config import Plan, PlanConfig, PlanError, is_int
 from planners.costs import CostFn, cost_and_gradient, usable
 from planners.limits import Limits, Numbers
+from planners.proposals import mingle, whole_plans
 
 logger = logging.getLogger("planners")
 
@@ -37,7 +38,7 @@ class Search:
 
     mean, std, best: (B, H, FA).   best_cost: (B,).   candidates: (B, n, H, FA), inside the limits.
     cost: (B, n), +inf where it was not finite.       gradient: like candidates, where it was asked for.
-    draw: n -> (B, n, H, FA) normal around mean, the first of them the mean itself.
+    draw: n -> (B, n, H, FA) normal around mean, the first the mean itself, some near proposals.
     proposed, memory: what a planner itself carries from one iteration to the next.
     """
 
@@ -138,6 +139,7 @@ class Planner:
         horizon: int | None = None,
         warm_start: Plan | Tensor | None = None,
         last_action: Tensor | None = None,
+        proposals: Tensor | None = None,
         deadline: float | None = None,
         seeds: Sequence[int] | None = None,
         device: torch.device | str | None = None,
@@ -152,6 +154,8 @@ class Planner:
         warm_start: (B, H', FA), or a plan holding that, to start the mean from; cut, or filled up with the
             action nearest to zero, to the horizon. Shift what was executed already (`shift`).
         last_action: (B, A), what was executed last: max_change counts from it.
+        proposals: (B, P, H', FA), plans that may be good: a share of the candidates are these, and plans near
+            them. Cut, or filled up with zeros, to the horizon.
         deadline: seconds. No iteration is begun that would end after it, judged by the last one; the first
             always runs.
         seeds: B whole numbers, one stream each; default `config.seed + i`.
@@ -168,7 +172,9 @@ class Planner:
         last_action = self._checked_last(last_action, batch_size, like)
         mean = self._first_mean(warm_start, batch_size, horizon, like)
         search = Search.start(self.limits.keep(mean[:, None], last_action)[:, 0], self.config.init_std)
-        search.draw = self._drawing(search, self._streams(seeds, batch_size, like.device))
+        if proposals is not None:
+            proposals = whole_plans(proposals, batch_size, mean)
+        search.draw = self._drawing(search, self._streams(seeds, batch_size, like.device), proposals)
 
         seconds = dict.fromkeys(("propose", "cost", "learn"), 0.0)
         now = time.perf_counter()
@@ -249,7 +255,9 @@ class Planner:
             raise PlanError(f"seeds must be one whole number per problem: {batch}, not {len(seeds)}.")
         return [torch.Generator(device).manual_seed(int(seed) % 2**63) for seed in seeds]
 
-    def _drawing(self, search: Search, streams: list[torch.Generator]) -> Callable[[int], Tensor]:
+    def _drawing(
+        self, search: Search, streams: list[torch.Generator], proposals: Tensor | None
+    ) -> Callable[[int], Tensor]:
         """`Search.draw`: every problem from its own stream."""
         batch, horizon, size = search.mean.shape
         mixing = self.mixing(horizon * size // self.limits.action_dim)
@@ -262,6 +270,9 @@ class Planner:
             mixed = white if mixing is None else noise.mix(white, mixing, self.limits.action_dim)
             candidates = torch.addcmul(search.mean[:, None], search.std[:, None], mixed)
             candidates[:, 0] = search.mean
+            if proposals is not None:
+                share, std = self.config.proposal_share, self.config.proposal_std
+                mingle(candidates, proposals, mixed, share=share, std=std)
             return candidates
 
         return draw

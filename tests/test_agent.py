@@ -60,6 +60,9 @@ class DotModel(torch.nn.Module):
         side = pixels.shape[-1]
         return torch.stack([which % side, which // side], dim=-1).float() * (SIZE / side)
 
+    def propose(self, latents, goals, horizon):
+        return None
+
     def rollout(self, latents, candidates, past_actions=None):
         batch, number, horizon, _ = candidates.shape
         self.calls.append({"latents": latents, "candidates": candidates, "past": past_actions})

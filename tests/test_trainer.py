@@ -26,7 +26,7 @@ from agent.loss import LatentLoss
 from agent.optimization import learning_rate_scale, make_optimizer, training_device
 from agent.run_state import TrainingError, load_state, save_state
 from agent.sigreg import SIGReg
-from agent.trainer import TrainConfig
+from agent.train_config import TrainConfig
 
 SCRIPT = Path(__file__).with_name("tiny_run.py")
 
@@ -233,7 +233,7 @@ class TestStoppingAndGoingOn:
 class TestTwoProcesses:
     def test_two_processes_give_the_losses_of_one(self, tmp_path: Path) -> None:
         config: dict[str, Any] = {"steps": 8, "batch_size": 16, "freeze_encoder": 0.7}
-        config["model"] = {"dropout": 0.0}
+        config["model"] = {"dropout": 0.0, "proposals": 2}
         command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
         command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
         command += ["--main_process_port", "0", str(SCRIPT), str(tmp_path / "two"), json.dumps(config)]

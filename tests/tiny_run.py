@@ -79,7 +79,8 @@ def tiny_model(dataset: Any, **options: Any) -> Any:
 
 def tiny_trainer(run_dir: str | Path, *, model: dict[str, Any] | None = None, **options: Any) -> Any:
     """A Trainer; options are those of the Trainer and of TrainConfig."""
-    from agent.trainer import TrainConfig, Trainer
+    from agent.train_config import TrainConfig
+    from agent.trainer import Trainer
 
     own: dict[str, Any] = {"probe": False} | {
         name: options.pop(name) for name in ("evaluate", "log", "probe", "planner") if name in options

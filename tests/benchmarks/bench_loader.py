@@ -24,7 +24,8 @@ from tiny_run import SquareRecording, rows  # noqa: E402
 
 from agent.dataset import WindowDataset  # noqa: E402
 from agent.frames import prefetch  # noqa: E402
-from agent.trainer import TrainConfig, Trainer, training_device  # noqa: E402
+from agent.train_config import TrainConfig  # noqa: E402
+from agent.trainer import Trainer, training_device  # noqa: E402
 from agent.world_model import WorldModel, WorldModelConfig  # noqa: E402
 
 
