@@ -58,7 +58,7 @@ USES = {
         "overrides",
     },
     "make_goal": {"env", "seed"},
-    "benchmark": {"checkpoint", "env", "seed", "out", "device", "pairs", "overrides"},
+    "benchmark": {"checkpoint", "env", "seed", "out", "device", "pairs", "pairs_seed", "overrides"},
 }
 # Mistakes a user can make, by the module that raises them: one that is not loaded has raised nothing.
 USER_ERRORS = {
@@ -137,6 +137,10 @@ def parser() -> Parser:
     how("--explain", action="store_true", help="with --goal: also draw the search and the imagined paths")
     how("--recording", metavar="FILE", help="frames for --explain (default: some are recorded on the spot)")
     how("--pairs", type=int, metavar="N", help="only the first N pairs of the benchmark")
+    how(
+        "--pairs-seed", type=int, metavar="SEED",
+        help="fresh pairs, made from this seed, in the place of the fixed ones: to choose settings by",
+    )  # fmt: skip
     return made
 
 
@@ -159,12 +163,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         raise ConfigError("say one of --goal FILE, --make-goal FILE and --benchmark; see --help")
     for name, value in vars(args).items():
         if name not in USES and value not in (None, [], False) and name not in USES[modes[0]]:
-            label = value[0] if name == "overrides" else f"--{name}"
+            label = value[0] if name == "overrides" else f"--{name.replace('_', '-')}"
             raise ConfigError(f"{label} has no meaning with --{modes[0].replace('_', '-')}; leave it out")
-    for name, least in (("budget", 1), ("pairs", 1), ("seed", 0)):
+    for name, least in (("budget", 1), ("pairs", 1), ("seed", 0), ("pairs_seed", 0)):
         value = getattr(args, name)
         if value is not None and value < least:
-            raise ConfigError(f"--{name} must be at least {least}, not {value}")
+            raise ConfigError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
     if args.env is not None and args.env not in envs.names():
         raise ConfigError(f"there is no world {args.env!r}{did_you_mean(args.env, envs.names())}")
     if args.recording is not None and not args.explain:
@@ -337,9 +341,11 @@ def benchmark(args: argparse.Namespace) -> None:
 
     agent, about = load_agent(args, args.env)
     pairs = lists.load(agent.config.env)
-    if args.pairs is not None:
+    if args.pairs_seed is not None:
+        pairs = lists.make(agent.config.env, args.pairs or len(pairs.start), args.pairs_seed)
+    elif args.pairs is not None:
         if args.pairs > len(pairs.start):
-            raise ConfigError(f"--pairs {args.pairs}: there are only {len(pairs.start)} pairs")
+            raise ConfigError(f"--pairs {args.pairs}: there are only {len(pairs.start)}; or add --pairs-seed")
         pairs = pairs.first(args.pairs)
     count, name = len(pairs.start), agent.config.env
     print(f"{count} start/goal pairs of {name}, checkpoint {about['name']}, on {agent.device}")

@@ -79,7 +79,8 @@ class KeypointNet(nn.Module):
     def __init__(self, image_size: int, width: int, values: int) -> None:
         super().__init__()
         self.width, self.values = width, values
-        self.filters = nn.Conv2d(3, width + values, kernel_size=8, stride=4, padding=2)
+        self.filters = nn.Conv2d(3, width + values, kernel_size=8, stride=4, padding=2, bias=False)
+        self.value_bias = nn.Parameter(torch.zeros(values))  # on a map it would do nothing: softmax
         with torch.no_grad():
             self.filters.weight[:width] *= self.SHARPNESS
         self.features = width * (5 + values)
@@ -93,7 +94,13 @@ class KeypointNet(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         maps, values = self.filters(frames.contiguous()).flatten(2).split([self.width, self.values], 1)
-        cells = torch.cat([self.places.to(values.dtype).expand(len(values), -1, -1), F.silu(values)], 1)
+        cells = torch.cat(
+            [
+                self.places.to(values.dtype).expand(len(values), -1, -1),
+                F.silu(values + self.value_bias[:, None]),
+            ],
+            1,
+        )
         x, y, xx, yy, xy, *_ = means = (maps.softmax(-1) @ cells.mT).unbind(-1)
         known = torch.stack([x, y, xx - x * x, yy - y * y, xy - x * y, *means[5:]], -1)
         return (self.norm(known.flatten(1)).unflatten(1, (self.width, -1)) * self.scale).flatten(1)

@@ -36,7 +36,7 @@ class Pairs:
 
     Attributes:
         name: the world.
-        version: "v1" and so on for the fixed lists, "made" for others.
+        version: "v1" and so on for the fixed lists, "seed-7" for those made from seed 7.
         start, goal: float64 (P, S).
         seed: int64 (P,), for whatever is drawn while that pair is played.
         offset: env steps that the behaviour policy took from start to goal.
@@ -77,7 +77,7 @@ def make(name: str, count: int, seed: int, offset: int = 25) -> Pairs:
             found.append((int(source.generate_state(1)[0]), start, goal))
     seeds, starts, goals = zip(*found)
     return Pairs(
-        name, "made", np.array(starts), np.array(goals), np.array(seeds, np.int64), offset, 2 * offset
+        name, f"seed-{seed}", np.array(starts), np.array(goals), np.array(seeds, np.int64), offset, 2 * offset
     )
 
 

@@ -294,6 +294,10 @@ def test_benchmark_writes_its_outcomes_and_keeps_older_ones(tiny_checkpoint, tmp
     assert plan.main([*words, "--out", "second"]) == 0
     assert json.loads(Path("second/benchmark.json").read_text())["episodes"] == first["episodes"]
     assert "only" in refused(capsys, "--benchmark", "--checkpoint", tiny_checkpoint, "--pairs", "100000")
+    assert plan.main([*words, "--out", "fresh", "--pairs-seed", "9"]) == 0
+    fresh = json.loads(Path("fresh/benchmark.json").read_text())
+    assert fresh["pairs"]["version"] != first["pairs"]["version"] and len(fresh["episodes"]) == 2
+    assert "--pairs-seed must be at least 0" in refused(capsys, "--benchmark", "--pairs-seed", "-1")
 
 
 def program(root: Path, *words: object) -> list[str]:
