@@ -29,7 +29,7 @@ from torch import Tensor
 
 from agent import settings as agent_settings
 from agent.world_model import WorldModel, WorldModelConfig
-from planners import PlanConfig, PlanError
+from planners import PUBLISHED, PlanConfig, PlanError
 from planners import names as planner_names
 
 FORMAT, VERSION = "latent-planner", 1
@@ -124,7 +124,7 @@ def planner_settings(planner: Mapping[str, Any], *, where: Path | None = None) -
     try:
         values = dict(planner)
         name = values.pop("name", "cem")
-        if name not in planner_names():
+        if name not in (*planner_names(), *PUBLISHED):
             raise PlanError(f"Unknown planner {name!r}: choose from {', '.join(planner_names())}.")
         settings = {key: values.pop(key, default) for key, default in agent_settings.DEFAULTS.items()}
         agent_settings.check(settings)

@@ -7,6 +7,7 @@ each core gets candidates of its own, and waits once, at the end.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -45,4 +46,15 @@ def run(work: Callable[[Part], None], parts: Iterable[Part], cores: int) -> None
 @lru_cache(maxsize=1)
 def _pool(cores: int) -> ThreadPoolExecutor:
     """Threads in which torch does not divide operations any further."""
-    return ThreadPoolExecutor(cores, "rollout", initializer=lambda: torch.set_num_threads(1))
+    begun = threading.Barrier(cores + 1)
+
+    def begin() -> None:
+        torch.set_num_threads(1)
+        begun.wait()
+
+    pool = ThreadPoolExecutor(cores, "rollout", initializer=begin)
+    for _ in range(cores):
+        pool.submit(int)
+    begun.wait()
+    torch.set_num_threads(cores)  # as it was; or threads that others start would inherit the 1
+    return pool

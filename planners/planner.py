@@ -161,7 +161,7 @@ class Planner:
         deadline: seconds. No iteration is begun that would end after it, judged by the last one; the first
             always runs.
         seeds: B whole numbers, one stream each; default `config.seed + i`.
-        device, dtype: of the candidates; cost_fn must answer on that device.
+        device, dtype: of the candidates, float32 or float64; cost_fn must answer on that device.
 
         Raises PlanError for arguments or costs of the wrong shape, and where no candidate's cost is finite.
         """
@@ -170,6 +170,8 @@ class Planner:
         for name, value in (("horizon", horizon), ("batch_size", batch_size)):
             if not is_int(value) or value < 1:
                 raise PlanError(f"{name} must be a whole number of at least 1, not {value!r}.")
+        if dtype not in (torch.float32, torch.float64):
+            raise PlanError(f"dtype must be torch.float32 or torch.float64, not {dtype}.")
         like = torch.empty(0, dtype=dtype, device=device)
         last_action = self._checked_last(last_action, batch_size, like)
         mean = self._first_mean(warm_start, batch_size, horizon, like)

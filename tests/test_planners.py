@@ -345,6 +345,7 @@ def test_wrong_configs_are_clear_errors(change, message):
         ({"warm_start": torch.zeros(1, 3, 4)}, "warm_start"),
         ({"warm_start": torch.full((1, 3, 2), math.nan)}, "not finite"),
         ({"last_action": torch.zeros(1, 3)}, "last_action"),
+        ({"dtype": torch.bfloat16}, "dtype"),
         ({"last_action": [0.0, 0.0]}, "last_action"),
         ({"last_action": torch.full((1, 2), math.inf)}, "not finite"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -347,6 +348,8 @@ def test_rollouts_on_several_cores_equal_those_on_one(kind: str, precision: torc
             with torch.autocast("cpu", precision or torch.bfloat16, enabled=precision is not None):
                 results.append(world_model.rollout(latents, candidates, past))
             assert torch.get_num_threads() == cores
+            with ThreadPoolExecutor(1) as other:  # not even threads to come know of it
+                assert other.submit(torch.get_num_threads).result() == cores
     finally:
         torch.set_num_threads(before)
     for result in results[1:]:

@@ -180,25 +180,18 @@ def equal(name: str, world_model: Any, rate: float) -> None:
     print(f"  ratio {both[0] / both[1]:.2f}; by arithmetic alone {work[0] / work[1]:.2f}")
 
 
-def cost(name: str, world_model: Any, count: int = 4) -> None:
+def cost(name: str, world_model: Any, count: int = 3) -> None:
     """Until the plan is as cheap as the plain one's last; both for the objective `last`."""
     latents, goals = problems(world_model, count)
     plain = Plain(world_model, "last")
+    more: dict[str, Any] = {"noise_correlation": 0.97, "min_std": 0.0}
+    steps = {"gradient_starts": 4, "gradient_steps": 40, "learning_rate": 0.03}
     ours = {
-        "cem, correlated, 256 x 60": Ours(
-            world_model, "last", num_samples=256, num_elites=16, iterations=60, noise_correlation=0.9
+        "cem 192 x 40": Ours(world_model, "last", num_samples=192, num_elites=16, iterations=40, **more),
+        "cem_gradient 128 x 8 + 40": Ours(
+            world_model, "last", "cem_gradient", num_samples=128, num_elites=12, iterations=8, **steps, **more
         ),
-        "cem, correlated, 64 x 60": Ours(
-            world_model, "last", num_samples=64, num_elites=8, iterations=60, noise_correlation=0.9
-        ),
-        "cem_gradient, 64 x 3 + 60": Ours(
-            world_model, "last", "cem_gradient", num_samples=64, num_elites=8, iterations=3,
-            noise_correlation=0.9, gradient_starts=4, gradient_steps=60,
-        ),
-        "gradient, 8 x 60": Ours(
-            world_model, "last", "gradient", num_samples=8, num_elites=8, iterations=60, noise_correlation=0.9
-        ),
-    }  # fmt: skip
+    }
     ratios: dict[str, list[float]] = {label: [] for label in ours}
     for i in range(count):
         begun = time.perf_counter()
