@@ -350,14 +350,13 @@ def out_folder(out: str | None, name: str) -> Path:
     return new_folder(Path("plans") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
 
 
-def recorded_pairs(args: argparse.Namespace, name: str) -> Any:
-    """Start/goal pairs of the world `name` from the recording asked for."""
+def recorded_pairs(args: argparse.Namespace, config: Any) -> Any:
+    """Start/goal pairs from the recording asked for, for a model of this config."""
     from envs import recorded_pairs as recorded
-    from envs.episodes import EpisodeReader
 
-    keys = {key: args.settings.get(f"data.{key}") for key in ("camera", "state")}
-    with EpisodeReader(args.settings["data.path"], **keys) as reader:
-        return recorded.choose(reader, name, seed=recorded.SEED if args.seed is None else args.seed)
+    keys = {key: args.settings.get(f"data.{key}") for key in ("path", "camera", "state")}
+    seed = recorded.SEED if args.seed is None else args.seed
+    return recorded.load(**keys, name=config.env, seed=seed, published=config.published_look)
 
 
 def benchmark(args: argparse.Namespace) -> None:
@@ -366,11 +365,10 @@ def benchmark(args: argparse.Namespace) -> None:
     from agent import checkpoint, hub
     from envs import pairs as lists
 
-    agent, about = load_agent(args, args.env)
-    lewm = args.settings[PROTOCOL] == "lewm"
+    (agent, about), lewm = load_agent(args, args.env), args.settings[PROTOCOL] == "lewm"
     if lewm and args.pairs_seed is not None:
         raise ConfigError("--pairs-seed has no meaning with benchmark.protocol=lewm; leave it out")
-    pairs = recorded_pairs(args, agent.config.env) if lewm else lists.load(agent.config.env)
+    pairs = recorded_pairs(args, agent.config) if lewm else lists.load(agent.config.env)
     if args.pairs_seed is not None:
         pairs = lists.make(agent.config.env, args.pairs or len(pairs.start), args.pairs_seed)
     elif args.pairs is not None:
@@ -380,7 +378,7 @@ def benchmark(args: argparse.Namespace) -> None:
     count, name = len(pairs.start), agent.config.env
     print(f"{count} start/goal pairs of {name}, checkpoint {about['name']}, on {agent.device}")
     result = protocol.run(agent, lambda: world_of(agent), pairs, seed=args.seed or 0)
-    about_protocol = {"name": args.settings[PROTOCOL], "in_distribution": lewm, "changed": args.overrides}
+    rules = {"name": args.settings[PROTOCOL], "in_distribution": lewm, "changed": args.overrides}
     if lewm:
         changed = f", changed by {' '.join(args.overrides)}" if args.overrides else ""
         print(f"LeWM's protocol{changed}: in-distribution, the recording may be what the model learned from")
@@ -393,7 +391,7 @@ def benchmark(args: argparse.Namespace) -> None:
     shared = about["name"] in checkpoint.bundled() or hub.is_remote(about["name"])
     if args.out is not None or shared or (home / file).exists() or not os.access(home, os.W_OK):
         home = out_folder(args.out, f"benchmark-{name}")
-    path = write_json(home / file, {"checkpoint": about, "protocol": about_protocol, **result})
+    path = write_json(home / file, {"checkpoint": about, "protocol": rules, **result})
     print(f"{path}: every outcome")
 
 

@@ -192,7 +192,7 @@ def open_recording(config: DictConfig) -> Any:
     data = config.data
     reader = EpisodeReader(data.path, camera=data.camera, action=data.action, state=data.state)
     if data.published is None:
-        data.published = looks_published(reader, config.env.name)
+        data.published = bool(looks_published(reader, config.env.name))
     return reader
 
 

@@ -6,15 +6,18 @@ The model may have trained on these very frames, so what is measured is in-distr
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 import envs
+from envs.episodes import EpisodeReader
 from envs.journal import RecordingError
 from envs.pairs import Pairs
 
+logger = logging.getLogger(__name__)
 COUNT, OFFSET, BUDGET, SEED = 50, 25, 50, 42  # of the published evaluation
 
 
@@ -25,6 +28,25 @@ class RecordedPairs(Pairs):
     start_frames: np.ndarray = field(default_factory=lambda: np.empty(0))
     goal_frames: np.ndarray = field(default_factory=lambda: np.empty(0))
     rows: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+
+
+def load(
+    path: Any, name: str, *, camera: str | None, state: str | None, seed: int, published: bool
+) -> RecordedPairs:
+    """The pairs that `choose` takes from a file; warns where its frames look otherwise than `published` says.
+
+    Raises RecordingError.
+    """
+    with EpisodeReader(path, camera=camera, state=state) as reader:
+        pairs = choose(reader, name, seed=seed)
+        look = looks_published(reader, name)
+        if look is not None and look != published:
+            looks = ("as ours does", "as the published one does")
+            logger.warning(
+                "%s shows %s %s, and the model learned it looking %s: its frames will seem strange",
+                path, name, looks[not published], looks[published],
+            )  # fmt: skip
+    return pairs
 
 
 def choose(
@@ -78,24 +100,23 @@ def choose(
     )
 
 
-def looks_published(reader: Any, name: str, count: int = 4) -> bool:
+def looks_published(reader: Any, name: str, count: int = 4) -> bool | None:
     """Whether the recorded frames show the world `name` as its published version draws it, not as ours does.
 
-    Told by drawing recorded states both ways; False for recordings of ours, for worlds that look alike, and
-    where no states tell.
+    Told by drawing recorded states both ways; None where both look alike or no states tell.
     """
-    if "format_version" in reader.attrs or name not in envs.names() or "state" not in reader.columns:
-        return False
+    if name not in envs.names() or "state" not in reader.columns:
+        return None
     rows = np.linspace(0, reader.num_frames - 1, count).astype(int)
     pixels, size = reader.read_rows("pixels", rows).astype(float), reader.image_size
     states = reader.read_rows("state", rows)
     if pixels.shape[1] != pixels.shape[2] or not 16 <= size <= 1024:
-        return False
+        return None
     try:
         worlds = [envs.make(name, image_size=size, published=look) for look in (False, True)]
         ours, published = (
             sum(np.abs(world.render_state(s) - p).mean() for s, p in zip(states, pixels)) for world in worlds
         )
     except envs.WorldError:
-        return False
-    return bool(published < ours)
+        return None
+    return None if ours == published else bool(published < ours)

@@ -150,12 +150,13 @@ def test_a_published_world_shows_its_mark_and_lets_actions_through() -> None:
 def test_the_look_of_a_recording_is_found_out(
     expert: tuple[Path, Columns], tmp_path: Path, pusht_recording: Path
 ) -> None:
-    assert recorded_pairs.looks_published(EpisodeReader(expert[0]), "pusht")
-    assert not recorded_pairs.looks_published(EpisodeReader(pusht_recording), "pusht")
+    assert recorded_pairs.looks_published(EpisodeReader(expert[0]), "pusht") is True
+    assert recorded_pairs.looks_published(EpisodeReader(pusht_recording), "pusht") is False
     recording(tmp_path / "ours.h5", episodes("pusht", 1, 30, 64, published=False))
-    assert not recorded_pairs.looks_published(EpisodeReader(tmp_path / "ours.h5"), "pusht")
+    assert recorded_pairs.looks_published(EpisodeReader(tmp_path / "ours.h5"), "pusht") is False
     recording(tmp_path / "rooms.h5", episodes("two_room", 1, 30, 64))
-    assert not recorded_pairs.looks_published(EpisodeReader(tmp_path / "rooms.h5"), "two_room")
+    assert recorded_pairs.looks_published(EpisodeReader(tmp_path / "rooms.h5"), "two_room") is None
+    assert recorded_pairs.looks_published(EpisodeReader(expert[0]), "recorded") is None
 
 
 # training
@@ -248,13 +249,19 @@ def test_the_agent_sees_the_recorded_frames_first(expert: tuple[Path, Columns]) 
 
 
 def test_the_protocol_through_its_command(
-    expert: tuple[Path, Columns], tiny_checkpoint: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
+    expert: tuple[Path, Columns],
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: Any,
+    capsys: Any,
+    caplog: Any,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     words = ["--benchmark", "--checkpoint", str(tiny_checkpoint), "--pairs", "2", "--out", "out"]
     words += ["benchmark.protocol=lewm", f"data.path={expert[0]}"]
     quick = ["planner.num_samples=8", "planner.num_elites=2", "planner.iterations=2"]
     assert plan.main([*words, *quick]) == 0, capsys.readouterr().err
+    assert "its frames will seem strange" in caplog.text  # this model has seen no green T
     out = capsys.readouterr().out
     assert "in-distribution" in out and "changed by planner.num_samples=8" in out
     result = json.loads(Path("out/benchmark-lewm.json").read_text())
