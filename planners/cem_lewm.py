@@ -76,6 +76,7 @@ class LeWMCEM(Planner):
             iterations=config.iterations,
             solve_seconds=time.perf_counter() - started,
             history=torch.stack(history, dim=1),
+            elites=torch.stack(history, dim=1),
         )
 
     @staticmethod

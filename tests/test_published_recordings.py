@@ -213,6 +213,7 @@ class Watcher:
     """Stands in for an Agent: remembers what it is shown and does nothing."""
 
     planner_name, objective, device = "watch", "last", "cpu"
+    max_change, precision, deadline = None, "float32", None
     plan_config = PlanConfig()
 
     def __init__(self) -> None:

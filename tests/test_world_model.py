@@ -15,7 +15,7 @@ from published import weights
 from torch import Tensor
 
 from agent import lewm
-from agent.objective import goal_cost
+from agent.objective import Imagined, last
 from agent.world_model import WorldModel, WorldModelConfig
 
 DATA = Path(__file__).parent / "data"
@@ -101,7 +101,7 @@ def test_equals_the_published_model() -> None:
     assert_near(world_model.predict(latents, reference["actions"]), reference["pred"])
     one = world_model.rollout(latents[:, -1:], reference["candidates"])
     assert_near(one, reference["rollout_h1"])
-    assert_near(goal_cost(one, reference["goal_emb"], "last"), reference["cost_h1"])
+    assert_near(last()(Imagined(one, reference["goal_emb"])), reference["cost_h1"])
     three = world_model.rollout(latents, reference["candidates"], past)
     assert_near(three, reference["rollout_h3"][:, :, 2:])
 
