@@ -48,18 +48,8 @@ SAME_PICTURE = 1.0  # mean difference in grey levels that drawing at another siz
 
 # Which options go with which of the three things this program does.
 USES = {
-    "goal": {
-        "checkpoint",
-        "env",
-        "seed",
-        "state",
-        "budget",
-        "out",
-        "device",
-        "explain",
-        "recording",
-        "overrides",
-    },
+    "goal": {"checkpoint", "env", "seed", "state", "budget", "out", "device", "overrides"}
+    | {"explain", "recording"},
     "make_goal": {"env", "seed"},
     "benchmark": {"checkpoint", "env", "seed", "out", "device", "pairs", "pairs_seed", "overrides"},
 }

@@ -255,13 +255,14 @@ class Agent:
         left or context so that they cannot be one Plan.
         """
         started = time.perf_counter()
+        deadline = self.deadline if deadline is None else checked_deadline(deadline)
         frames, single = self._frames(pixels)
         self._check_goals(len(frames))
         groups = self._groups(self._look(frames, range(len(frames))))
         if len(groups) > 1:
             raise PlanError("These problems are at different points of their way: plan them in own sessions.")
         looked = time.perf_counter() - started
-        remaining = None if deadline is None else checked_deadline(deadline) - looked  # type: ignore[operator]
+        remaining = None if deadline is None else deadline - looked
         return self._to_numpy(self._solve(groups[0], remaining), looked, single)
 
     @torch.no_grad()

@@ -164,10 +164,10 @@ def equal(name: str, world_model: Any, rate: float) -> None:
             flops(lambda: world_model.rollout(latents[:, None], candidates[None])),
         )
         torch.set_num_threads(threads)
-    few = 4
+    few = 2
     ours = Ours(world_model, "last", num_samples=SAMPLES, num_elites=ELITES, iterations=few)
     seconds: tuple[list[float], list[float]] = ([], [])
-    for _ in range(5):  # in turn, so that a busy machine troubles both
+    for _ in range(3):  # in turn, so that a busy machine troubles both
         seconds[0].append(median_seconds(lambda: plain.plan(latents[0], goals[0], few, 0), 1, device) / few)
         seconds[1].append(median_seconds(lambda: ours.plan(latents, goals), 1, device) / few)
     both = [ITERATIONS * statistics.median(own) for own in seconds]
