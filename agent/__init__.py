@@ -6,6 +6,8 @@
     agent.reset()
     agent.set_goal(goal_pixels)        # uint8 (H, W, 3)
     action = agent.act(pixels)         # float32 (A,), in the environment's units
+
+Everything else is imported from its own module.
 """
 
 from __future__ import annotations
