@@ -340,6 +340,8 @@ def test_the_published_search_step_by_step() -> None:
     assert asked[3][0].std(1).max() < asked[0][0].std(1).min() and deviation.max() < 1
     alone = planners.make("cem_lewm", config, [-1.0], [1.0]).plan(cost, seeds=[4])
     torch.testing.assert_close(alone.actions[0], found.actions[1])
+    with pytest.raises(planners.PlanError, match="No candidate of problem 0 has a finite cost"):
+        planners.make("cem_lewm", config, [-1.0], [1.0]).plan(lambda c: c.sum((-1, -2)) * torch.nan)
     with pytest.raises(planners.PlanError, match="at least 2"):
         planners.make("cem_lewm", PlanConfig(num_elites=1), [-1.0], [1.0])
 
