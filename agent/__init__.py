@@ -1,11 +1,13 @@
 """What learns and acts: the world model, its training, and the Agent that plans inside it.
 
-from agent import Agent
+    from agent import Agent
 
-agent = Agent.from_pretrained("pusht")
-agent.reset()
-agent.set_goal(goal_pixels)        # uint8 (H, W, 3)
-action = agent.act(pixels)         # float32 (A,), in the environment's units
+    agent = Agent.from_pretrained("pusht")
+    agent.reset()
+    agent.set_goal(goal_pixels)        # uint8 (H, W, 3)
+    action = agent.act(pixels)         # float32 (A,), in the environment's units
+
+Everything else is imported from its own module.
 """
 
 from __future__ import annotations

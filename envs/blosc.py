@@ -68,7 +68,7 @@ class BloscChunks(Chunks):
         if self.raw[chunk]:
             out[:] = self.view[start + first : start + end]
             return
-        _, _, flags, _, total, block_size, _ = _HEADER.unpack_from(self.view, start)
+        flags, total, block_size = self._header(start)
         for block in range(first // block_size, (end - 1) // block_size + 1):
             begin = block * block_size
             if held.where != (chunk, block):
@@ -89,13 +89,23 @@ class BloscChunks(Chunks):
         for chunk, row, start, length in plan.tolist():
             first, end = row * self.row_bytes, (row + 1) * self.row_bytes
             if not self.raw[chunk]:
-                *_, total, size, _ = _HEADER.unpack_from(self.view, start)
+                try:
+                    _, total, size = self._header(start)
+                except ValueError:
+                    continue  # damaged, as reading it will say
                 block, after = first // size, (end - 1) // size + 1
                 at = start + _HEADER.size + 4 * block
                 is_last = after * size >= total
                 places = struct.unpack_from(f"<{after - block + (not is_last)}i", self.view, at)
                 first, end = min(places), length if is_last else max(places)
             self._will_need(start + first, start + end)
+
+    def _header(self, start: int) -> tuple[int, int, int]:
+        """Flags, bytes of data and bytes of a block, of the chunk at byte `start`."""
+        _, _, flags, _, total, block_size, _ = _HEADER.unpack_from(self.view, start)
+        if total != self.row_bytes * self.chunk_rows or not 0 < block_size <= total:
+            raise ValueError("a header that is not that of these frames")
+        return flags, total, block_size
 
     def _block(self, start: int, flags: int, block: int, block_size: int, room: memoryview) -> memoryview:
         """What block number `block` of the chunk at byte `start` holds, as much as there is room."""

@@ -33,7 +33,8 @@ class RecordedPairs(Pairs):
 def load(
     path: Any, name: str, *, camera: str | None, state: str | None, seed: int, published: bool
 ) -> RecordedPairs:
-    """The pairs that `choose` takes from a file; warns where its frames look otherwise than `published` says.
+    """The pairs that `choose` takes from a file; warns where it shows the world otherwise than the model
+    learned it, `published` or not.
 
     Raises RecordingError.
     """

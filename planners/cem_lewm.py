@@ -88,4 +88,10 @@ class LeWMCEM(Planner):
                 f"The cost function returned shape {tuple(cost.shape)} for candidates "
                 f"{tuple(candidates.shape)}: it must return one cost per candidate."
             )
-        return cost.masked_fill(~cost.isfinite(), math.inf)
+        finite = cost.isfinite()
+        if not finite.any(dim=1).all():
+            raise PlanError(
+                f"No candidate of problem {int((~finite.any(dim=1)).nonzero()[0])} has a finite cost: most "
+                "likely the model's weights, its input or the goal hold NaN or infinite values."
+            )
+        return cost.masked_fill(~finite, math.inf)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import planners
 from planners import PlanConfig, PlanError
 
-NAMES = planners.names()
+NAMES = [name for name in planners.names() if planners.PLANNERS[name].bounded]  # cem_lewm promises less
 LOW, HIGH = [-2.0, -1.5], [2.0, 1.5]
 TARGET = torch.tensor([[0.9, -1.2], [-0.4, 0.3], [1.7, 0.8]])
 QUICK = PlanConfig(horizon=3, num_samples=64, num_elites=8, iterations=4)

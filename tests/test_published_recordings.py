@@ -101,6 +101,27 @@ def test_without_the_package_for_lz4_the_library_reads(
     assert np.array_equal(reader.read("pixels", 90, 110), columns["pixels"][90:110])
 
 
+def test_what_is_announced_is_read_alike(expert: tuple[Path, Columns], pusht_recording: Path) -> None:
+    """As it is done for files larger than half of memory."""
+    rows = np.random.default_rng(2).integers(0, 280, 100)
+    for path in (expert[0], pusht_recording):
+        quiet, loud = EpisodeReader(path), EpisodeReader(path)
+        loud._columns["pixels"].announces = True
+        assert np.array_equal(loud.read_rows("pixels", rows), quiet.read_rows("pixels", rows))
+
+
+def test_a_damaged_header_is_told(expert: tuple[Path, Columns], tmp_path: Path) -> None:
+    (tmp_path / "a.h5").write_bytes(expert[0].read_bytes())
+    column = EpisodeReader(expert[0])._columns["pixels"]
+    with open(tmp_path / "a.h5", "r+b") as file:
+        file.seek(int(column.offsets[1]) + 4)  # sizes of the data and of a block
+        file.write(b"\xff" * 4 + bytes(4))
+    reader = EpisodeReader(tmp_path / "a.h5")
+    for reader._columns["pixels"].announces in (False, True):
+        with pytest.raises(RecordingError, match="row 101 of .* is damaged"):
+            reader.read_rows("pixels", [5, 101])
+
+
 def test_a_damaged_block_is_told(expert: tuple[Path, Columns], tmp_path: Path) -> None:
     path, columns = expert
     (tmp_path / "a.h5").write_bytes(path.read_bytes())
@@ -320,6 +341,8 @@ def test_the_published_search_step_by_step() -> None:
     assert asked[3][0].std(1).max() < asked[0][0].std(1).min() and deviation.max() < 1
     alone = planners.make("cem_lewm", config, [-1.0], [1.0]).plan(cost, seeds=[4])
     torch.testing.assert_close(alone.actions[0], found.actions[1])
+    with pytest.raises(planners.PlanError, match="No candidate of problem 0 has a finite cost"):
+        planners.make("cem_lewm", config, [-1.0], [1.0]).plan(lambda c: c.sum((-1, -2)) * torch.nan)
     with pytest.raises(planners.PlanError, match="at least 2"):
         planners.make("cem_lewm", PlanConfig(num_elites=1), [-1.0], [1.0])
 
