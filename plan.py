@@ -6,9 +6,11 @@
     python plan.py --goal goal.png planner=mppi planner.num_samples=100
     python plan.py --goal goal.png --explain         # also draws how it planned: explain.png
     python plan.py --benchmark --env two_room        # success on the fixed list of start/goal pairs
+    python plan.py --benchmark --checkpoint runs/mine benchmark.protocol=lewm data.path=expert.h5
 
 The goal may be any image file of any size; an oblong one is cropped about its centre. Planning uses the
 settings stored in the checkpoint; planner=NAME and planner.KEY=VALUE, as in configs/planner/, change them.
+benchmark.protocol=lewm is the published LeWM evaluation: starts and goals from the recording data.path.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ import envs
 from agent import images
 from agent.attempt import RESULTS, Attempt, attempt, story, write_results
 from agent.provenance import about_agent, write_json
+from configs.benchmark_settings import PROTOCOL, benchmark_settings
 from configs.overrides import ConfigError, did_you_mean
 from configs.planner_settings import planner_settings
 
@@ -58,6 +61,7 @@ USER_ERRORS = {
     "envs.world": "WorldError",
     "envs.episodes": "RecordingError",
     "planners": "PlanError",
+    "envs.journal": "RecordingError",
 }
 
 
@@ -148,17 +152,20 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         if "=" not in word:
             raise ConfigError(f"{word!r} is neither an option nor key=value; see --help")
     args.overrides = rest
+    args.settings = {}
     modes = [mode for mode in USES if getattr(args, mode) not in (None, False)]
     if len(modes) != 1:
         raise ConfigError("say one of --goal FILE, --make-goal FILE and --benchmark; see --help")
     for name, value in vars(args).items():
-        if name not in USES and value not in (None, [], False) and name not in USES[modes[0]]:
+        if name not in USES and value not in (None, [], {}, False) and name not in USES[modes[0]]:
             label = value[0] if name == "overrides" else f"--{name.replace('_', '-')}"
             raise ConfigError(f"{label} has no meaning with --{modes[0].replace('_', '-')}; leave it out")
     for name, least in (("budget", 1), ("pairs", 1), ("seed", 0), ("pairs_seed", 0)):
         value = getattr(args, name)
         if value is not None and value < least:
             raise ConfigError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
+    if args.benchmark:
+        args.overrides, args.settings = benchmark_settings(args.overrides)
     if args.env is not None and args.env not in envs.names():
         raise ConfigError(f"there is no world {args.env!r}{did_you_mean(args.env, envs.names())}")
     if args.recording is not None and not args.explain:
@@ -193,18 +200,25 @@ def load_agent(args: argparse.Namespace, env_name: str | None) -> tuple[Any, dic
     from agent import checkpoint
     from agent.agent import Agent
 
-    name = args.checkpoint or env_name or "pusht"
-    model, info = checkpoint.load(name)
-    settings = checkpoint.planner_settings(planner_settings(args.overrides, info["planner"]))
+    name, lewm = args.checkpoint or env_name or "pusht", args.settings.get(PROTOCOL) == "lewm"
+    model, info = checkpoint.load(name, env=env_name, actions=args.settings.get("data.path"))
+    words = ["planner=cem_lewm", *args.overrides] if lewm else args.overrides
+    settings = checkpoint.planner_settings(planner_settings(words, info["planner"]))
     if env_name is not None and model.config.env != env_name:
         raise ConfigError(f"checkpoint {name} is of the world {model.config.env}, not of {env_name}")
-    agent = Agent(model, device=args.device or "auto", seed=args.seed, **settings)
+    context_len = 1 if lewm else None
+    agent = Agent(
+        model, device=args.device or "auto", seed=args.seed, context_len=context_len, **settings
+    )
     return agent, {"name": str(name), "sha256": info["sha256"]}
 
 
 def world_of(agent: Any) -> Any:
-    """The world that the agent's model knows, with frames of its size."""
-    env = envs.make(agent.config.env, image_size=agent.config.image_size)
+    """The world that the agent's model knows, as it learned to see it, with frames of its size."""
+    if agent.config.env not in envs.names():
+        raise ConfigError(f"the checkpoint is of {agent.config.env}, which is not a world here; use Agent")
+    look = agent.config.published_look
+    env = envs.make(agent.config.env, image_size=agent.config.image_size, published=look)
     size = int(np.prod(env.action_space.shape or ()))
     if size != agent.config.action_dim:
         wanted = f"{agent.config.action_dim} numbers, those of {agent.config.env} have {size}"
@@ -226,6 +240,8 @@ def reach(args: argparse.Namespace) -> None:
     if text is not None and not fits(text, env, shown):
         log.warning("the state that %s carries is not the one it shows, so it is ignored", args.goal)
         text = None
+    if text is not None and agent.config.published_look:  # the picture was drawn as our world looks
+        shown = env.unwrapped.render_state(np.array(text.state))
     observation, success = start(args, env, text)
     print(f"planning to {args.goal} in {agent.config.env}, checkpoint {about['name']}, on {agent.device}")
     budget = args.budget or BUDGET
@@ -235,7 +251,7 @@ def reach(args: argparse.Namespace) -> None:
     goal = {"goal": str(args.goal), "goal_state": list(text.state) if text else None, "seed": agent.seed}
     notes = {"env": agent.config.env, "checkpoint": about, **goal, **about_agent(agent)}
     folder = out_folder(args.out, Path(args.goal).stem)
-    scene: Any = envs.make(agent.config.env, image_size=SCENE_SIZE).unwrapped
+    scene: Any = envs.make(agent.config.env, image_size=SCENE_SIZE, published=env.unwrapped.published)
     write_results(folder, played, shown, notes, render=scene.render_state, fps=scene.control_hz)
     for name, what in RESULTS.items():
         print(f"{folder / name}: {what}")
@@ -270,7 +286,8 @@ def fits(text: images.GoalText, env: Any, shown: np.ndarray) -> bool:
             check_state(env, text.start_state, "the goal's start")
     except ConfigError:
         return False
-    drawn = env.unwrapped.render_state(np.array(text.state)).astype(float)
+    plain: Any = envs.make(text.env, image_size=env.unwrapped.image_size)
+    drawn = plain.render_state(np.array(text.state)).astype(float)
     return float(np.abs(drawn - images.resize_pixels(shown, len(drawn))).mean()) < SAME_PICTURE
 
 
@@ -323,14 +340,25 @@ def out_folder(out: str | None, name: str) -> Path:
     return new_folder(Path("plans") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
 
 
+def recorded_pairs(args: argparse.Namespace, config: Any) -> Any:
+    """Start/goal pairs from the recording asked for, for a model of this config."""
+    from envs import recorded_pairs as recorded
+
+    keys = {key: args.settings.get(f"data.{key}") for key in ("path", "camera", "state")}
+    seed = recorded.SEED if args.seed is None else args.seed
+    return recorded.load(**keys, name=config.env, seed=seed, published=config.published_look)
+
+
 def benchmark(args: argparse.Namespace) -> None:
-    """Run the protocol on the world's fixed pairs and write benchmark.json."""
+    """Run the protocol, ours on the world's fixed pairs, and write what came out as JSON."""
     from agent import benchmark as protocol
-    from agent import checkpoint
+    from agent import checkpoint, hub
     from envs import pairs as lists
 
-    agent, about = load_agent(args, args.env)
-    pairs = lists.load(agent.config.env)
+    (agent, about), lewm = load_agent(args, args.env), args.settings[PROTOCOL] == "lewm"
+    if lewm and args.pairs_seed is not None:
+        raise ConfigError("--pairs-seed has no meaning with benchmark.protocol=lewm; leave it out")
+    pairs = recorded_pairs(args, agent.config) if lewm else lists.load(agent.config.env)
     if args.pairs_seed is not None:
         pairs = lists.make(agent.config.env, args.pairs or len(pairs.start), args.pairs_seed)
     elif args.pairs is not None:
@@ -340,16 +368,20 @@ def benchmark(args: argparse.Namespace) -> None:
     count, name = len(pairs.start), agent.config.env
     print(f"{count} start/goal pairs of {name}, checkpoint {about['name']}, on {agent.device}")
     result = protocol.run(agent, lambda: world_of(agent), pairs, seed=args.seed or 0)
+    rules = {"name": args.settings[PROTOCOL], "in_distribution": lewm, "changed": args.overrides}
+    if lewm:
+        changed = f", changed by {' '.join(args.overrides)}" if args.overrides else ""
+        print(f"LeWM's protocol{changed}: in-distribution, the recording may be what the model learned from")
     low, high = result["interval"]
     print(f"success {result['success']:.0%} of {count} goals (95 % interval {low:.0%} to {high:.0%})")
     for kind, label in (("random", "random actions"), ("still", "standing still")):
         print(f"  {label}: {result['floors'][kind]['success']:.0%}")
     print(f"one plan takes {result['seconds_per_plan']['median']:.2f} s (median)")
-    home = checkpoint.find(about["name"])
-    ours = about["name"] in checkpoint.bundled() or (home / "benchmark.json").exists()
-    if args.out is not None or ours or not os.access(home, os.W_OK):
+    home, file = checkpoint.find(about["name"]), "benchmark-lewm.json" if lewm else "benchmark.json"
+    shared = about["name"] in checkpoint.bundled() or hub.is_remote(about["name"])
+    if args.out is not None or shared or (home / file).exists() or not os.access(home, os.W_OK):
         home = out_folder(args.out, f"benchmark-{name}")
-    path = write_json(home / "benchmark.json", {"checkpoint": about, **result})
+    path = write_json(home / file, {"checkpoint": about, "protocol": rules, **result})
     print(f"{path}: every outcome")
 
 

@@ -35,6 +35,7 @@ OWN = ("agent", "envs", "planners", "configs")  # whose errors are sentences for
 ANY_WORLD = {"env": "any", "action_mean": (0,), "action_std": (1,), "action_low": (-1,), "action_high": (1,)}
 ANY_WORLD |= {"pixel_mean": (0, 0, 0), "pixel_std": (1, 1, 1)}
 PANEL = 160  # px of a world in the video
+RECORDED = "recorded"  # the env of recordings without a world
 VALIDATION_SEED = 1_000_003  # of the goals planned to while training; the benchmark has others
 
 
@@ -121,7 +122,7 @@ def train(config: DictConfig) -> Path:
     evaluate = evaluator(config)
     folder = Path(broadcast_object_list([str(run_folder(config)) if first else ""])[0])
     size = sum(parameter.numel() for parameter in world_model.parameters()) / 1e6
-    log.info("%s: %.1f million parameters on %s, run folder %s", dataset.env, size, device, folder)
+    log.info("%s: %.1f million parameters on %s, run folder %s", config.env.name, size, device, folder)
 
     plain: Any = OmegaConf.to_container(config, resolve=True)
     mode = config.wandb.mode if first else "disabled"
@@ -170,8 +171,11 @@ def open_recording(config: DictConfig) -> Any:
     """The recording to learn from: data.path, or one that is collected now unless it is there already."""
     from envs.collect import collect
     from envs.episodes import EpisodeReader
+    from envs.recorded_pairs import looks_published
 
     if config.data.path is None:
+        if config.env.name == RECORDED:
+            raise ConfigError("env=recorded has nothing to learn from: say data.path=RECORDING")
         env, size = config.env, config.model.image_size
         name = f"{env.name}-{size}-{env.episodes}x{env.length}-seed{config.seed}.h5"
         config.data.path = str(Path("data") / name)
@@ -185,7 +189,11 @@ def open_recording(config: DictConfig) -> Any:
             workers=config.data.workers or None,
         )
     config.data.path = str(Path(config.data.path).resolve())  # so that the run can go on from elsewhere
-    return EpisodeReader(config.data.path)
+    data = config.data
+    reader = EpisodeReader(data.path, camera=data.camera, action=data.action, state=data.state)
+    if data.published is None:
+        data.published = bool(looks_published(reader, config.env.name))
+    return reader
 
 
 def model_config(config: DictConfig, statistics: Mapping[str, Any]) -> Any:
@@ -205,22 +213,22 @@ def make_world_model(config: DictConfig, dataset: Any) -> Any:
 
     from agent.world_model import WorldModel
 
-    if dataset.env != config.env.name:
+    if dataset.env not in (None, config.env.name):  # others' recordings do not say
         raise ConfigError(f"{dataset.name} was recorded in {dataset.env}: say env={dataset.env}")
-    if dataset.image_size != config.model.image_size:
-        raise ConfigError(
-            f"{dataset.name} has frames of {dataset.image_size} px but model={config.model.name} takes "
-            f"{config.model.image_size}: say model.image_size={dataset.image_size} or record it anew"
-        )
+    (height, width), size = dataset.frame_size, config.model.image_size
+    if (height, width) != (size, size):
+        log.warning("%d x %d px frames are resized to %d px, every time they are read", height, width, size)
     torch.manual_seed(config.seed)
-    return WorldModel(model_config(config, dataset.statistics()))
+    own = {"env": config.env.name, "published_look": bool(config.data.published)}
+    return WorldModel(model_config(config, {**dataset.statistics(), **own}))
 
 
 def env_maker(config: DictConfig, image_size: int | None = None) -> Callable[[], Any]:
-    """Makes the world, seen at the model's size unless another is given."""
+    """Makes the world, as the recording shows it, seen at the model's size unless another is given."""
     import envs
 
-    return partial(envs.make, config.env.name, image_size=image_size or config.model.image_size)
+    size, published = image_size or config.model.image_size, bool(config.data.published)
+    return partial(envs.make, config.env.name, image_size=size, published=published)
 
 
 def evaluator(config: DictConfig) -> Callable[[Any], dict[str, Any]] | None:
@@ -288,6 +296,9 @@ def report(config: DictConfig, folder: Path, trained: dict[str, Any], result: di
     print(
         f"\n{folder}/  " + "  ".join(sorted(path.name for path in folder.iterdir() if path.name != "wandb"))
     )
+    if config.env.name == RECORDED:
+        print(f"next: Agent.from_pretrained({str(folder)!r}) in your own program")
+        return
     print(f"next: python plan.py --make-goal goal.png --env {config.env.name}")
     print(f"      python plan.py --goal goal.png --checkpoint {folder}")
 

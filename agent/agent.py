@@ -48,6 +48,7 @@ class Agent:
     precision: of imagining, float32, bfloat16 or auto (bfloat16 where the device computes it natively).
     deadline: seconds for each replanning in `act` that is not told otherwise; None: as long as it takes.
     device: "auto" takes CUDA, else MPS, else the CPU.   seed: default plan_config.seed.
+    context_len: most frames, its own past included, that a plan starts from; default all the model looks at.
 
     Whatever cannot be planned with raises PlanError: no goal, pixels of a wrong shape or type, unknown names.
     """
@@ -64,6 +65,7 @@ class Agent:
         deadline: float | None = None,
         device: torch.device | str = "auto",
         seed: int | None = None,
+        context_len: int | None = None,
     ) -> None:
         self.plan_config = plan_config or PlanConfig()
         self.planner_name, self.objective = planner, parse(objective)
@@ -71,6 +73,7 @@ class Agent:
         self.device = pick_device(device)
         self.world_model = world_model.to(self.device).eval()
         self.config = config = world_model.config
+        self.context_len = min(context_len or config.context_len, config.context_len)
         change = checked_change(max_change, config.action_dim)
         if change is not None:
             change = change / torch.tensor(config.action_std).double()
@@ -93,14 +96,17 @@ class Agent:
         *,
         device: torch.device | str = "auto",
         seed: int | None = None,
+        env: str | None = None,
+        actions: Any = None,
         **changes: Any,
     ) -> Agent:
-        """Agent from a bundled name or a checkpoint folder, planning as that says unless told otherwise.
+        """Agent from a bundled name, a checkpoint folder or hf://owner/name, which also says how to plan.
 
+        env, actions: for published LeWM weights only, see agent.checkpoint.load.
         changes: planner, objective, max_change, precision, deadline, and fields of PlanConfig. Raises
         CheckpointError and PlanError.
         """
-        world_model, info = checkpoint.load(name_or_path)
+        world_model, info = checkpoint.load(name_or_path, env=env, actions=actions)
         settings = checkpoint.planner_settings(info["planner"])
         own = {name: changes.pop(name) for name in settings if name in changes}
         config = PlanConfig.from_dict({**settings["plan_config"].to_dict(), **changes})
@@ -118,6 +124,7 @@ class Agent:
             deadline=self.deadline,
             device=self.device,
             seed=self.seed if seed is None else seed,
+            context_len=self.context_len,
         )
 
     def reset(self, mask: np.ndarray | None = None, seeds: Sequence[int] | None = None) -> None:
@@ -279,7 +286,7 @@ class Agent:
         """Copies of these problems with what frames (B, H, W, 3) show now as the newest latent."""
         looking = []
         for i, latent in zip(which, self._encode(frames[which])):
-            latents, past = self._problems[i].context(latent, self.config.context_len)
+            latents, past = self._problems[i].context(latent, self.context_len)
             looking.append(replace(self._problems[i], latents=latents, past=past).passing())
         return looking
 
@@ -305,9 +312,10 @@ class Agent:
         return self._solver.solve(problems, horizon=horizon, warm_start=warm_start, deadline=deadline)
 
     def _env_actions(self, blocks: Tensor) -> np.ndarray:
-        """Normalised blocks (B, H, FA) -> float32 (B, H·F, A) in environment units, inside the bounds."""
-        actions = self._solver.env_actions(blocks.to(self.device))
-        return actions.cpu().numpy().astype(np.float32).clip(self._low, self._high)
+        """Normalised blocks (B, H, FA) -> float32 (B, H·F, A) in environment units, inside the bounds unless
+        the planner leaves them."""
+        actions = self._solver.env_actions(blocks.to(self.device)).cpu().numpy().astype(np.float32)
+        return actions.clip(self._low, self._high) if self._solver.planner.bounded else actions
 
     def _to_numpy(self, plan: Plan, looked: float, single: bool) -> Plan:
         arrays = {

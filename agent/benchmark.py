@@ -7,6 +7,9 @@ actions, and none. Shares come with their 95 % interval (E. B. Wilson, "Probable
 
 Episodes are planned many at once, one stream of random numbers each, so how many changes nothing beyond the
 rounding of batched arithmetic.
+
+Pairs that come from a recording may bring its frames along (`start_frames`, `goal_frames`, uint8 (P, H, W,
+3)): the agent then sees those first, and success counts from the first step on, as in the published protocol.
 """
 
 from __future__ import annotations
@@ -64,7 +67,11 @@ class Run:
     def start(cls, env: Any, pairs: Pairs, index: int) -> Run:
         options = {"state": pairs.start[index], "goal_state": pairs.goal[index]}
         observation, info = env.reset(seed=int(pairs.seed[index]) % 2**63, options=options)
-        return cls(index, env, np.array(info["goal"]), observation, bool(info["success"]))
+        recorded = getattr(pairs, "start_frames", None)
+        if recorded is None:
+            return cls(index, env, np.array(info["goal"]), observation, bool(info["success"]))
+        goal: np.ndarray = pairs.goal_frames[index]  # type: ignore[attr-defined]
+        return cls(index, env, goal, {**observation, "pixels": recorded[index]}, False)
 
     def step(self, action: np.ndarray) -> None:
         self.observation, _, _, _, info = self.env.step(action)

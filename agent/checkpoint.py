@@ -1,7 +1,7 @@
 """Checkpoints: a folder with `model.safetensors` and `config.json`, and nothing that could run code.
 
     save(world_model, "runs/a", planner={"name": "cem", "objective": "closest", "horizon": 5})
-    world_model, info = load("runs/a")          # a folder, or a bundled name such as "pusht"
+    world_model, info = load("runs/a")          # a folder, a bundled name such as "pusht", or hf://owner/name
 
 config.json carries everything that changes a score, and the SHA-256 of the weights it belongs to. Two files
 cannot be replaced at once, so a save first leaves the new config as `config.next.json`, then replaces the
@@ -29,7 +29,7 @@ from torch import Tensor
 
 from agent import settings as agent_settings
 from agent.world_model import WorldModel, WorldModelConfig
-from planners import PlanConfig, PlanError
+from planners import PUBLISHED, PlanConfig, PlanError
 from planners import names as planner_names
 
 FORMAT, VERSION = "latent-planner", 1
@@ -79,13 +79,27 @@ def save(
     return folder
 
 
-def load(name_or_path: str | Path, device: torch.device | str = "cpu") -> tuple[WorldModel, dict[str, Any]]:
+def load(
+    name_or_path: str | Path,
+    device: torch.device | str = "cpu",
+    *,
+    env: str | None = None,
+    actions: Any = None,
+) -> tuple[WorldModel, dict[str, Any]]:
     """The world model on device, in evaluation mode, and its config.json as a dict, with "path" added.
+
+    env, actions: of published LeWM weights, which say neither, the world, and a recording, statistics or a
+    pair (mean, std) of (A,) numbers; of no meaning for ours.
 
     Raises CheckpointError when the checkpoint is missing, cut off, changed, of another program or a newer
     version, or holds weights that are not finite or do not fit its config.
     """
     folder = find(name_or_path)
+    if _is_published(folder):
+        from agent import lewm  # which writes checkpoints itself
+
+        world_model, info = lewm.read_folder(folder, env=env, actions=actions)
+        return world_model.to(device), info
     data, info = _read(folder)
     try:
         config = WorldModelConfig.from_dict(info["model"])
@@ -110,7 +124,7 @@ def planner_settings(planner: Mapping[str, Any], *, where: Path | None = None) -
     try:
         values = dict(planner)
         name = values.pop("name", "cem")
-        if name not in planner_names():
+        if name not in (*planner_names(), *PUBLISHED):
             raise PlanError(f"Unknown planner {name!r}: choose from {', '.join(planner_names())}.")
         settings = {key: values.pop(key, default) for key, default in agent_settings.DEFAULTS.items()}
         agent_settings.check(settings)
@@ -132,8 +146,13 @@ def bundled() -> list[str]:
 def find(name_or_path: str | Path) -> Path:
     """The folder of a bundled name, of a folder, or of a file in one; CheckpointError if there is none.
 
-    A bundled name comes before a folder of the same name: write ./name for the folder.
+    A bundled name comes before a folder of the same name: write ./name for the folder. hf://owner/name is
+    fetched from the hub, see agent.hub.
     """
+    from agent import hub  # whose errors are ours
+
+    if hub.is_remote(name_or_path):
+        return hub.fetch(str(name_or_path))
     names = bundled()
     if str(name_or_path) in names:
         return _home() / str(name_or_path)
@@ -144,12 +163,25 @@ def find(name_or_path: str | Path) -> Path:
         return path.parent
     raise CheckpointError(
         f"There is no checkpoint {str(name_or_path)!r}: give the folder of a run, "
-        f"or a bundled name ({', '.join(names) or 'none in this installation'})."
+        f"a bundled name ({', '.join(names) or 'none in this installation'}), or hf://owner/name."
     )
 
 
 def _home() -> Path:
     return Path(str(resources.files("agent"))) / "pretrained"
+
+
+def _is_published(folder: Path) -> bool:
+    """Whether these are LeWM weights as published: not in our format, and no config of ours beside them."""
+    if (folder / "weights.pt").is_file() or (folder / "weights.safetensors").is_file():
+        return not (folder / WEIGHTS).is_file()
+    if not (folder / WEIGHTS).is_file() or not (folder / CONFIG).is_file():
+        return False
+    try:
+        info = json.loads((folder / CONFIG).read_bytes())
+    except ValueError:
+        return False
+    return isinstance(info, dict) and "format" not in info and "encoder" in info and "predictor" in info
 
 
 def _read(folder: Path) -> tuple[bytes, dict[str, Any]]:

@@ -73,8 +73,8 @@ class WindowDataset:
     device      where batches are wanted; the frames are kept there when they fit
     memory_gb   most memory the frames may take on the device or in main memory; default half of what is free
 
-    Attributes: env, image_size, action_dim, state_names, angle_names, num_frames, frameskip,
-    num_windows {split: int}, place ("cuda:0", "cpu" or "disk") and what `statistics()` returns.
+    Attributes: env, image_size, frame_size (h, w), action_dim, state_names, angle_names, num_frames,
+    frameskip, num_windows {split: int}, place ("cuda:0", "cpu" or "disk") and what `statistics()` returns.
 
     Raises DatasetError where the recording has no windows, too few episodes to split, or actions that are
     not numbers.
@@ -99,11 +99,11 @@ class WindowDataset:
         self.num_frames, self.frameskip = num_frames, frameskip
         self.name = str(getattr(reader, "path", "the recording"))
         self.env, self.image_size = reader.env, int(reader.image_size)
+        self.frame_size = frame_shape(reader)[:2]
         self.state_names, self.angle_names = tuple(reader.state_names), tuple(reader.angle_names)
         self.device = torch.device(device)
 
         episodes = self._split(np.asarray(reader.lengths), held_out, seed)
-        self._check_frames(reader)
         actions = self._read_actions(reader)
         self.action_dim = actions.shape[1]
         self.state = self._read_state(reader)
@@ -235,7 +235,6 @@ class WindowDataset:
         """Raise DatasetError unless a model of this WorldModelConfig can learn from these windows."""
         for what, ours, models in (
             ("actions of size", self.action_dim, config.action_dim),
-            ("frames of size", self.image_size, config.image_size),
             ("windows of frameskip", self.frameskip, config.frameskip),
         ):
             if ours != models:
@@ -265,13 +264,6 @@ class WindowDataset:
         count = min(max(1, round(held_out * len(long_enough))), len(long_enough) - 1)
         shuffled = np.random.default_rng(seed).permutation(long_enough)
         return {"train": np.sort(shuffled[count:]), "held_out": np.sort(shuffled[:count])}
-
-    def _check_frames(self, reader: Any) -> None:
-        shape = frame_shape(reader)
-        expected = (self.image_size, self.image_size, 3)
-        if shape != expected:
-            told, wanted = (" x ".join(map(str, s)) for s in (shape, expected))
-            raise DatasetError(f"the frames of {self.name} are {told} instead of {wanted}: record it again")
 
     def _read_actions(self, reader: Any) -> np.ndarray:
         """All actions (N, A), float64; each episode's last row (no action follows it) becomes 0."""

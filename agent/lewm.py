@@ -1,101 +1,270 @@
-"""Published LeWM checkpoints: what they have in common, and their names for our weights."""
+"""Published LeWorldModel checkpoints (arXiv 2603.19312), to and from ours.
+
+    python -m agent.lewm weights.pt --env pusht --actions pusht_expert_train.h5 --out runs/lewm-pusht
+
+reads a published state dict and writes an ordinary checkpoint. A published file holds weights alone; what
+z-scored actions mean stands in the recording they were learned from, or in a file of statistics (see
+`agent.action_statistics`). As functions: `from_lewm`, `to_lewm`. No pickle is trusted with more than tensors.
+"""
 
 from __future__ import annotations
 
+import argparse
+import hashlib
+import pickle
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
-# settings of WorldModelConfig (arXiv 2603.19312)
-SETTINGS: dict[str, Any] = {
-    "image_size": 224,
-    "pixel_mean": (0.485, 0.456, 0.406),
-    "pixel_std": (0.229, 0.224, 0.225),
-    "frameskip": 5,
-    "context_len": 3,
-    "latent_dim": 192,
-    "projector_dim": 2048,
-    "encoder": "vit",
-    "encoder_width": 192,
-    "encoder_depth": 12,
-    "encoder_heads": 3,
-    "patch_size": 14,
-    "predictor": "lewm",
-    "predictor_width": 192,
-    "predictor_depth": 6,
-    "predictor_heads": 16,
-    "predictor_head_dim": 64,
-    "predictor_mlp_dim": 2048,
-    "dropout": 0.1,
+from agent import action_statistics, checkpoint, hub
+from agent.checkpoint import CheckpointError
+from agent.lewm_names import SETTINGS, from_lewm_keys, newer_spelling, to_lewm_keys
+from agent.world_model import WorldModel, WorldModelConfig
+
+# How LeWM plans: the whole plan is carried out before the next. Our planners keep inside the action bounds.
+PLANNER: dict[str, Any] = {
+    "name": "cem",
+    "objective": "last",
+    "horizon": 5,
+    "replan_every": 5,
+    "num_samples": 300,
+    "num_elites": 30,
+    "iterations": 30,
+    "init_std": 1.0,
+    "min_std": 0.0,
+    "noise_correlation": 0.0,
+    "warm_start": True,
 }
-
-PARAMETERS = {
-    "encoder.embeddings.cls_token": "encoder.backbone.cls_token",
-    "encoder.embeddings.position_embeddings": "encoder.backbone.positions",
-    "predictor.pos_embedding": "predictor.positions",
-}
-# modules: what follows (weight, bias, running_mean, …) is called the same; N stands for the layer's number
-MODULES = {
-    "encoder.embeddings.patch_embeddings.projection": "encoder.backbone.patches",
-    "encoder.layers.N.layernorm_before": "encoder.backbone.blocks.N.attention_norm",
-    "encoder.layers.N.attention.q_proj": "encoder.backbone.blocks.N.query",
-    "encoder.layers.N.attention.k_proj": "encoder.backbone.blocks.N.key",
-    "encoder.layers.N.attention.v_proj": "encoder.backbone.blocks.N.value",
-    "encoder.layers.N.attention.o_proj": "encoder.backbone.blocks.N.attention_output",
-    "encoder.layers.N.layernorm_after": "encoder.backbone.blocks.N.mlp_norm",
-    "encoder.layers.N.mlp.fc1": "encoder.backbone.blocks.N.mlp_hidden",
-    "encoder.layers.N.mlp.fc2": "encoder.backbone.blocks.N.mlp_output",
-    "encoder.layernorm": "encoder.backbone.norm",
-    "projector.net.0": "encoder.projector.hidden",
-    "projector.net.1": "encoder.projector.norm",
-    "projector.net.3": "encoder.projector.output",
-    "action_encoder.patch_embed": "predictor.action_encoder.0",
-    "action_encoder.embed.0": "predictor.action_encoder.1",
-    "action_encoder.embed.2": "predictor.action_encoder.3",
-    "predictor.transformer.layers.N.attn.norm": "predictor.blocks.N.attention.norm",
-    "predictor.transformer.layers.N.attn.to_qkv": "predictor.blocks.N.attention.qkv",
-    "predictor.transformer.layers.N.attn.to_out.0": "predictor.blocks.N.attention.output.0",
-    "predictor.transformer.layers.N.mlp.net.0": "predictor.blocks.N.mlp.0",
-    "predictor.transformer.layers.N.mlp.net.1": "predictor.blocks.N.mlp.1",
-    "predictor.transformer.layers.N.mlp.net.4": "predictor.blocks.N.mlp.4",
-    "predictor.transformer.layers.N.adaLN_modulation.1": "predictor.blocks.N.modulation",
-    "predictor.transformer.norm": "predictor.norm",
-    "pred_proj.net.0": "predictor.head.hidden",
-    "pred_proj.net.1": "predictor.head.norm",
-    "pred_proj.net.3": "predictor.head.output",
-}
-# the vision transformer's modules in checkpoints saved with transformers 4
-OLDER = {
-    "encoder.encoder.layer.N.layernorm_before": "encoder.layers.N.layernorm_before",
-    "encoder.encoder.layer.N.attention.attention.query": "encoder.layers.N.attention.q_proj",
-    "encoder.encoder.layer.N.attention.attention.key": "encoder.layers.N.attention.k_proj",
-    "encoder.encoder.layer.N.attention.attention.value": "encoder.layers.N.attention.v_proj",
-    "encoder.encoder.layer.N.attention.output.dense": "encoder.layers.N.attention.o_proj",
-    "encoder.encoder.layer.N.layernorm_after": "encoder.layers.N.layernorm_after",
-    "encoder.encoder.layer.N.intermediate.dense": "encoder.layers.N.mlp.fc1",
-    "encoder.encoder.layer.N.output.dense": "encoder.layers.N.mlp.fc2",
-}
+WEIGHTS = ("weights.pt", "weights.safetensors", "model.safetensors")  # as published folders call them
+FIRST_KEY = "embeddings.cls_token"  # of the encoder: finds the prefix that a training program put before all
+TOLD = 12  # names in one error, of each kind
 
 
-def from_lewm_keys(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A published state dict, in either spelling, under our names; ValueError for a foreign name."""
-    renamed = {}
-    for name, value in state_dict.items():
-        if name == "action_encoder.patch_embed.weight":
-            value = value.squeeze(-1)  # a convolution over single steps: with us, a plain matrix
-        renamed[_our_name(name)] = value
-    return renamed
+def from_lewm(
+    state_dict: Mapping[str, Tensor],
+    *,
+    env: str,
+    action_mean: Sequence[float],
+    action_std: Sequence[float],
+    frameskip: int = 5,
+    action_low: Sequence[float] | None = None,
+    action_high: Sequence[float] | None = None,
+) -> WorldModel:
+    """The world model, in evaluation mode, that these published weights are.
+
+    state_dict: published names in either spelling of the vision transformer's, perhaps behind a prefix such
+    as "model.".   env: the world they were trained in.   action_*: (A,) numbers in its units; the bounds are
+    −1 and 1 unless given.   frameskip: environment actions in one block.
+
+    Raises CheckpointError that lists, by name, weights that are missing, extra, misshapen or not finite.
+    """
+    ones = [1.0] * len(action_mean)
+    try:
+        config = WorldModelConfig(
+            env=env,
+            action_mean=tuple(action_mean),
+            action_std=tuple(action_std),
+            action_low=tuple(action_low if action_low is not None else (-one for one in ones)),
+            action_high=tuple(action_high if action_high is not None else ones),
+            published_look=True,
+            **{**SETTINGS, "frameskip": frameskip},
+        )
+    except ValueError as error:
+        raise CheckpointError(f"These action statistics cannot be used: {error}") from error
+    with torch.random.fork_rng(devices=[]):
+        world_model = WorldModel(config)
+    state = newer_spelling(_without_prefix(state_dict))
+    _check(state, to_lewm_keys(world_model.state_dict()), config)
+    world_model.load_state_dict(from_lewm_keys(state))
+    return world_model.eval()
 
 
-def _our_name(name: str) -> str:
-    if name in PARAMETERS:
-        return PARAMETERS[name]
-    module, _, parameter = name.rpartition(".")
-    number = re.search(r"(?<=layer\.)\d+|(?<=layers\.)\d+", module)
-    pattern = module if number is None else f"{module[: number.start()]}N{module[number.end() :]}"
-    ours = MODULES.get(OLDER.get(pattern, pattern))
-    if ours is None:
-        raise ValueError(f"{name!r} is no weight of a published LeWM checkpoint.")
-    return f"{ours}.{parameter}" if number is None else f"{ours}.{parameter}".replace("N", number[0])
+def to_lewm(world_model: WorldModel) -> dict[str, Tensor]:
+    """The weights under their published names (newer spelling), for models of the published shape.
+
+    Copies on the CPU, in an order of their own. CheckpointError for a model that LeWM has no names for.
+    """
+    config = world_model.config
+    if config.encoder != "vit" or config.predictor != "lewm":
+        raise CheckpointError(
+            f"Only models with encoder=vit and predictor=lewm have published names, and this one has "
+            f"encoder={config.encoder} and predictor={config.predictor}: train one with model=lewm."
+        )
+    if any(
+        abs(a - b) > 1e-6
+        for key in ("pixel_mean", "pixel_std")
+        for a, b in zip(getattr(config, key), SETTINGS[key])
+    ):
+        raise CheckpointError(
+            f"These weights expect pixels of mean {config.pixel_mean} and deviation {config.pixel_std}, and "
+            "LeWM's programs normalise with ImageNet's: train with model=lewm, which does too."
+        )
+    state = {name: value.detach().cpu().clone() for name, value in world_model.state_dict().items()}
+    return to_lewm_keys(state)
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The state dict in a .pt, .ckpt or .safetensors file; of a training checkpoint, its "state_dict".
+
+    Nothing in the file is run: a pickle that needs more than tensors and plain containers is refused.
+    Raises CheckpointError.
+    """
+    path = _weights_file(Path(path))
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except (SafetensorError, ValueError) as error:
+            raise CheckpointError(f"{path} is not a safetensors file: copy it again.") from error
+    found_state = _unpickled(path)
+    if isinstance(found_state, Mapping) and isinstance(found_state.get("state_dict"), Mapping):
+        found_state = found_state["state_dict"]
+    if not isinstance(found_state, Mapping) or not all(isinstance(v, Tensor) for v in found_state.values()):
+        raise CheckpointError(
+            f"{path} holds no state dict, names with tensors, at its top or under 'state_dict': give the "
+            "file of the weights."
+        )
+    return {str(name): value for name, value in found_state.items()}
+
+
+def read_folder(
+    folder: str | Path, *, env: str | None, actions: str | Path | Any | None
+) -> tuple[WorldModel, dict[str, Any]]:
+    """The model in a folder of published weights, and how LeWM plans, as `checkpoint.load` gives them.
+
+    env, actions: what the weights do not say: the world, and a recording, statistics or a pair (mean, std).
+    Raises CheckpointError.
+    """
+    if env is None or actions is None:
+        raise CheckpointError(
+            f"{folder} holds published LeWM weights, which do not say which world or actions they mean: give "
+            "env= and actions= (a recording, or statistics), or convert them once with python -m agent.lewm."
+        )
+    if isinstance(actions, (str, Path)):
+        known = action_statistics.read(actions)
+        statistics = {f"action_{name}": getattr(known, name) for name in ("mean", "std", "low", "high")}
+    else:
+        statistics = dict(zip(("action_mean", "action_std"), actions))
+    path = _weights_file(Path(folder))
+    world_model = from_lewm(read_weights(path), env=env, **statistics)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return world_model, {"planner": dict(PLANNER), "training": {}, "sha256": digest, "path": str(folder)}
+
+
+def _weights_file(path: Path) -> Path:
+    """The file itself, or the one in a folder."""
+    if path.is_dir():
+        found = [path / name for name in WEIGHTS if (path / name).is_file()]
+        if not found:
+            raise CheckpointError(f"There are no weights in {path}: give the file, usually weights.pt.")
+        return found[0]
+    if not path.is_file():
+        raise CheckpointError(f"There is no file {path}: give published weights, usually weights.pt.")
+    return path
+
+
+def _unpickled(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        wanted = re.search(r"(?:GLOBAL|global|class|type) ([A-Za-z_][\w.]*\.[\w.]+)", str(error))
+        if wanted is None:
+            raise CheckpointError(f"{path} is not a file of weights, or cut off: copy it again.") from error
+        raise CheckpointError(
+            f"{path} is a pickle that would run code when opened (it asks for {wanted[1]}), so it stays "
+            "closed: get the plain state dict, usually weights.pt, or save model.state_dict() where you "
+            "trust the file."
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path} is not a file of weights, or cut off: copy it again.") from error
+
+
+def _without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The model's own weights, where a training program put its name before them and others beside them."""
+    first = f"encoder.{FIRST_KEY}"
+    prefixes = [name.removesuffix(first) for name in state if name == first or name.endswith(f".{first}")]
+    prefix = min(prefixes, key=len, default="")
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def _check(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], config: WorldModelConfig) -> None:
+    """Raise CheckpointError unless names and shapes are those expected, and all numbers finite."""
+    size, block = state.get("action_encoder.patch_embed.weight"), config.block_dim
+    if size is not None and size.ndim == 3 and size.shape[1] != block:
+        raise CheckpointError(
+            f"These weights take action blocks of {size.shape[1]} numbers, but frameskip {config.frameskip} "
+            f"times {config.action_dim} action components is {block}: give their frameskip and statistics."
+        )
+    shapes = {name: tuple(value.shape) for name, value in state.items()}
+    misshapen = [
+        f"{name} {shapes[name]} instead of {tuple(value.shape)}"
+        for name, value in expected.items()
+        if name in shapes and shapes[name] != tuple(value.shape)
+    ]
+    wrong = {
+        "missing": [name for name in expected if name not in state],
+        "extra": [name for name in state if name not in expected],
+        "misshapen": misshapen,
+    }
+    told = [f"{kind}: {_listed(names)}" for kind, names in wrong.items() if names]
+    if told:
+        raise CheckpointError(f"These are not the weights of a published LeWM; {'; '.join(told)}.")
+    broken = [name for name, value in state.items() if not value.isfinite().all()]
+    if broken:
+        raise CheckpointError(f"Weights that are not finite: {_listed(broken)}; copy the file again.")
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - TOLD} more" if len(names) > TOLD else ""
+    return ", ".join(names[:TOLD]) + more
+
+
+def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m agent.lewm", description="Make a checkpoint of published LeWM weights."
+    )
+    add = parser.add_argument
+    add("weights", help="weights.pt, .safetensors, a training checkpoint, or hf://owner/name")
+    add("--env", required=True, help="the world they were trained in, as in pusht")
+    add("--actions", required=True, metavar="FILE", help="the recording they learned from, or statistics")
+    add("--out", required=True, type=Path, help="folder to write, as in runs/lewm-pusht")
+    add("--frameskip", type=int, default=5, help="world actions in one block (default 5)")
+    return parser.parse_args(words)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The command line; 0, or 2 after a mistake that one sentence explains."""
+    args = _arguments(words)
+    try:
+        if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
+            raise CheckpointError(f"{args.out} is there already: choose another folder with --out.")
+        source = hub.fetch(args.weights) if hub.is_remote(args.weights) else Path(args.weights)
+        known = action_statistics.read(args.actions)
+        world_model = from_lewm(
+            read_weights(source),
+            env=args.env,
+            action_mean=known.mean,
+            action_std=known.std,
+            action_low=known.low,
+            action_high=known.high,
+            frameskip=args.frameskip,
+        )
+        checkpoint.save(world_model, args.out, planner=PLANNER, training={"converted_from": args.weights})
+    except (CheckpointError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    count = sum(parameter.numel() for parameter in world_model.parameters()) / 1e6
+    mean, std = (", ".join(f"{v:.4g}" for v in values) for values in (known.mean, known.std))
+    print(f"{args.out}: {count:.2f} million parameters; actions have mean {mean} and deviation {std}")
+    print(f"next: python plan.py --benchmark --checkpoint {args.out} --pairs 10")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -64,6 +64,7 @@ class WorldModelConfig:
     proposals: int = 0  # guesses of a plan, for each number of steps it may take; 0: no proposer
     proposal_steps: int = 5  # longest plan that is proposed, in model steps
     proposer_width: int = 512
+    published_look: bool = False  # frames show what the world's published version draws, see envs.make
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -154,6 +155,10 @@ def _checked(name: str, kind: str, value: Any) -> Any:
     if kind == "str":
         if not isinstance(value, str):
             raise ValueError(f"{name} must be text, but is {value!r}.")
+        return value
+    if kind == "bool":
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} must be true or false, but is {value!r}.")
         return value
     if kind == "int":
         least = 0 if name == "proposals" else 1

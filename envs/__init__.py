@@ -32,8 +32,10 @@ def names() -> list[str]:
     return list(_WORLDS)
 
 
-def make(name: str, *, image_size: int = 64, goal_marker: bool = False) -> World:
+def make(name: str, *, image_size: int = 64, goal_marker: bool = False, published: bool = False) -> World:
     """The world called `name`, bare: no time limit and no wrapper.
+
+    published: as the published version of the world looks and moves, where ours differs.
 
     Raises:
         WorldError: for a name that is not in `names()`, or an image size that cannot be drawn.
@@ -42,4 +44,4 @@ def make(name: str, *, image_size: int = 64, goal_marker: bool = False) -> World
         near = difflib.get_close_matches(str(name), _WORLDS, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise WorldError(f"There is no world called {name!r}; the worlds are {', '.join(_WORLDS)}.{hint}")
-    return _WORLDS[name](image_size=image_size, goal_marker=goal_marker)
+    return _WORLDS[name](image_size=image_size, goal_marker=goal_marker, published=published)

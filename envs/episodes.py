@@ -12,6 +12,11 @@ begins. An action is the one taken after its frame, and NaN in an episode's last
 
 It stands under its name only when it is complete. Until then `robot.h5.partial` keeps the episodes so far,
 whatever happens to the process that writes it.
+
+Others' recordings are read as they are: HDF5 of the same layout, however it is packed, and LeRobot folders.
+
+    python -m envs.episodes inspect robot.h5                what is in it, and a picture of some frames
+    python -m envs.episodes convert lerobot_folder robot.h5
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ import errno
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from glob import escape
@@ -30,17 +36,15 @@ from typing import Any
 import numpy as np
 
 from envs import hdf5
-from envs.frames import Chunks, Library, Memory, map_file
-from envs.journal import JournalWriter, RecordingError, encode, is_journal, plain, scan
+from envs.files import beside
+from envs.frames import Library, map_file
+from envs.journal import JournalWriter, RecordingError, encode, plain, scan
+from envs.mp4 import Videos
+from envs.opening import existing, open_recording, partial_path
 
 __all__ = ["EpisodeReader", "EpisodeWriter", "RecordingError", "partial_path"]
 
 logger = logging.getLogger(__name__)
-
-
-def partial_path(path: str | Path) -> Path:
-    """Where the episodes of the recording `path` are kept until it is complete."""
-    return Path(f"{path}.partial")
 
 
 class EpisodeWriter:
@@ -107,7 +111,6 @@ class EpisodeWriter:
     def _finish(self, progress: bool) -> None:
         if not self.count:
             raise RecordingError(f"{self.path} would hold no episodes: append at least one")
-        target = Path(f"{self.path}.tmp-{os.getpid()}")
         view = map_file(self.partial)
         try:
             with _explained(self.partial, f"is complete, but {self.path} cannot be written"):
@@ -120,11 +123,9 @@ class EpisodeWriter:
                 index = 64 * sum(episode.length for episode in episodes)
                 if shutil.disk_usage(self.path.parent).free < end + index + (1 << 20):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                hdf5.write(target, self.attrs, episodes, view, progress=progress)
-                os.replace(target, self.path)
+                with beside(self.path) as target:
+                    hdf5.write(target, self.attrs, episodes, view, progress=progress)
         finally:
-            with suppress(OSError):
-                target.unlink()
             with suppress(BufferError):  # an exception under way may still hold a part of it
                 view.close()
 
@@ -141,7 +142,11 @@ class EpisodeWriter:
 
 
 class EpisodeReader:
-    """An open recording: a finished file of ours, an unfinished one, or another file of the same layout.
+    """An open recording: a finished file of ours, an unfinished one, another file of the same layout, or a
+    LeRobot folder.
+
+    camera, action, state: what the recording calls the columns `pixels`, `action` and `state`, where these
+    are not their names. Of a LeRobot folder with several cameras one must be chosen.
 
     Usable from several threads and after a fork; pickled, it opens the file again. Where only `path`.partial
     exists, its complete episodes are read; so are those of a file whose end is missing. Both are warned of.
@@ -158,13 +163,20 @@ class EpisodeReader:
         RecordingError: where the file is missing or no such recording; the message says what is wrong.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = _existing(Path(path))
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        camera: str | None = None,
+        action: str | None = None,
+        state: str | None = None,
+    ) -> None:
+        self.path = existing(Path(path))
+        keys = {"pixels": camera, "action": action, "state": state}
+        self._keys = {name: key for name, key in keys.items() if key is not None}
         with _explained(self.path, "cannot be read"):
-            with open(self.path, "rb") as file:
-                start = file.read(64)
-            opened = _open_journal(self.path) if is_journal(start) else hdf5.read(self.path)
-            self.complete = not is_journal(start) and not opened.missing
+            opened, unfinished = open_recording(self.path, self._keys)
+        self.complete = not unfinished and not opened.missing
         self.attrs, self.lengths, self.offsets = opened.attrs, opened.lengths, opened.offsets
         self._columns = opened.columns
         self.columns = tuple(opened.columns)
@@ -239,7 +251,7 @@ class EpisodeReader:
     def close(self) -> None:
         """Let go of the file. Arrays that were read stay."""
         for column in self._columns.values():
-            if isinstance(column, Library):
+            if isinstance(column, (Library, Videos)):
                 column.close()
         self._columns = {}
 
@@ -249,10 +261,10 @@ class EpisodeReader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __reduce__(self) -> tuple[type[EpisodeReader], tuple[Path]]:
-        return type(self), (self.path,)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopened, (self.path, self._keys)
 
-    def _column(self, name: str) -> Chunks | Library | Memory:
+    def _column(self, name: str) -> hdf5.Column:
         if name not in self._columns:
             found = ", ".join(self._columns) or "none, as the reader is closed"
             raise RecordingError(f"{self.path} has no column {name!r}; its columns are: {found}")
@@ -268,41 +280,9 @@ class EpisodeReader:
         return np.asarray(known, np.float32)
 
 
-def _existing(path: Path) -> Path:
-    """`path`, or what is there of it."""
-    if path.is_dir():
-        raise RecordingError(f"{path} is a folder: give the recording's file")
-    if not path.exists() and not partial_path(path).exists():
-        raise RecordingError(f"there is no recording {path}: collect one, or check the name")
-    path = path if path.exists() else partial_path(path)
-    if not path.stat().st_size:
-        raise RecordingError(f"{path} is empty: delete it and record again")
-    return path
-
-
-def _open_journal(path: Path) -> hdf5.Opened:
-    view = map_file(path)
-    attrs, episodes, _ = scan(view, verify=False)
-    if not episodes:
-        raise RecordingError(f"{path} holds no complete episode yet: go on recording")
-    lengths = np.array([episode.length for episode in episodes], np.int64)
-    columns: dict[str, Chunks | Library | Memory] = {}
-    for name, (text, shape) in episodes[0].layout.items():
-        dtype, parts = np.dtype(text), [episode.columns[name] for episode in episodes]
-        if any(part.sizes is not None for part in parts):
-            sizes = np.concatenate([part.sizes for part in parts if part.sizes is not None])
-            starts = [
-                part.offset + np.cumsum(part.sizes) - part.sizes for part in parts if part.sizes is not None
-            ]
-            rows = (int(lengths.sum()), *shape)
-            columns[name] = Chunks(view, path, offsets=np.concatenate(starts), sizes=sizes, shape=rows)
-        else:
-            count = int(np.prod(shape, dtype=np.int64))
-            raw = [
-                np.frombuffer(view, dtype, n * count, part.offset) for n, part in zip(lengths.tolist(), parts)
-            ]
-            columns[name] = Memory(np.concatenate(raw).reshape(-1, *shape))
-    return hdf5.Opened(attrs or {}, lengths, np.cumsum(lengths) - lengths, columns)
+def _reopened(path: Path, keys: dict[str, str]) -> EpisodeReader:
+    keys = {"camera" if name == "pixels" else name: key for name, key in keys.items()}
+    return EpisodeReader(path, **keys)
 
 
 @contextmanager
@@ -315,3 +295,9 @@ def _explained(path: Path, what: str) -> Iterator[None]:
         reason = os.strerror(number) if number else str(error).partition("(")[0].strip()
         advice = "make room and try again" if number == errno.ENOSPC else "check the disk and try again"
         raise RecordingError(f"{path} {what} ({reason}): {advice}") from error
+
+
+if __name__ == "__main__":
+    from envs.recording_tools import main
+
+    sys.exit(main())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import mmap
 import os
+import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -23,6 +23,14 @@ _pools: dict[int, ThreadPoolExecutor] = {}
 def usable_cpus() -> int:
     """Cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory() -> int:
+    """Bytes of main memory that this machine has; what it has not said counts as 16 GiB."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return 16 << 30
 
 
 def map_file(path: Path) -> mmap.mmap:
@@ -50,6 +58,7 @@ class Chunks:
     view         the mapped file
     offsets      (C,) byte where each chunk begins; sizes (C,) its bytes
     chunk_rows   rows in every chunk; the last one may hold rows beyond the end
+    raw          (C,) bool, the chunks that are not packed; or one for all
     """
 
     def __init__(
@@ -61,11 +70,12 @@ class Chunks:
         sizes: np.ndarray,
         shape: tuple[int, ...],
         chunk_rows: int = 1,
-        compressed: bool = True,
+        raw: np.ndarray | bool = False,
     ) -> None:
         self.view, self.path, self.offsets, self.sizes = view, path, offsets, sizes
-        self.shape, self.dtype = shape, np.dtype(np.uint8)
-        self.chunk_rows, self.compressed = chunk_rows, compressed
+        self.shape, self.dtype, self.chunk_rows = shape, np.dtype(np.uint8), chunk_rows
+        self.raw = np.broadcast_to(raw, offsets.shape)
+        self.announces = len(view) > memory() / 2 and hasattr(mmap, "MADV_WILLNEED")
         self.row_bytes = int(np.prod(shape[1:], dtype=np.int64))
 
     def read(self, rows: np.ndarray, out: np.ndarray) -> None:
@@ -75,6 +85,8 @@ class Chunks:
         flat = out.data.cast("B")
         chunks, within = np.divmod(rows, self.chunk_rows)
         plan = np.stack([chunks, within, self.offsets[chunks], self.sizes[chunks]], axis=1)
+        if self.announces:
+            self._announce(plan)
         threads = min(usable_cpus(), 8, len(rows) * self.row_bytes // _PIECE)
         if threads <= 1:
             self._unpack(plan, flat)
@@ -88,24 +100,50 @@ class Chunks:
         for part in parts:
             part.result()
 
+    def _announce(self, plan: np.ndarray) -> None:
+        """Ask the system for what a read will touch, all at once: a disk answers many requests together."""
+        for start, length in plan[:, 2:].tolist():
+            self._will_need(start, start + length)
+
+    def _will_need(self, start: int, end: int) -> None:
+        first, end = start // mmap.PAGESIZE * mmap.PAGESIZE, min(end, len(self.view))
+        if 0 <= first < end:
+            self.view.madvise(mmap.MADV_WILLNEED, first, end - first)
+
     def _unpack(self, plan: np.ndarray, flat: memoryview) -> None:
         """Fill `flat` with rows; `plan` (n, 4): chunk, row in it, byte where it begins, its size."""
-        size, chunk_bytes = self.row_bytes, self.row_bytes * self.chunk_rows
-        held, data, position = -1, memoryview(b""), 0
-        for chunk, row, start, length in plan.tolist():
-            if chunk != held:
-                packed = self.view[start : start + length]
-                try:
-                    raw = zlib.decompress(packed, bufsize=chunk_bytes) if self.compressed else packed
-                except zlib.error:
-                    raw = b""
-                if len(raw) < chunk_bytes:
-                    raise RecordingError(
-                        f"row {chunk * self.chunk_rows} of {self.path} is damaged: copy or record it again"
-                    )
-                held, data = chunk, memoryview(raw)
-            flat[position : position + size] = data[row * size : (row + 1) * size]
-            position += size
+        size, held = self.row_bytes, _Held()
+        for position, (chunk, row, start, length) in enumerate(plan.tolist()):
+            try:
+                self._copy(chunk, row, start, length, held, flat[position * size : (position + 1) * size])
+            except (zlib.error, struct.error, ValueError, KeyError) as error:
+                damaged = chunk * self.chunk_rows + row
+                raise RecordingError(
+                    f"row {damaged} of {self.path} is damaged: copy or record it again"
+                ) from error
+
+    def _copy(self, chunk: int, row: int, start: int, length: int, held: _Held, out: memoryview) -> None:
+        """Put one row into `out`; any of the errors above says that it is damaged."""
+        if held.where != (chunk, 0):
+            packed = self.view[start : start + length]
+            size = self.row_bytes * self.chunk_rows
+            unpacked = packed if self.raw[chunk] else zlib.decompress(packed, bufsize=size)
+            held.where, held.data = (chunk, 0), memoryview(unpacked)
+        out[:] = held.data[row * self.row_bytes : (row + 1) * self.row_bytes]
+
+
+class _Held:
+    """What was unpacked last, a chunk or a block of one: the next row may lie in it too."""
+
+    def __init__(self) -> None:
+        self.where, self.data = (-1, 0), memoryview(b"")
+        self._room = memoryview(bytearray())
+
+    def room(self, size: int) -> memoryview:
+        """Memory to unpack into, the same every time: new memory costs as much as unpacking."""
+        if len(self._room) < size:
+            self._room = memoryview(bytearray(size))
+        return self._room[:size]
 
 
 class Library:
@@ -139,14 +177,14 @@ class Library:
                 out[mine] = dataset[first : last + 1][rows[mine] - first]
         except OSError as error:
             raise RecordingError(
-                f"the column {self.name} of {self.path} cannot be unpacked: install hdf5plugin if it was "
-                "packed with Blosc or the like, otherwise copy or record the file again"
+                f"the column {self.name} of {self.path} cannot be unpacked: if it was packed with Blosc or "
+                "the like, pip install 'latent-planner[hdf5]'; otherwise copy or record the file again"
             ) from error
 
     def _dataset(self) -> Any:
         if self._opened is None or self._opened[0] != os.getpid():
             with suppress(ImportError):
-                importlib.import_module("hdf5plugin")  # an extra; makes more filters known
+                import hdf5plugin  # noqa: F401  (an extra; makes more filters known)
             self._opened = (os.getpid(), h5py.File(self.path, "r", locking="best-effort"))
         return self._opened[1][self.name]
 

@@ -10,7 +10,7 @@ import io
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +20,10 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
+from envs import blosc
 from envs.frames import Chunks, Library, Memory, map_file
 from envs.journal import Episode, RecordingError, is_frames
+from envs.mp4 import Videos
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +31,7 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 FORMAT_VERSION = 1
 # HDF5 1.10 and newer read it; the index of all frames is made in one piece, with the first of them
 _OURS = ("v110", "v110")
+Column = Chunks | Library | Memory | Videos
 
 
 @dataclass
@@ -38,7 +41,7 @@ class Opened:
     attrs: dict[str, Any]
     lengths: np.ndarray
     offsets: np.ndarray
-    columns: dict[str, Chunks | Library | Memory]
+    columns: dict[str, Column]
     missing: int = 0  # episodes that a cut-off file has lost
 
 
@@ -82,8 +85,10 @@ def write(
         os.fsync(done.fileno())
 
 
-def read(path: Path) -> Opened:
+def read(path: Path, keys: Mapping[str, str] | None = None) -> Opened:
     """Check an HDF5 recording, ours or another of the same layout, and find its columns.
+
+    keys: the file's names of `pixels`, `action` and `state`, where they are others.
 
     Raises RecordingError, which says what is wrong with the file.
     """
@@ -91,7 +96,7 @@ def read(path: Path) -> Opened:
         raise RecordingError(f"{path} is not a recording: it is not an HDF5 file")
     try:
         with h5py.File(path, "r", locking="best-effort") as file:
-            return _read(path, file, None)
+            return _read(path, file, None, keys or {})
     except (OSError, RuntimeError, KeyError) as error:
         stored, size = _stored_size(path), path.stat().st_size
         if stored <= size:
@@ -100,13 +105,13 @@ def read(path: Path) -> Opened:
     try:
         with open(path, "rb") as cut, h5py.File(_Padded(cut, stored), "r") as file:
             if "format_version" in file.attrs:
-                return _read(path, file, size)
+                return _read(path, file, size, keys or {})
     except (OSError, RuntimeError, KeyError, ValueError) as error:  # what zeros in place of an index lead to
         logger.debug("the index of %s is incomplete: %s", path, error)
     raise _cut_off(path, size, stored)
 
 
-def _read(path: Path, file: h5py.File, size: int | None) -> Opened:
+def _read(path: Path, file: h5py.File, size: int | None, keys: Mapping[str, str]) -> Opened:
     """`size` is what is left of a cut-off file, None for a whole one."""
     attrs = {key: _plain(value) for key, value in file.attrs.items()}
     if (attrs.get("format_version") or 0) > FORMAT_VERSION:
@@ -114,6 +119,12 @@ def _read(path: Path, file: h5py.File, size: int | None) -> Opened:
             f"{path} was written by a newer version of this software: update it to read the file"
         )
     datasets = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset)}
+    for name, key in keys.items():
+        if not isinstance(file.get(key), h5py.Dataset):
+            raise RecordingError(f"{path} has no column {key!r}; its columns are: {', '.join(file)}")
+        datasets[name] = file[key]
+        if key != name:
+            datasets.pop(key, None)
     missing = [name for name in ("pixels", "action", "ep_len", "ep_offset") if name not in datasets]
     if missing:
         found = ", ".join(file) or "nothing"
@@ -124,7 +135,7 @@ def _read(path: Path, file: h5py.File, size: int | None) -> Opened:
     view = map_file(path)
     opened = Opened(attrs, lengths, offsets, {})
     for name, dataset in datasets.items():
-        if dataset.shape[:1] == (rows,):
+        if dataset.shape[:1] == (rows,) and dataset.dtype.kind in "fiub":  # text is not read
             opened.columns[name] = _column(path, view, dataset)
     return opened if size is None else _salvage(path, opened, size, _stored_size(path))
 
@@ -197,26 +208,35 @@ def _column(path: Path, view: Any, dataset: h5py.Dataset) -> Chunks | Library | 
 
 
 def _chunks(path: Path, view: Any, dataset: h5py.Dataset) -> Chunks | None:
-    """Where the frames lie, if they are packed with nothing that zlib does not unpack."""
+    """Where the frames lie, if they are packed in a way that is unpacked here, one row or block at a time."""
     properties = dataset.id.get_create_plist()
-    filters = {properties.get_filter(i)[0] for i in range(properties.get_nfilters())}
-    if filters - {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE}:  # shuffling single bytes changes nothing
+    filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
+    filters = [
+        known for known in filters if known != h5py.h5z.FILTER_SHUFFLE
+    ]  # of single bytes changes nothing
+    if len(filters) > 1 or set(filters) - {h5py.h5z.FILTER_DEFLATE, blosc.FILTER}:
         return None
     found: list[tuple[int, int, int, int]] = []
     dataset.id.chunk_iter(lambda c: found.append((c.chunk_offset[0], c.byte_offset, c.size, c.filter_mask)))
     table = np.array(found, np.int64).reshape(-1, 4)
-    if len(table) != -(-len(dataset) // dataset.chunks[0]) or table[:, 3].any():
+    if len(table) != -(-len(dataset) // dataset.chunks[0]) or not len(table):
         return None
     table = table[np.argsort(table[:, 0], kind="stable")]
-    return Chunks(
-        view,
-        path,
-        offsets=table[:, 1],
-        sizes=table[:, 2],
-        shape=dataset.shape,
-        chunk_rows=dataset.chunks[0],
-        compressed=h5py.h5z.FILTER_DEFLATE in filters,
-    )
+    skipped = table[:, 3] != 0  # chunks that a filter left as they were, as it may
+    if skipped.any() and properties.get_nfilters() > 1:
+        return None
+    layout = {
+        "offsets": table[:, 1],
+        "sizes": table[:, 2],
+        "shape": dataset.shape,
+        "chunk_rows": dataset.chunks[0],
+        "raw": skipped if filters else True,
+    }
+    if blosc.FILTER not in filters:
+        return Chunks(view, path, **layout)
+    packed = table[~skipped, 1]
+    some = packed[np.linspace(0, len(packed) - 1, min(len(packed), 8)).astype(int)].tolist()
+    return blosc.BloscChunks(view, path, **layout) if all(blosc.readable(view, s) for s in some) else None
 
 
 def _salvage(path: Path, opened: Opened, size: int, stored: int) -> Opened:

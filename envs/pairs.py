@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import numpy as np
 
 import envs
 from envs import policies
+from envs.files import beside
 from envs.world import WorldError
 
 VERSION = "v1"
@@ -53,7 +53,10 @@ class Pairs:
 
     def first(self, count: int) -> Pairs:
         """The first `count` pairs."""
-        return replace(self, start=self.start[:count], goal=self.goal[:count], seed=self.seed[:count])
+        cut: Any = {
+            name: value[:count] for name, value in vars(self).items() if isinstance(value, np.ndarray)
+        }
+        return replace(self, **cut)
 
 
 def make(name: str, count: int, seed: int, offset: int = 25) -> Pairs:
@@ -142,9 +145,8 @@ def save(pairs: Pairs, folder: Path = _DATA) -> Path:
     text = head + ',\n "pairs": [\n  ' + ",\n  ".join(rows) + "\n ]\n}\n"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{pairs.name}-{pairs.version}.json"
-    beside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    beside.write_text(text)
-    os.replace(beside, path)
+    with beside(path) as temporary:
+        temporary.write_text(text)
     return path
 
 

@@ -44,15 +44,16 @@ class Simulation:
         space.add(self.block, *parts)
         self._parts = [part.get_vertices() for part in parts]
 
-    def place(self, state: np.ndarray) -> None:
+    def place(self, state: np.ndarray, *, moving: bool = False) -> None:
         """Put agent and block where `state` (7,) says, then let one physics step of 0.01 s see them.
 
         The angle goes before the position, because turning moves the block about its centre of gravity. The
-        agent gets its velocity after that step, so that the step does not move it. Meant for a new
-        simulation: an old one keeps contact impulses that nobody can clear.
+        agent gets its velocity after that step, so that the step does not move it; `moving` gives it before,
+        as the published world does. Meant for a new simulation: an old one keeps contact impulses that nobody
+        can clear.
         """
         agent_x, agent_y, block_x, block_y, angle, agent_vx, agent_vy = state.tolist()
-        self.agent.velocity = (0.0, 0.0)
+        self.agent.velocity = (agent_vx, agent_vy) if moving else (0.0, 0.0)
         self.agent.position = (agent_x, agent_y)
         self.block.velocity, self.block.angular_velocity = (0.0, 0.0), 0.0
         self.block.angle = angle
@@ -117,6 +118,9 @@ class PushT(World):
     (px/s); the block's position is the middle of the T's top edge. An action (2,) sets a target 100 px away
     at most. Success: agent and block together within 20 px of the goal (one distance over the four
     coordinates) and the block's angle within pi / 9. The goal marker is the T in green at the goal's pose.
+
+    With `published`, every frame, the goal's too, shows a green T in the middle of the board wherever the
+    goal is; actions are not clipped; and resetting to a moving agent lets it move for the first 0.01 s.
     """
 
     state_names = ("agent_x", "agent_y", "block_x", "block_y", "block_angle", "agent_vx", "agent_vy")
@@ -124,11 +128,11 @@ class PushT(World):
     control_hz = 10.0
     state_low = np.array([-np.inf] * 4 + [0.0] + [-np.inf] * 2)
     state_high = np.array([np.inf] * 4 + [2 * np.pi] + [np.inf] * 2)
+    published_marker = np.array([0.0, 0.0, 256.0, 256.0, np.pi / 4, 0.0, 0.0])
+    published_clips = False
 
-    def __init__(
-        self, *, image_size: int = 64, goal_marker: bool = False, render_mode: str | None = None
-    ) -> None:
-        super().__init__(image_size=image_size, goal_marker=goal_marker, render_mode=render_mode)
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
         exact = self.image_size == SIZE
         self._frames: SmoothFrames | PublishedFrames = (
             PublishedFrames() if exact else SmoothFrames(self.image_size)
@@ -167,11 +171,11 @@ class PushT(World):
         """The frame of `state` (7,), drawn from a simulation of its own."""
         simulation = Simulation()
         simulation.place(self.check_state(state))
-        return self._frames.draw(simulation, None)
+        return self._frames.draw(simulation, self.published_marker if self.published else None)
 
     def _place(self, state: np.ndarray) -> None:
         self._simulation = Simulation()
-        self._simulation.place(state)
+        self._simulation.place(state, moving=self.published)
 
     def _move(self, action: np.ndarray) -> None:
         self._simulation.move(action)

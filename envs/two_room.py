@@ -30,7 +30,7 @@ class TwoRoom(World):
     """Walk the dot to where the goal frame shows it.
 
     The state is the dot's x, y in px of 224; an action (2,) moves it by 5 px at most along each axis.
-    Success: closer than 16 px to the goal. The goal marker is a green dot.
+    Success: closer than 16 px to the goal. The goal marker is a green dot. `published` changes nothing.
     """
 
     state_names = ("agent_x", "agent_y")
@@ -38,10 +38,8 @@ class TwoRoom(World):
     state_low = np.zeros(2)
     state_high = np.full(2, SIDE)
 
-    def __init__(
-        self, *, image_size: int = 64, goal_marker: bool = False, render_mode: str | None = None
-    ) -> None:
-        super().__init__(image_size=image_size, goal_marker=goal_marker, render_mode=render_mode)
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
         exact = self.image_size == int(SIDE)
         self._frames: Frames = PublishedFrames() if exact else SmoothFrames(self.image_size)
         self._x = self._y = 0.0

@@ -24,10 +24,12 @@ class World(gymnasium.Env):
     Args:
         image_size: height and width of the frames, 16 to 1024.
         goal_marker: draw the goal into observations and `render()`; the goal frame itself never shows it.
+        published: look and move as the published version of the world does where ours differs, for models
+            that learned from its recordings; see the subclass.
         render_mode: None or "rgb_array", as Gymnasium asks; `render()` works in both cases.
 
     Raises:
-        WorldError: for a size, state or action that cannot be used.
+        WorldError: for a size, state or action that cannot be used, and for `goal_marker` with `published`.
     """
 
     state_names: ClassVar[tuple[str, ...]]
@@ -35,10 +37,17 @@ class World(gymnasium.Env):
     control_hz: ClassVar[float]
     state_low: ClassVar[np.ndarray]
     state_high: ClassVar[np.ndarray]
+    published_marker: ClassVar[np.ndarray | None] = None  # state whose goal marker published frames all show
+    published_clips: ClassVar[bool] = True  # whether the published world clips actions
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}
 
     def __init__(
-        self, *, image_size: int = 64, goal_marker: bool = False, render_mode: str | None = None
+        self,
+        *,
+        image_size: int = 64,
+        goal_marker: bool = False,
+        published: bool = False,
+        render_mode: str | None = None,
     ) -> None:
         if isinstance(image_size, bool) or not isinstance(image_size, (int, np.integer)):
             raise WorldError(
@@ -49,7 +58,11 @@ class World(gymnasium.Env):
         if render_mode not in (None, "rgb_array"):
             raise WorldError(f"render_mode is None or 'rgb_array', not {render_mode!r}.")
         self.image_size = int(image_size)
-        self.goal_marker = bool(goal_marker)
+        if goal_marker and published:
+            raise WorldError(
+                "Published frames have no marker at the goal: leave out goal_marker or published."
+            )
+        self.goal_marker, self.published = bool(goal_marker), bool(published)
         self.render_mode = render_mode
         frame = spaces.Box(0, 255, (self.image_size, self.image_size, 3), np.uint8)
         state = spaces.Box(self.state_low, self.state_high, dtype=np.float64)
@@ -115,6 +128,8 @@ class World(gymnasium.Env):
     def step(self, action: Any) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """One control step under `action` (A,), clipped to [-1, 1]; the reward is 1 on success, else 0.
 
+        With `published`, a world whose published version does not clip does not either.
+
         An episode never ends by itself: success is told in `info["success"]` only.
         """
         if self._goal_state is None:
@@ -128,7 +143,7 @@ class World(gymnasium.Env):
         """The current frame, uint8 (H, W, 3)."""
         if self._goal_state is None:
             raise WorldError("Call reset before render.")
-        return self._draw(self._goal_state if self.goal_marker else None)
+        return self._draw(self._marker())
 
     def set_state(self, state: Any) -> None:
         """Continue from `state` (S,), all simulator memory cleared; the goal stays."""
@@ -164,10 +179,17 @@ class World(gymnasium.Env):
         x, y = array.tolist()
         if not (math.isfinite(x) and math.isfinite(y)):
             raise WorldError("The action holds NaN or infinity; give finite numbers in [-1, 1].")
-        return array if -1.0 <= x <= 1.0 and -1.0 <= y <= 1.0 else array.clip(-1.0, 1.0)
+        inside = -1.0 <= x <= 1.0 and -1.0 <= y <= 1.0
+        return array if inside or (self.published and not self.published_clips) else array.clip(-1.0, 1.0)
+
+    def _marker(self) -> np.ndarray | None:
+        """The state whose goal marker observations show."""
+        if self.published:
+            return self.published_marker
+        return self._goal_state if self.goal_marker else None
 
     def _observation(self, state: np.ndarray) -> dict[str, np.ndarray]:
-        return {"pixels": self._draw(self._goal_state if self.goal_marker else None), "state": state}
+        return {"pixels": self._draw(self._marker()), "state": state}
 
     def _info(self, state: np.ndarray) -> dict[str, Any]:
         assert self._goal_frame is not None and self._goal_state is not None

@@ -82,6 +82,8 @@ class Planner:
     Every candidate that a cost function sees keeps all of these. PlanError if they make no sense.
     """
 
+    bounded = True  # whether plans keep inside the bounds
+
     def __init__(
         self,
         config: PlanConfig,

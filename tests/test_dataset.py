@@ -151,7 +151,6 @@ def broken(**changes: object) -> SquareRecording:
         (broken(lengths=np.array([12]), offsets=np.array([0])), {}, "one usable episode"),
         (broken(), {"held_out": 1.5}, "held_out is a share"),
         (broken(), {"num_frames": 1}, "at least 2 and 1 are needed"),
-        (broken(image_size=64), {}, "frames of square.h5 are 32 x 32 x 3 instead of 64 x 64 x 3"),
     ],
 )
 def test_what_cannot_be_trained_on_is_said(reader: SquareRecording, options: dict, words: str) -> None:
@@ -170,9 +169,9 @@ def test_actions_that_are_not_numbers_are_named() -> None:
 
 def test_a_model_made_for_other_data_is_refused() -> None:
     dataset = tiny_dataset()
-    fine = {"action_dim": 2, "image_size": 32, "frameskip": 2}
+    fine = {"action_dim": 2, "frameskip": 2}
     dataset.check(SimpleNamespace(**fine))
-    for name, words in (("action_dim", "actions of size 2"), ("image_size", "frames of size 32")):
+    for name, words in (("action_dim", "actions of size 2"), ("frameskip", "windows of frameskip 2")):
         with pytest.raises(DatasetError, match=words):
             dataset.check(SimpleNamespace(**(fine | {name: 5})))
 

@@ -7,8 +7,10 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 import plan
 import train
@@ -24,9 +26,12 @@ def blocks(language: str) -> list[str]:
 
 
 def commands() -> list[str]:
-    """Every shell line, and every command in running text."""
+    """Every shell line, and every command in running text; of docs/lewm.md, what its table says of "here"."""
     lines = [line.split(" #")[0].strip() for block in blocks("sh") for line in block.splitlines()]
-    inline = re.findall(r"`((?:python|make|accelerate) [^`]+)`", TEXT)
+    here = re.findall(
+        r"\|([^|]*)\|$", (ROOT / "docs" / "lewm.md").read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
+    inline = re.findall(r"`((?:python|make|accelerate) [^`]+)`", "\n".join([TEXT, *here]))
     return [line for line in dict.fromkeys([*lines, *inline]) if line]
 
 
@@ -52,9 +57,12 @@ def test_command_means_something(command: str) -> None:
         checked([word for word in words[words.index("train.py") + 1 :] if word != "--help"])
     elif "plan.py" in words:
         plan.parse(words[words.index("plan.py") + 1 :])
-    elif words[:3] == ["python", "-m", "envs.collect"]:
+    elif words[:2] == ["python", "-m"] and words[2] in ("envs.collect", "envs.episodes", "agent.lewm"):
         shown = subprocess.run(
-            [sys.executable, *words[1:3], "--help"], cwd=ROOT, capture_output=True, text=True
+            [sys.executable, *words[1 : 4 if words[2] == "envs.episodes" else 3], "--help"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
         )
         assert all(word in shown.stdout for word in words if word.startswith("--"))
     else:
@@ -70,6 +78,18 @@ def test_there_is_a_command_of_each_kind() -> None:
 def test_links_lead_to_files() -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", TEXT):
         assert (ROOT / target).exists(), target
+
+
+def test_what_the_page_for_lewm_shows_in_python_runs(tmp_path, monkeypatch) -> None:
+    from published import weights
+
+    page = (ROOT / "docs" / "lewm.md").read_text(encoding="utf-8")
+    (source,) = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    torch.save(weights(), "weights.pt")
+    found: dict[str, Any] = {}
+    exec(compile(source, "lewm.md", "exec"), found)
+    assert all(torch.equal(found["state"][name], value) for name, value in weights().items())
 
 
 def test_cheap_commands_run(monkeypatch, tmp_path, capsys) -> None:

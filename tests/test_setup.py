@@ -18,10 +18,10 @@ STDLIB = set(sys.stdlib_module_names)
 # What each room may import beside the standard library and itself. An arrow that is not here is a mistake.
 ALLOWED = {
     "planners": {"torch"},
-    "envs": {"numpy", "gymnasium", "h5py", "pymunk", "PIL", "tqdm"},
+    "envs": {"numpy", "gymnasium", "h5py", "pymunk", "PIL", "tqdm", "av", "hdf5plugin", "cramjam", "pyarrow"},
     "agent": {
         "torch", "planners", "numpy", "einops", "accelerate", "safetensors",
-        "PIL", "av", "matplotlib", "tqdm", "wandb",
+        "PIL", "av", "matplotlib", "tqdm", "wandb", "h5py", "hdf5plugin", "huggingface_hub",
     },
 }  # fmt: skip
 
@@ -72,13 +72,31 @@ def project() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
-def test_every_third_party_import_is_a_declared_dependency() -> None:
+def import_names(requirements: list[str]) -> set[str]:
     spelled = {"pillow": "PIL", "hydra-core": "hydra"}
-    named = {re.split(r"[<>=!~\[]", d)[0].strip() for d in project()["project"]["dependencies"]}
-    declared = {spelled.get(name, name.replace("-", "_")) for name in named} | {
-        "omegaconf",
-        "yaml",
-    }  # come with Hydra
+    named = {re.split(r"[<>=!~\[]", requirement)[0].strip() for requirement in requirements}
+    return {spelled.get(name, name.replace("-", "_")) for name in named}
+
+
+def extras() -> set[str]:
+    """What is imported where it is used only."""
+    groups = project()["project"]["optional-dependencies"]
+    return import_names([name for group, names in groups.items() if group != "test" for name in names])
+
+
+def test_extras_are_imported_inside_functions_only() -> None:
+    for path in [*(ROOT.glob("*.py")), *(p for room in ROOMS for p in room_files(room))]:
+        top = "\n".join(
+            ast.unparse(node)
+            for node in ast.parse(path.read_text()).body
+            if isinstance(node, ast.Import | ast.ImportFrom)
+        )
+        assert not imported_roots(top) & extras(), path
+
+
+def test_every_third_party_import_is_a_declared_dependency() -> None:
+    declared = import_names(project()["project"]["dependencies"]) | extras()
+    declared |= {"omegaconf", "yaml"}  # come with Hydra
     own = {*ROOMS, "configs", "train", "plan"}
     files = [*(ROOT.glob("*.py")), *(p for room in (*ROOMS, "configs") for p in room_files(room))]
     for path in files:

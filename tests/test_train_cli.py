@@ -72,7 +72,7 @@ def test_a_run_ends_with_a_short_table_and_what_to_do_next(run) -> None:
 def test_metrics_hold_losses_and_tests_on_the_way(run) -> None:
     folder, _ = run
     found = rows(folder / "run")
-    assert [row["step"] for row in found if "loss" in row] == [2, 4, 6]
+    assert [row["step"] for row in found if "loss" in row] == [2, 3, 4, 6]  # 3: the encoder is done
     assert [row["step"] for row in found if "success" in row] == [4, 6]
     assert all(
         row["success_low"] <= row["success"] <= row["success_high"] for row in found if "success" in row
@@ -83,7 +83,7 @@ def test_a_run_goes_on_in_the_same_folder(run, monkeypatch, capsys) -> None:
     folder, _ = run
     monkeypatch.chdir(folder)
     assert train.main(["resume=run", "train.steps=8", "wandb.mode=disabled"]) == 0
-    assert [row["step"] for row in rows(folder / "run") if "loss" in row] == [2, 4, 6, 8]
+    assert [row["step"] for row in rows(folder / "run") if "loss" in row] == [2, 3, 4, 6, 8]
     assert sorted(path.name for path in folder.iterdir()) == ["data", "run"]
     assert "8 steps" in capsys.readouterr().out
 
@@ -171,8 +171,6 @@ def test_data_of_another_world_is_refused(run, monkeypatch, capsys) -> None:
     monkeypatch.chdir(folder)
     data = next((folder / "data").glob("*.h5"))
     assert "recorded in two_room: say env=two_room" in failing(capsys, "env=pusht", f"data.path={data}")
-    message = failing(capsys, "env=two_room", f"data.path={data}", "model.image_size=32")
-    assert "frames of 64 px" in message and "model.image_size=64" in message
     assert sorted(path.name for path in folder.iterdir()) == ["data", "run"]
 
 
@@ -222,14 +220,14 @@ def test_every_choice_of_options_fits_what_it_configures(env, model, planner) ->
     assert train.planner_settings(config)["name"] == planner
     agents = {"name", "objective", "max_change", "precision", "deadline"}
     assert agents <= set(config.planner) <= agents | {field.name for field in dataclasses.fields(PlanConfig)}
-    assert config.env.name in envs.names() and config.env.name == env
+    assert config.env.name in [*envs.names(), train.RECORDED] and config.env.name == env
 
 
 def test_every_field_of_the_planners_is_a_setting_somewhere() -> None:
     files = [(ROOT / "configs" / "planner" / f"{name}.yaml").read_text() for name in options("planner")]
     for field in dataclasses.fields(PlanConfig):
         assert field.name == "seed" or any(f"\n{field.name}: " in text for text in files), field.name
-    assert options("planner") == sorted(planners.names())
+    assert options("planner") == sorted([*planners.names(), "cem_lewm"])
 
 
 def test_help_is_readable_and_complete(capsys) -> None:

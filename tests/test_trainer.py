@@ -249,8 +249,8 @@ class TestTwoProcesses:
             outputs = [model(batch.pixels, batch.actions) for model in models]
         for ours, theirs in zip(*outputs):
             torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-4)
-        # A bias before a BatchNorm has no effect, so its gradient is rounding, which Adam enlarges; the running
-        # mean goes with it.
+        # A bias before a BatchNorm has no effect, so its gradient is rounding, which Adam enlarges; the
+        # running mean goes with it.
         hidden, mean = "encoder.projector.hidden.bias", "encoder.projector.norm.running_mean"
         weights = [model.state_dict() for model in models]
         for values in weights:

@@ -3,9 +3,9 @@
     python tests/benchmarks/bench_ceiling.py --pairs 24
 
 Every candidate is carried out in a copy of the simulator, and its cost is how far the true state is from the
-goal's, in units of what success allows. Whatever fails here fails for want of a better search, so a model that
-plans about as well as this is not what holds planning back. Minutes long: 256 candidates × 6 iterations × 25
-steps a plan.
+goal's, in units of what success allows. Whatever fails here fails for want of a better search, so a model
+that plans about as well as this is not what holds planning back. Takes minutes: a plan is 256 candidates × 6
+iterations × 25 steps.
 """
 
 from __future__ import annotations
@@ -25,13 +25,7 @@ from envs.pusht import PushT, Simulation  # noqa: E402
 
 FRAMESKIP, BUDGET = 5, 50
 CONFIG = planners.PlanConfig(
-    horizon=5,
-    num_samples=256,
-    num_elites=16,
-    iterations=6,
-    init_std=0.26,
-    min_std=0.02,
-    noise_correlation=0.9,
+    num_samples=256, num_elites=16, iterations=6, init_std=0.26, min_std=0.02, noise_correlation=0.9
 )  # deviations in the world's units: .7 and .05 of the recorded actions'
 
 
