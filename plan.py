@@ -207,9 +207,7 @@ def load_agent(args: argparse.Namespace, env_name: str | None) -> tuple[Any, dic
     if env_name is not None and model.config.env != env_name:
         raise ConfigError(f"checkpoint {name} is of the world {model.config.env}, not of {env_name}")
     context_len = 1 if lewm else None
-    agent = Agent(
-        model, device=args.device or "auto", seed=args.seed, context_len=context_len, **settings
-    )
+    agent = Agent(model, device=args.device or "auto", seed=args.seed, context_len=context_len, **settings)
     return agent, {"name": str(name), "sha256": info["sha256"]}
 
 

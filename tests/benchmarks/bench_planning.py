@@ -105,9 +105,9 @@ def models(device: torch.device) -> dict[str, Any]:
         "action_low": (-1.0, -1.0), "action_high": (1.0, 1.0),
     }  # fmt: skip
     published = WorldModel(WorldModelConfig(**{**world, **lewm.SETTINGS})).eval()
-    for block in published.predictor._blocks():  # zero weights would steer nothing
+    for block in published.predictor._blocks():  # zero weights would steer nothing, small ones hardly
         weight = block.modulation.weight
-        weight.data = 0.2 * torch.randn(weight.shape, generator=generator) / weight.shape[1] ** 0.5
+        weight.data = 10 * torch.randn(weight.shape, generator=generator) / weight.shape[1] ** 0.5
     found = {"published (18 M, random weights)": published}
     if "pusht" in checkpoint.bundled():
         found["small (bundled PushT)"] = checkpoint.load("pusht")[0]
