@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from agent import threads
 from agent.encoder import make_encoder
 from agent.predictor import make_predictor
 from agent.proposer import Proposer
@@ -24,7 +23,6 @@ ENCODERS = ("keypoint", "conv", "vit")
 PREDICTORS = ("banded", "lewm")
 CANDIDATES_AT_ONCE = 1024  # of a rollout without gradient on a CPU: bounds its memory
 CANDIDATES_ON_GPU = 8192  # the same elsewhere
-LEAST_PER_CORE = 48  # candidates: fewer do not repay a thread of their own
 
 
 @dataclass(frozen=True)
@@ -252,15 +250,9 @@ class WorldModel(nn.Module):
             return torch.cat([now, self.predictor.rollout(latents, past_actions, candidates)], 2)
         out = latents.new_empty(*candidates.shape[:2], candidates.shape[2] + 1, latents.shape[-1])
         out[:, :, :1] = now
-
-        def roll(part: tuple[slice, slice]) -> None:
-            b, n = part
+        size = CANDIDATES_AT_ONCE if latents.device.type == "cpu" else CANDIDATES_ON_GPU
+        for b, n in _chunks(batch, out.shape[1], size):
             out[b, n, 1:] = self.predictor.rollout(latents[b], past_actions[b], candidates[b, n])
-
-        cores = threads.usable(latents.device)
-        most = CANDIDATES_AT_ONCE if latents.device.type == "cpu" else CANDIDATES_ON_GPU
-        size = min(most, max(LEAST_PER_CORE, -(-out.shape[0] * out.shape[1] // cores)))
-        threads.run(roll, _chunks(len(out), out.shape[1], size), cores)
         return out
 
     def propose(self, latents: Tensor, goals: Tensor, horizon: int) -> Tensor | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -330,41 +329,6 @@ def test_tensors_that_do_not_fit_are_refused() -> None:
         world_model.rollout(torch.zeros(1, 2, 16), torch.zeros(1, 8, 5, 4))
     with pytest.raises(ValueError, match="rollout needs"):
         world_model.rollout(torch.zeros(1, 1, 16), torch.zeros(2, 8, 5, 4))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("precision", [None, torch.bfloat16])
-@torch.no_grad()
-def test_rollouts_on_several_cores_equal_those_on_one(kind: str, precision: torch.dtype | None) -> None:
-    world_model, latents, candidates = model(kind), torch.randn(3, 2, 16), torch.randn(3, 130, 4, 4)
-    past, before = torch.randn(3, 1, 4), torch.get_num_threads()
-    results = []
-    try:
-        for cores in (1, 2, 3):
-            torch.set_num_threads(cores)
-            with torch.autocast("cpu", precision or torch.bfloat16, enabled=precision is not None):
-                results.append(world_model.rollout(latents, candidates, past))
-            assert torch.get_num_threads() == cores
-            with ThreadPoolExecutor(1) as other:  # not even threads to come know of it
-                assert other.submit(torch.get_num_threads).result() == cores
-    finally:
-        torch.set_num_threads(before)
-    for result in results[1:]:
-        close = {"rtol": 1e-4, "atol": 1e-5} if precision is None else {"rtol": 0.05, "atol": 0.05}
-        torch.testing.assert_close(result, results[0], **close)
-
-
-@torch.no_grad()
-def test_an_error_on_another_core_arrives() -> None:
-    world_model = model("banded")
-    world_model.predictor.read_out = lambda *_: 1 / 0
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        with pytest.raises(ZeroDivisionError):
-            world_model.rollout(torch.randn(3, 1, 16), torch.randn(3, 130, 4, 4))
-    finally:
-        torch.set_num_threads(before)
 
 
 @pytest.mark.gpu
