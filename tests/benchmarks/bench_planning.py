@@ -214,7 +214,7 @@ def batch(name: str, world_model: Any, count: int = 100) -> None:
     latents, goals = problems(world_model, count)
     ours = Ours(world_model, "closest", num_samples=256, num_elites=16, iterations=6, noise_correlation=0.9)
     device = device_of(world_model)
-    some = 5
+    some = min(5, count)
     together = median_seconds(lambda: ours.plan(latents, goals), 1, device)
     alone = median_seconds(
         lambda: [ours.plan(latents[i : i + 1], goals[i : i + 1], i) for i in range(some)], 1, device
