@@ -28,6 +28,7 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from agent import settings as agent_settings
+from agent.files import write_bytes
 from agent.world_model import WorldModel, WorldModelConfig
 from planners import PUBLISHED, PlanConfig, PlanError
 from planners import names as planner_names
@@ -73,8 +74,8 @@ def save(
     }
     text = json.dumps(_plain(config), indent=2, allow_nan=False) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / NEXT_CONFIG, text.encode())
-    _replace(folder / WEIGHTS, data)
+    write_bytes(folder / NEXT_CONFIG, text.encode())
+    write_bytes(folder / WEIGHTS, data)
     os.replace(folder / NEXT_CONFIG, folder / CONFIG)
     return folder
 
@@ -271,16 +272,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return str(value) if isinstance(value, Path) else value
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write beside path, then rename: path holds the old content or the new, never a part."""
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
+from agent.files import beside
+
 log = logging.getLogger(__name__)
 
 MAX_PIXELS = 64_000_000  # a picture with more is refused before it is decoded
@@ -133,12 +135,8 @@ def write_goal(
     parse_goal_text(json.dumps(fields))  # never write what we would not read
     info = PngImagePlugin.PngInfo()
     info.add_text(TEXT_KEY, json.dumps(fields))
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    try:
+    with beside(path) as temporary:
         Image.fromarray(pixels).save(temporary, format="PNG", pnginfo=info, optimize=True)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

@@ -12,6 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from agent.files import beside
+
 Row = Mapping[str, Any]
 
 INK, BLUE, ORANGE, GREEN, GREY = "#262c34", "#2662c4", "#d9761a", "#168c4a", "#969ca4"
@@ -162,12 +164,7 @@ def dress(axis: Axes, title: str, along: str = "training step") -> None:
 
 def save(figure: Figure, path: str | os.PathLike) -> Path:
     """Write the figure as PNG beside its target, then rename."""
-    path = Path(path)
-    beside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    try:
-        FigureCanvasAgg(figure)
-        figure.savefig(beside, format="png", dpi=120)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-    return path
+    FigureCanvasAgg(figure)
+    with beside(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
+    return Path(path)

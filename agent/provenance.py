@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from agent.files import beside
+
 PACKAGES = ("torch", "numpy", "gymnasium", "pymunk")
 
 
@@ -84,12 +86,8 @@ def write_json(path: str | os.PathLike, values: dict[str, Any]) -> Path:
     """
     path = Path(path)
     text = _compact(json.dumps(values, indent=2, allow_nan=False)) + "\n"
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    try:
+    with beside(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

@@ -7,7 +7,6 @@ beside its target and renamed: at any moment there is exactly one good state, an
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
+
+from agent.files import beside, write_bytes
 
 FORMAT = 1
 
@@ -33,15 +34,7 @@ def save_state(
         tensors |= {f"optimizer.{index}.{name}": value for name, value in entries.items()}
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    try:
-        with beside.open("wb") as file:
-            file.write(save(tensors, metadata={"state": json.dumps({"format": FORMAT, **values})}))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_bytes(path, save(tensors, metadata={"state": json.dumps({"format": FORMAT, **values})}))
 
 
 def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -98,6 +91,5 @@ class MetricsFile:
                 continue
             if row.get("step", 0) <= step:
                 kept.append(line + "\n")
-        beside = self.path.with_name(f"{self.path.name}.tmp-{os.getpid()}")
-        beside.write_text("".join(kept))
-        os.replace(beside, self.path)
+        with beside(self.path) as temporary:
+            temporary.write_text("".join(kept))

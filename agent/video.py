@@ -20,6 +20,8 @@ import av
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from agent.files import beside
+
 log = logging.getLogger(__name__)
 
 # The first encoder that this PyAV has is used; MPEG-4 part 2 is in every build.
@@ -78,28 +80,21 @@ def write_video(path: str | os.PathLike, frames: Iterable[np.ndarray], fps: floa
     line. Raises OSError when it cannot be written, ValueError without frames; no half file is left.
     """
     path = Path(path)
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
     try:
-        _encode(temporary, iter(frames), fps)
-        os.replace(temporary, path)
+        with beside(path) as temporary:
+            _encode(temporary, iter(frames), fps)
     except av.FFmpegError as error:
         if isinstance(error, OSError):
             raise
         raise OSError(f"the video {path} could not be encoded ({error})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 
 def write_picture(path: str | os.PathLike, pixels: np.ndarray) -> Path:
     """Write uint8 (H, W, 3) as PNG, whole or not at all; returns the path. Raises OSError."""
     path = Path(path)
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    try:
+    with beside(path) as temporary:
         Image.fromarray(pixels).save(temporary, format="PNG", optimize=True)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 
