@@ -12,9 +12,12 @@ from __future__ import annotations
 import argparse
 import hashlib
 import pickle
+import pickletools
 import re
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -171,18 +174,34 @@ def _weights_file(path: Path) -> Path:
 
 def _unpickled(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # about pickles in general
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        wanted = re.search(r"(?:GLOBAL|global|class|type) ([A-Za-z_][\w.]*\.[\w.]+)", str(error))
+        told = re.search(r"(?:GLOBAL|global|class|type) ([A-Za-z_][\w.]*\.[\w.]+)", str(error))
+        wanted = told[1] if told else _first_global(path)
         if wanted is None:
             raise CheckpointError(f"{path} is not a file of weights, or cut off: copy it again.") from error
         raise CheckpointError(
-            f"{path} is a pickle that would run code when opened (it asks for {wanted[1]}), so it stays "
+            f"{path} is a pickle that would run code when opened (it asks for {wanted}), so it stays "
             "closed: get the plain state dict, usually weights.pt, or save model.state_dict() where you "
             "trust the file."
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{path} is not a file of weights, or cut off: copy it again.") from error
+
+
+def _first_global(path: Path) -> str | None:
+    """The first thing that a bare pickle asks for beside plain data; it is read, not run."""
+    words: list[str] = []
+    with open(path, "rb") as file, suppress(ValueError, EOFError):
+        for code, argument, _ in pickletools.genops(file):
+            if code.name == "GLOBAL":
+                return str(argument).replace(" ", ".")
+            if code.name == "STACK_GLOBAL":
+                return ".".join(words[-2:])
+            if isinstance(argument, str):
+                words.append(argument)
+    return None
 
 
 def _without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

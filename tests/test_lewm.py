@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +222,12 @@ def test_a_pickle_that_wants_to_run_code_is_refused(
 ) -> None:
     torch.save({"state_dict": Trap(f"touch {tmp_path}/ran")}, tmp_path / "trap.pt")
     torch.save(torch.nn.Linear(2, 2), tmp_path / "lewm_object.ckpt")  # a model as an object
-    for name, asks in (("trap.pt", "posix.system|nt.system"), ("lewm_object.ckpt", "torch.nn")):
+    asked = {"trap.pt": "posix.system|nt.system", "lewm_object.ckpt": "torch.nn"}
+    for protocol in (2, 4):
+        bare = tmp_path / f"bare{protocol}.pt"
+        bare.write_bytes(pickle.dumps({"a": Trap(f"touch {tmp_path}/ran")}, protocol=protocol))
+        asked[bare.name] = asked["trap.pt"]
+    for name, asks in asked.items():
         with pytest.raises(CheckpointError, match=rf"would run code when opened \(it asks for ({asks})"):
             lewm.read_weights(tmp_path / name)
         assert convert(tmp_path / name, expert, tmp_path / "out") == 2
