@@ -27,11 +27,11 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
+import planners
 from agent import settings as agent_settings
 from agent.files import write_bytes
 from agent.world_model import WorldModel, WorldModelConfig
-from planners import PUBLISHED, PlanConfig, PlanError
-from planners import names as planner_names
+from planners import PlanConfig
 
 FORMAT, VERSION = "latent-planner", 1
 WEIGHTS, CONFIG, NEXT_CONFIG = "model.safetensors", "config.json", "config.next.json"
@@ -125,8 +125,7 @@ def planner_settings(planner: Mapping[str, Any], *, where: Path | None = None) -
     try:
         values = dict(planner)
         name = values.pop("name", "cem")
-        if name not in (*planner_names(), *PUBLISHED):
-            raise PlanError(f"Unknown planner {name!r}: choose from {', '.join(planner_names())}.")
+        planners.find(name)
         settings = {key: values.pop(key, default) for key, default in agent_settings.DEFAULTS.items()}
         agent_settings.check(settings)
         return {"planner": name, **settings, "plan_config": PlanConfig.from_dict(values)}

@@ -41,6 +41,7 @@ __all__ = [
     "PlanError",
     "Planner",
     "PredictiveSampling",
+    "find",
     "make",
     "names",
 ]
@@ -49,6 +50,14 @@ __all__ = [
 def names() -> list[str]:
     """Names that `make` knows, of planners that keep all limits. It knows cem_lewm too, which keeps none."""
     return list(PLANNERS)
+
+
+def find(name: str) -> type[Planner]:
+    """The planner of that name; PlanError, with the nearest, if there is none."""
+    known = PLANNERS | PUBLISHED
+    if name not in known:
+        raise PlanError(f"Unknown planner {name!r}{did_you_mean(name, names())}.")
+    return known[name]
 
 
 def make(
@@ -65,7 +74,4 @@ def make(
 
     PlanError for an unknown name; see Planner.
     """
-    known = PLANNERS | PUBLISHED
-    if name not in known:
-        raise PlanError(f"Unknown planner {name!r}{did_you_mean(name, names())}.")
-    return known[name](config, low, high, action_dim=action_dim, max_change=max_change)
+    return find(name)(config, low, high, action_dim=action_dim, max_change=max_change)

@@ -7,7 +7,6 @@ seen. A robot should plan with `cem`.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -16,8 +15,8 @@ import torch
 from torch import Tensor
 
 from planners.config import Plan, PlanConfig, PlanError
-from planners.costs import CostFn
-from planners.planner import Planner
+from planners.costs import CostFn, cost_and_gradient
+from planners.planner import Planner, cheapest
 
 
 class LeWMCEM(Planner):
@@ -31,7 +30,6 @@ class LeWMCEM(Planner):
 
     def __init__(self, config: PlanConfig, low: Any, high: Any, **options: Any) -> None:
         super().__init__(config, low, high, **options)
-        self.block_dim = len(low)
         if config.num_elites < 2:
             raise PlanError("cem_lewm takes a deviation of its elites: num_elites must be at least 2.")
 
@@ -50,12 +48,10 @@ class LeWMCEM(Planner):
         """See Planner.plan. The history is the mean cost of the elites in each iteration."""
         started, config = time.perf_counter(), self.config
         device = torch.device("cpu" if device is None else device)
-        seeds = [config.seed + i for i in range(batch_size)] if seeds is None else seeds
-        streams = [torch.Generator(device).manual_seed(int(seed) % 2**63) for seed in seeds]
-        shape = (horizon or config.horizon, self.block_dim)
+        streams = self._streams(seeds, batch_size, device)
+        shape = (horizon or config.horizon, len(self.limits))
         mean = torch.zeros(batch_size, *shape, dtype=dtype, device=device)
         std = torch.full_like(mean, config.init_std)
-        problems = torch.arange(batch_size, device=device)[:, None]
         history = []
         for _ in range(config.iterations):
             noise = torch.stack(
@@ -66,32 +62,18 @@ class LeWMCEM(Planner):
             )
             candidates = torch.addcmul(mean[:, None], std[:, None], noise)
             candidates[:, 0] = mean
-            elite_cost, which = self._cost(cost_fn, candidates).topk(config.num_elites, dim=1, largest=False)
-            elites = candidates[problems, which]
+            elites, elite_cost = cheapest(candidates, self._ask(cost_fn, candidates), config.num_elites)
             mean, std = elites.mean(dim=1), elites.std(dim=1)
             history.append(elite_cost.mean(dim=1))
         return Plan(
             actions=mean,
-            cost=self._cost(cost_fn, mean[:, None])[:, 0],
+            cost=self._ask(cost_fn, mean[:, None])[:, 0],
             iterations=config.iterations,
             solve_seconds=time.perf_counter() - started,
             history=torch.stack(history, dim=1),
             elites=torch.stack(history, dim=1),
         )
 
-    @staticmethod
-    def _cost(cost_fn: CostFn, candidates: Tensor) -> Tensor:
+    def _ask(self, cost_fn: CostFn, candidates: Tensor) -> Tensor:
         """Costs (B, N); what is not finite counts as worst."""
-        cost = cost_fn(candidates)
-        if tuple(cost.shape) != tuple(candidates.shape[:2]):
-            raise PlanError(
-                f"The cost function returned shape {tuple(cost.shape)} for candidates "
-                f"{tuple(candidates.shape)}: it must return one cost per candidate."
-            )
-        finite = cost.isfinite()
-        if not finite.any(dim=1).all():
-            raise PlanError(
-                f"No candidate of problem {int((~finite.any(dim=1)).nonzero()[0])} has a finite cost: most "
-                "likely the model's weights, its input or the goal hold NaN or infinite values."
-            )
-        return cost.masked_fill(~finite, math.inf)
+        return self._finite(cost_and_gradient(cost_fn, candidates, gradient=False)[0])

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from planners import noise
+from planners.checks import checked_tensor
 from planners.config import Plan, PlanConfig, PlanError, is_int
 from planners.costs import CostFn, cost_and_gradient, usable
 from planners.limits import Limits, Numbers
@@ -177,7 +178,7 @@ class Planner:
         mean = self._first_mean(warm_start, batch_size, horizon, like)
         search = Search.start(self.limits.keep(mean[:, None], last_action)[:, 0], self.config.init_std)
         if proposals is not None:
-            proposals = whole_plans(proposals, batch_size, mean)
+            proposals = whole_plans(proposals, mean)
         search.draw = self._drawing(search, self._streams(seeds, batch_size, like.device), proposals)
 
         seconds = dict.fromkeys(("propose", "cost", "learn"), 0.0)
@@ -223,14 +224,8 @@ class Planner:
         if warm_start is None:
             return mean
         given = warm_start.actions if isinstance(warm_start, Plan) else warm_start
-        if not isinstance(given, Tensor) or given.ndim != 3 or given.shape[::2] != (batch, size):
-            shape = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
-            raise PlanError(
-                f"warm_start must be a tensor of shape (problems, steps, block) = ({batch}, any, {size}), "
-                f"not {shape}."
-            )
-        if not given.isfinite().all():
-            raise PlanError("warm_start holds values that are not finite: start from nothing instead.")
+        sizes, axes = (batch, None, size), "problems, steps, block"
+        given = checked_tensor("warm_start", given, axes, sizes, "start from nothing")
         steps = min(horizon, given.shape[1])
         mean[:, :steps] = given[:, :steps]
         return mean
@@ -238,17 +233,8 @@ class Planner:
     def _checked_last(self, last_action: Tensor | None, batch: int, like: Tensor) -> Tensor | None:
         if last_action is None:
             return None
-        shape = (batch, self.limits.action_dim)
-        if not isinstance(last_action, Tensor) or last_action.shape != shape:
-            given = (
-                tuple(last_action.shape) if isinstance(last_action, Tensor) else type(last_action).__name__
-            )
-            raise PlanError(
-                f"last_action must be a tensor of shape (problems, action) = {shape}, not {given}."
-            )
-        if not last_action.isfinite().all():
-            raise PlanError("last_action holds values that are not finite: leave it out instead.")
-        return last_action.to(like)
+        sizes = (batch, self.limits.action_dim)
+        return checked_tensor("last_action", last_action, "problems, action", sizes, "leave it out").to(like)
 
     def _streams(
         self, seeds: Sequence[int] | None, batch: int, device: torch.device

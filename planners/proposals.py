@@ -7,30 +7,21 @@ the search can settle on it and mend what is wrong with it.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from planners.config import PlanError
+from planners.checks import checked_tensor
 
 
-def whole_plans(proposals: Tensor, batch: int, mean: Tensor) -> Tensor:
+def whole_plans(proposals: Tensor, mean: Tensor) -> Tensor:
     """(B, P, H', FA) -> (B, P, H, FA) for a mean (B, H, FA), cut or filled up with zeros.
 
     PlanError for another shape, or for values that are not finite.
     """
-    _, horizon, size = mean.shape
-    fits = isinstance(proposals, Tensor) and proposals.ndim == 4
-    if not fits or proposals.shape[0] != batch or proposals.shape[3] != size:
-        given = tuple(proposals.shape) if isinstance(proposals, Tensor) else type(proposals).__name__
-        raise PlanError(
-            "proposals must be a tensor of shape (problems, any, steps, block) = "
-            f"({batch}, any, any, {size}), not {given}."
-        )
-    if not proposals.isfinite().all():
-        raise PlanError("proposals hold values that are not finite: leave those out.")
-    steps = min(horizon, proposals.shape[2])
-    whole = mean.new_zeros(batch, proposals.shape[1], horizon, size)
-    whole[:, :, :steps] = proposals[:, :, :steps]
-    return whole
+    batch, horizon, size = mean.shape
+    sizes, axes = (batch, None, None, size), "problems, any, steps, block"
+    proposals = checked_tensor("proposals", proposals, axes, sizes, "leave those out")
+    return F.pad(proposals, (0, 0, 0, horizon - proposals.shape[2])).to(mean)  # less than nothing: a cut
 
 
 def mingle(candidates: Tensor, proposals: Tensor, noise: Tensor, *, share: float, std: float) -> None:
