@@ -26,6 +26,10 @@ class ActionStatistics:
     low: tuple[float, ...] | None = None
     high: tuple[float, ...] | None = None
 
+    def settings(self) -> dict[str, Any]:
+        """As `agent.lewm.from_lewm` takes them: action_mean, action_std, action_low, action_high."""
+        return {f"action_{name}": value for name, value in vars(self).items()}
+
 
 def read(path: str | Path) -> ActionStatistics:
     """The statistics of a recording's actions, or statistics given as such.

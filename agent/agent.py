@@ -162,7 +162,7 @@ class Agent:
         None: no limit.   mask: (B,) bool, only these problems; the others keep goal and plan.
         """
         frames, _ = self._frames(pixels)
-        self._pursue(self._encode(frames)[:, None], steps, mask, near=0.0)
+        self._pursue(frames[:, None], steps, mask, near=0.0)
 
     @torch.no_grad()
     def set_waypoints(
@@ -188,29 +188,30 @@ class Agent:
             )
         pictures = pictures[None] if pictures.ndim == 4 else pictures
         frames, _ = self._frames(pictures.reshape(-1, *pictures.shape[2:]))
-        goals = self._encode(frames).unflatten(0, pictures.shape[:2])
-        near = math.sqrt(PASSED * 2 * goals.shape[-1]) if near is None else float(near)
-        if not near >= 0:
+        if near is not None and not near >= 0:
             raise PlanError(f"near must be a distance of at least 0, not {near!r}.")
-        self._pursue(goals, steps, mask, near)
+        self._pursue(frames.reshape(pictures.shape), steps, mask, near)
 
     def _pursue(
         self,
-        goals: Tensor,
+        pictures: np.ndarray,
         steps: int | Sequence[int] | np.ndarray | None,
         mask: np.ndarray | None,
-        near: float,
+        near: float | None,
     ) -> None:
-        """Give each problem its goals, (B, G, D), and drop its old plan."""
+        """Give each problem that mask names its goals, of (B, G, H, W, 3), and drop its old plan."""
         problems = self._problems
-        if len(problems) != len(goals):
+        if len(problems) != len(pictures):
             if problems and (mask is not None or any(problem.goal is None for problem in problems)):
-                raise PlanError(f"Give one goal image per problem: {len(problems)}, not {len(goals)}.")
-            problems = [Problem(mix_seeds(self.seed, i)) for i in range(len(goals))]
+                raise PlanError(f"Give one goal image per problem: {len(problems)}, not {len(pictures)}.")
+            problems = [Problem(mix_seeds(self.seed, i)) for i in range(len(pictures))]
         left = steps_per_problem(steps, len(problems))
-        for i in chosen_problems(mask, len(problems)):
+        chosen = chosen_problems(mask, len(problems))
+        latents = self._encode(pictures[chosen].reshape(-1, *pictures.shape[2:]))
+        near = math.sqrt(PASSED * 2 * latents.shape[-1]) if near is None else float(near)
+        for i, (goal, *later) in zip(chosen, latents.unflatten(0, (len(chosen), pictures.shape[1]))):
             problems[i].drop_plan()
-            problems[i].goal, problems[i].later, problems[i].near = goals[i, 0], list(goals[i, 1:]), near
+            problems[i].goal, problems[i].later, problems[i].near = goal, later, near
             problems[i].steps_left = left[i]
         self._problems = problems
 

@@ -68,14 +68,14 @@ def from_lewm(
 
     Raises CheckpointError that lists, by name, weights that are missing, extra, misshapen or not finite.
     """
-    ones = [1.0] * len(action_mean)
+    size = len(action_mean)
     try:
         config = WorldModelConfig(
             env=env,
             action_mean=tuple(action_mean),
             action_std=tuple(action_std),
-            action_low=tuple(action_low if action_low is not None else (-one for one in ones)),
-            action_high=tuple(action_high if action_high is not None else ones),
+            action_low=tuple([-1.0] * size if action_low is None else action_low),
+            action_high=tuple([1.0] * size if action_high is None else action_high),
             published_look=True,
             **{**SETTINGS, "frameskip": frameskip},
         )
@@ -150,8 +150,7 @@ def read_folder(
             "env= and actions= (a recording, or statistics), or convert them once with python -m agent.lewm."
         )
     if isinstance(actions, (str, Path)):
-        known = action_statistics.read(actions)
-        statistics = {f"action_{name}": getattr(known, name) for name in ("mean", "std", "low", "high")}
+        statistics = action_statistics.read(actions).settings()
     else:
         statistics = dict(zip(("action_mean", "action_std"), actions))
     path = _weights_file(Path(folder))
@@ -266,13 +265,7 @@ def main(words: Sequence[str] | None = None) -> int:
         source = hub.fetch(args.weights) if hub.is_remote(args.weights) else Path(args.weights)
         known = action_statistics.read(args.actions)
         world_model = from_lewm(
-            read_weights(source),
-            env=args.env,
-            action_mean=known.mean,
-            action_std=known.std,
-            action_low=known.low,
-            action_high=known.high,
-            frameskip=args.frameskip,
+            read_weights(source), env=args.env, frameskip=args.frameskip, **known.settings()
         )
         checkpoint.save(world_model, args.out, planner=PLANNER, training={"converted_from": args.weights})
     except (CheckpointError, OSError) as error:

@@ -44,7 +44,8 @@ class Proposer(nn.Module):
         which = F.one_hot(steps - 1, self.longest).to(latents.dtype)
         guesses = self.layers(torch.cat([latents, goals - latents, which], -1))
         guesses = guesses.unflatten(-1, (self.guesses, self.longest, self.block_dim))
-        return guesses * self._within(steps)[:, None, :, None]
+        before = torch.arange(self.longest, device=steps.device) < steps[:, None]
+        return guesses * before[:, None, :, None]
 
     def propose(self, latents: Tensor, goals: Tensor, horizon: int) -> Tensor:
         """(B, D), (B, D) -> (B, P, horizon, F·A): guesses for arriving after 1, 2, … model steps."""
@@ -53,20 +54,14 @@ class Proposer(nn.Module):
             self(latents, goals, torch.full((len(latents),), k, device=latents.device))
             for k in range(1, longest + 1)
         ]
-        proposals = torch.cat(found, 1)[:, :, :horizon]
-        return F.pad(proposals, (0, 0, 0, horizon - proposals.shape[2]))
+        return F.pad(torch.cat(found, 1), (0, 0, 0, horizon - self.longest))  # less than nothing: a cut
 
     def loss(self, latents: Tensor, goals: Tensor, steps: Tensor, actions: Tensor) -> Tensor:
         """Mean squared error of the best guess, and a little of all, for the blocks (B, longest, F·A) that
-        led from latents to goals (B, D) in `steps` (B,).
+        led from latents to goals (B, D) in `steps` (B,), and are 0 after those.
 
         Relaxed winner-takes-all, Rupprecht et al., arXiv 1612.00197.
         """
-        within = self._within(steps)
         error = (self(latents, goals, steps) - actions[:, None]).float().square().mean(-1)
-        error = (error * within[:, None]).sum(-1) / steps[:, None]
+        error = error.sum(-1) / steps[:, None]
         return ((1 - RELAXED) * error.amin(1) + RELAXED * error.mean(1)).mean()
-
-    def _within(self, steps: Tensor) -> Tensor:
-        """(B, longest): 1 for the blocks before the arrival, 0 for those after it."""
-        return (torch.arange(self.longest, device=steps.device) < steps[:, None]).float()

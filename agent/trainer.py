@@ -39,7 +39,7 @@ from agent.world_model import WorldModel
 
 logger = logging.getLogger(__name__)
 Row = dict[str, Any]
-JOURNEYS = 4  # as many as windows
+JOURNEYS = 4  # that the proposer learns from, for each window that the predictor learns from
 
 
 class Trainer:

@@ -204,10 +204,15 @@ class EpisodeReader:
         source.read(rows, out)
         return out
 
-    def check_actions(self) -> None:
-        """Raise RecordingError where an action inside an episode, its last row aside, is not finite."""
+    def bad_actions(self) -> np.ndarray:
+        """(N,) bool: the rows whose action is not finite though it is not an episode's last."""
         bad = ~np.isfinite(self.read("action", 0, self.num_frames)).all(axis=1)
         bad[self.offsets + self.lengths - 1] = False
+        return bad
+
+    def check_actions(self) -> None:
+        """Raise RecordingError where an action inside an episode, its last row aside, is not finite."""
+        bad = self.bad_actions()
         for episode, (start, length) in enumerate(zip(self.offsets.tolist(), self.lengths.tolist())):
             steps = np.flatnonzero(bad[start : start + length])
             if len(steps):

@@ -148,7 +148,7 @@ def described(reader: EpisodeReader) -> str:
         lines.append(f"  {name:20s} {row.dtype}, {shape}")
     lines += ["actions      lowest   highest      mean  deviation"]
     lines += [f"  {label}" for label in _ranges(reader, "action", [])]
-    bad = _bad_actions(reader)
+    bad = int(reader.bad_actions().sum())
     if bad:
         lines.append(f"  {bad} rows inside episodes hold NaN or infinity: they cannot be trained on")
     if "state" in reader.columns:
@@ -169,12 +169,6 @@ def _ranges(reader: EpisodeReader, name: str, labels: Sequence[str]) -> list[str
         + " ".join(f"{column[i]:9.4g}" for column in columns)
         for i in range(values.shape[1])
     ]
-
-
-def _bad_actions(reader: EpisodeReader) -> int:
-    bad = ~np.isfinite(reader.read("action", 0, reader.num_frames)).all(axis=1)
-    bad[reader.offsets + reader.lengths - 1] = False
-    return int(bad.sum())
 
 
 def _told(text: str, value: Any) -> str:

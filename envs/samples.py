@@ -39,9 +39,6 @@ def sample_frames(
                 workers=1,
                 progress=progress,
             )
-        reader = EpisodeReader(path)
-        try:
+        with EpisodeReader(path) as reader:
             rows = np.unique(np.linspace(0, reader.num_frames - 1, count).astype(int))
             return reader.read_rows("pixels", rows)
-        finally:
-            reader.close()
