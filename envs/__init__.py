@@ -1,4 +1,4 @@
-"""Worlds with pixels: PushT and TwoRoom as Gymnasium environments.
+"""Worlds with pixels, as Gymnasium environments: PushT, TwoRoom and those in envs/catalogue.py.
 
     import envs
     env = envs.make("pusht", image_size=64)
@@ -9,39 +9,36 @@ Importing the package also registers them for `gymnasium.make("envs/PushT-v0", i
 
 from __future__ import annotations
 
-import difflib
+from typing import Any
 
 import gymnasium
 
-from envs.pusht import PushT
-from envs.two_room import TwoRoom
+from envs.catalogue import WORLDS, entry, found
 from envs.world import World, WorldError
 
-__all__ = ["PushT", "TwoRoom", "World", "WorldError", "make", "names"]
+__all__ = ["World", "WorldError", "make", "names"]
 
-_WORLDS: dict[str, type[World]] = {"pusht": PushT, "two_room": TwoRoom}
-_IDS = {"pusht": "envs/PushT-v0", "two_room": "envs/TwoRoom-v0"}
-
-for _name, _id in _IDS.items():
-    if _id not in gymnasium.registry:
-        gymnasium.register(_id, entry_point=f"{_WORLDS[_name].__module__}:{_WORLDS[_name].__name__}")
+for _entry in WORLDS.values():
+    if _entry.id not in gymnasium.registry:
+        gymnasium.register(_entry.id, entry_point=_entry.world)
 
 
 def names() -> list[str]:
     """The names that `make` knows."""
-    return list(_WORLDS)
+    return list(WORLDS)
 
 
-def make(name: str, *, image_size: int = 64, goal_marker: bool = False, published: bool = False) -> World:
+def make(
+    name: str, *, image_size: int = 64, goal_marker: bool = False, published: bool = False, **options: Any
+) -> World:
     """The world called `name`, bare: no time limit and no wrapper.
 
     published: as the published version of the world looks and moves, where ours differs.
+    options: what else that world's class takes.
 
     Raises:
-        WorldError: for a name that is not in `names()`, or an image size that cannot be drawn.
+        WorldError: for a name that is not in `names()`, a world whose extra is not installed, or an image
+            size that cannot be drawn.
     """
-    if name not in _WORLDS:
-        near = difflib.get_close_matches(str(name), _WORLDS, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise WorldError(f"There is no world called {name!r}; the worlds are {', '.join(_WORLDS)}.{hint}")
-    return _WORLDS[name](image_size=image_size, goal_marker=goal_marker, published=published)
+    world: type[World] = found(entry(name).world, name)
+    return world(image_size=image_size, goal_marker=goal_marker, published=published, **options)

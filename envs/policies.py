@@ -12,10 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 
 import envs
+from envs.catalogue import entry, found
 from envs.pusht_geometry import BOARD, gap
-from envs.pusht_policy import PushTPolicy
 from envs.two_room import HIGH, LOW, WALL
-from envs.two_room_policy import TwoRoomPolicy
 from envs.world import WorldError
 
 
@@ -30,37 +29,41 @@ class Policy(Protocol):
 
 
 class RandomPolicy:
-    """Independent uniform actions."""
+    """Independent uniform actions of `size` numbers."""
+
+    def __init__(self, size: int = 2) -> None:
+        self.size = size
 
     def reset(self, rng: np.random.Generator) -> None:
         self._rng = rng
 
     def act(self, obs: dict[str, np.ndarray]) -> np.ndarray:
-        return self._rng.uniform(-1.0, 1.0, 2).astype(np.float32)
-
-
-_POLICIES: dict[str, type[Any]] = {"pusht": PushTPolicy, "two_room": TwoRoomPolicy, "random": RandomPolicy}
+        return self._rng.uniform(-1.0, 1.0, self.size).astype(np.float32)
 
 
 def names() -> list[str]:
     """The names that `make` knows: the worlds, and "random"."""
-    return list(_POLICIES)
+    return [*envs.names(), "random"]
 
 
-def make(name: str) -> Policy:
-    """The behaviour policy of the world called `name`, or "random".
+def make(name: str, action_size: int = 2) -> Policy:
+    """The behaviour policy of the world called `name`, or "random" for actions of `action_size` numbers.
 
     Raises:
         WorldError: for a name that is not in `names()`.
     """
-    if name not in _POLICIES:
-        raise WorldError(f"There is no policy called {name!r}; the policies are {', '.join(_POLICIES)}.")
-    return _POLICIES[name]()
+    if name == "random":
+        return RandomPolicy(action_size)
+    if name not in names():
+        raise WorldError(f"There is no policy called {name!r}; the policies are {', '.join(names())}.")
+    policy: type[Any] = found(entry(name).policy, name)
+    return policy()
 
 
 def rollouts(world: str, policy: str, *, episodes: int, length: int, seed: int = 0) -> np.ndarray:
     """States (episodes, length, S) of fresh episodes, and nothing drawn of them but 16-px frames."""
-    env, hand = envs.make(world, image_size=16), make(policy)
+    env = envs.make(world, image_size=16)
+    hand = make(policy, env.action_size)
     states = np.zeros((episodes, length, len(env.state_names)))
     for episode, source in enumerate(np.random.SeedSequence(seed).spawn(episodes)):
         rng = np.random.default_rng(source)

@@ -34,6 +34,7 @@ class World(gymnasium.Env):
 
     state_names: ClassVar[tuple[str, ...]]
     angle_names: ClassVar[tuple[str, ...]] = ()
+    action_size: ClassVar[int] = 2
     control_hz: ClassVar[float]
     state_low: ClassVar[np.ndarray]
     state_high: ClassVar[np.ndarray]
@@ -67,7 +68,7 @@ class World(gymnasium.Env):
         frame = spaces.Box(0, 255, (self.image_size, self.image_size, 3), np.uint8)
         state = spaces.Box(self.state_low, self.state_high, dtype=np.float64)
         self.observation_space = spaces.Dict({"pixels": frame, "state": state})
-        self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self.action_space = spaces.Box(-1.0, 1.0, (self.action_size,), np.float32)
         self._goal_state: np.ndarray | None = None
         self._goal_frame: np.ndarray | None = None
 
@@ -170,16 +171,17 @@ class World(gymnasium.Env):
         return array
 
     def _check_action(self, action: Any) -> np.ndarray:
+        wanted = f"An action is {self.action_size} number{'s' * (self.action_size > 1)} in [-1, 1]"
         try:
             array = np.asarray(action, dtype=np.float32)
         except (TypeError, ValueError):
-            raise WorldError(f"An action is 2 numbers in [-1, 1], not {type(action).__name__}.") from None
-        if array.shape != (2,):
-            raise WorldError(f"An action is 2 numbers in [-1, 1], not an array of shape {array.shape}.")
-        x, y = array.tolist()
-        if not (math.isfinite(x) and math.isfinite(y)):
+            raise WorldError(f"{wanted}, not {type(action).__name__}.") from None
+        if array.shape != (self.action_size,):
+            raise WorldError(f"{wanted}, not an array of shape {array.shape}.")
+        numbers = array.tolist()
+        if not all(map(math.isfinite, numbers)):
             raise WorldError("The action holds NaN or infinity; give finite numbers in [-1, 1].")
-        inside = -1.0 <= x <= 1.0 and -1.0 <= y <= 1.0
+        inside = all(-1.0 <= number <= 1.0 for number in numbers)
         return array if inside or (self.published and not self.published_clips) else array.clip(-1.0, 1.0)
 
     def _marker(self) -> np.ndarray | None:
