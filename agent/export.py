@@ -2,9 +2,10 @@
 
     python -m agent.export pusht --format onnx --out exported            # or torch-export, for torch alone
 
-writes encoder and rollout step, the proposer where there is one, and `model.json`, which says the rest: shapes,
-normalisation, bounds, context, how to search, and numbers to check against. Everything written is read back
-and compared with torch first; nothing is left where it differs. `examples/onnx_planner.py` plans with it.
+writes encoder and rollout step, the proposer where there is one, and `model.json`, which says the rest:
+shapes, normalisation, bounds, context, how to search, and numbers to check against. Everything written is
+read back and compared with torch first; nothing is left where it differs. `examples/onnx_planner.py` plans
+with it.
 """
 
 from __future__ import annotations
@@ -94,8 +95,8 @@ def _write_graphs(world_model: WorldModel, folder: Path, format: str) -> dict[st
         except Exception as error:  # torch and ONNX raise nearly every type on what they cannot do
             reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise ExportError(
-                f"The {graph.name} of this checkpoint cannot be exported as {format} ({reason.strip()[:200]}): "
-                "try another format."
+                f"The {graph.name} of this checkpoint cannot be exported as {format} "
+                f"({reason.strip()[:200]}): try another format."
             ) from error
         if difference > TOLERANCE:
             raise ExportError(
@@ -190,7 +191,8 @@ def _umask() -> int:
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m agent.export", description="Write a checkpoint's networks for programs without this one."
+        prog="python -m agent.export",
+        description="Write a checkpoint's networks for programs without this one.",
     )
     add = parser.add_argument
     add("checkpoint", help="a run folder, a bundled name such as pusht, or hf://owner/name")

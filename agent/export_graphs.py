@@ -1,8 +1,8 @@
 """The parts of a world model as graphs that run without this program: what goes in and out, and writing them.
 
-    encoder    pixels uint8 (batch, S, S, 3)                               -> latent (batch, D)
-    step       latents (batch, time, D), blocks (batch, time, F·A)         -> next latent (batch, D)
-    proposer   latent (batch, D), goal (batch, D), steps int64 (batch,)    -> blocks (batch, guesses, longest, F·A)
+    encoder    pixels uint8 (batch, S, S, 3)                       -> latent (batch, D)
+    step       latents (batch, time, D), blocks (batch, time, F·A) -> next_latent (batch, D)
+    proposer   latent, goal (batch, D), steps int64 (batch,)       -> blocks (batch, guesses, longest, F·A)
 
 Pixels are normalised inside the encoder; blocks are normalised everywhere, as a planner searches over them.
 """
@@ -64,7 +64,7 @@ class Propose(nn.Module):
 
 @dataclass(frozen=True)
 class Graph:
-    """One of them. inputs: name -> (dtype, shape), where a word is a size that may change from call to call."""
+    """One of them. inputs: name -> (dtype, shape); in a shape, a word is a size that may change."""
 
     name: str
     module: nn.Module

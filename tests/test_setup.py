@@ -21,7 +21,7 @@ ALLOWED = {
     "envs": {"numpy", "gymnasium", "h5py", "pymunk", "PIL", "tqdm", "av", "hdf5plugin", "cramjam", "pyarrow"},
     "agent": {
         "torch", "planners", "numpy", "einops", "accelerate", "safetensors",
-        "PIL", "av", "matplotlib", "tqdm", "wandb", "h5py", "hdf5plugin", "huggingface_hub",
+        "PIL", "av", "matplotlib", "tqdm", "wandb", "h5py", "hdf5plugin", "huggingface_hub", "onnxruntime",
     },
 }  # fmt: skip
 
