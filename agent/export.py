@@ -158,6 +158,7 @@ def _description(
             "block_low": list(config.block_low),
             "block_high": list(config.block_high),
         },
+        "control_hz": config.control_hz,
         "context_len": config.context_len,
         "window": export_graphs.window(config),
         "rollout": "append next_latent to latents and the next block to blocks; give step the last `window`",

@@ -21,7 +21,8 @@ ALLOWED = {
     "envs": {"numpy", "gymnasium", "h5py", "pymunk", "PIL", "tqdm", "av", "hdf5plugin", "cramjam", "pyarrow"},
     "agent": {
         "torch", "planners", "numpy", "einops", "accelerate", "safetensors",
-        "PIL", "av", "matplotlib", "tqdm", "wandb", "h5py", "hdf5plugin", "huggingface_hub", "onnxruntime",
+        "PIL", "av", "matplotlib", "tqdm", "wandb", "h5py", "hdf5plugin", "huggingface_hub",
+        "websockets", "msgpack", "onnxruntime",
     },
 }  # fmt: skip
 
