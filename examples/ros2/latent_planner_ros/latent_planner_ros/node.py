@@ -10,6 +10,8 @@ from typing import Any
 
 import rclpy
 from builtin_interfaces.msg import Duration
+from rclpy.executors import ExternalShutdownException
+from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from sensor_msgs.msg import Image
@@ -34,10 +36,14 @@ PARAMETERS: dict[str, Any] = {
     "max_plan_age": 1.5,  # s since its frame; older plans are not followed
     "blend": 0.1,  # s over which a new plan takes over
     "safe_action": [float("nan")],  # sent when no plan is followed; one NaN: send nothing then
+    "goal_latched": False,  # whether `goal` is published latched, so that one from before counts
 }
-LATCHED = QoSProfile(
-    depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
-)
+
+
+def reliable(latched: bool) -> QoSProfile:
+    """For what must arrive; a latched subscription gets nothing from a publisher that is not."""
+    durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
+    return QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=durability)
 
 
 class SetupError(ValueError):
@@ -74,9 +80,9 @@ class PlannerNode(Node):
         )
         self.kind = {"trajectory": JointTrajectory, "array": Float64MultiArray}[self.settings["output"]]
         self.commands = self.create_publisher(self.kind, "command", 1)
-        self.states, self.state = self.create_publisher(String, "~/state", LATCHED), ""
+        self.states, self.state = self.create_publisher(String, "~/state", reliable(latched=True)), ""
         self.create_subscription(Image, "image", self.on_image, qos_profile_sensor_data)
-        self.create_subscription(Image, "goal", self.on_goal, LATCHED)
+        self.create_subscription(Image, "goal", self.on_goal, reliable(self.settings["goal_latched"]))
         self.create_timer(self.period, self.on_tick)
         self.loop.start()
 
@@ -127,7 +133,7 @@ class PlannerNode(Node):
         joints = [name for name in self.settings["joint_names"] if name]
         if self.settings["output"] == "trajectory" and len(joints) != size:
             raise SetupError(
-                f"joint_names has {len(joints)} names but the model's actions have {size} numbers: name as many"
+                f"joint_names has {len(joints)} names, actions have {size} numbers: name as many"
             )
         return joints
 
@@ -141,10 +147,10 @@ class PlannerNode(Node):
         safe = list(self.settings["safe_action"])
         if len(safe) == 1 and safe[0] != safe[0]:
             if self.settings["command"] == "velocities":
-                raise SetupError("velocities need a safe_action, usually zeros: silence would not stop the robot")
+                raise SetupError("velocities need a safe_action, usually zeros: silence would not stop them")
             return None
         if len(safe) != size:
-            raise SetupError(f"safe_action has {len(safe)} numbers, the model's actions have {size}: give as many")
+            raise SetupError(f"safe_action has {len(safe)} numbers, actions have {size}: give as many")
         return safe
 
 
@@ -156,9 +162,9 @@ def main() -> int:
         node = PlannerNode()
         rclpy.spin(node)
     except (SetupError, ServerError) as error:
-        rclpy.logging.get_logger("latent_planner").fatal(str(error))
+        get_logger("latent_planner").fatal(str(error))
         return 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
         if node is not None:

@@ -1,4 +1,7 @@
-"""ros2 launch latent_planner_ros planner.launch.py parameters:=FILE image:=/camera/image_raw command:=/arm/commands"""
+"""The node with its parameters and topics.
+
+ros2 launch latent_planner_ros planner.launch.py parameters:=my.yaml image:=/camera/image_raw
+"""
 
 import os
 
