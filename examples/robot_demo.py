@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +31,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 import envs
-from agent import Agent
+from agent import Agent, checkpoint
 from agent.benchmark import wilson
 from agent.checkpoint import CheckpointError
 from agent.client import Client, ServerError
@@ -220,9 +221,9 @@ def drive(
 
 
 @contextmanager
-def server(checkpoint: str, seed: int) -> Iterator[str]:
+def server(name_or_path: str, seed: int) -> Iterator[str]:
     """The address of a policy server that runs until the block ends. ServerError where it does not start."""
-    words = [sys.executable, "-m", "agent.serve", checkpoint, "--port", "0", "--seed", str(seed)]
+    words = [sys.executable, "-m", "agent.serve", name_or_path, "--port", "0", "--seed", str(seed)]
     here = Path(__file__).resolve().parent.parent
     process = subprocess.Popen(words, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
@@ -231,7 +232,7 @@ def server(checkpoint: str, seed: int) -> Iterator[str]:
             if line.startswith("ws://"):
                 yield line.split()[0]
                 return
-        raise ServerError(f"the server did not start: try python -m agent.serve {checkpoint}")
+        raise ServerError(f"the server did not start: try python -m agent.serve {name_or_path}")
     finally:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
@@ -239,9 +240,24 @@ def server(checkpoint: str, seed: int) -> Iterator[str]:
         process.kill()
 
 
-def play(args: argparse.Namespace) -> dict[str, list[Outcome]]:
+@contextmanager
+def searching(args: argparse.Namespace) -> Iterator[str]:
+    """The checkpoint asked for, or for a while a copy of it that searches as the command line says."""
+    asked = {"num_samples": args.samples, "iterations": args.iterations}
+    changes = {name: value for name, value in asked.items() if value is not None}
+    if not changes:
+        yield args.checkpoint
+        return
+    world_model, info = checkpoint.load(args.checkpoint)
+    elites = min(info["planner"].get("num_elites", 30), args.samples or 30)
+    with tempfile.TemporaryDirectory() as folder:
+        planner = {**info["planner"], **changes, "num_elites": elites}
+        yield str(checkpoint.save(world_model, Path(folder) / "checkpoint", planner=planner))
+
+
+def play(args: argparse.Namespace, name_or_path: str) -> dict[str, list[Outcome]]:
     """Every way to every goal."""
-    agent = Agent.from_pretrained(args.checkpoint, device="cpu", seed=args.seed)
+    agent = Agent.from_pretrained(name_or_path, device="cpu", seed=args.seed)
     name, hz = agent.config.env, agent.config.control_hz or 10.0
     env: Any = envs.make(name, image_size=agent.config.image_size)
     wanted = pairs.load(name).first(args.goals)
@@ -271,7 +287,7 @@ def play(args: argparse.Namespace) -> dict[str, list[Outcome]]:
             bar.update()
         found[WAYS[1]] = driven(session, perfect=True)
         found[WAYS[2]] = driven(session)
-        with server(args.checkpoint, args.seed) as url:
+        with server(name_or_path, args.seed) as url:
             found[WAYS[3]] = driven(lambda: Client(url, timeout=PATIENCE))
     return found
 
@@ -331,6 +347,8 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     add("--noise", type=float, default=2.0, help="of the camera, in grey levels (default 2)")
     add("--drop", type=float, default=0.1, help="share of frames that never arrive (default 0.1)")
     add("--plan-seconds", type=float, default=0.25, help="of simulated time for a plan (default 0.25)")
+    add("--samples", type=int, help="candidates of the search (default: as the checkpoint says)")
+    add("--iterations", type=int, help="of the search (default: as the checkpoint says)")
     add("--real-time", action="store_true", help="by the clock on the wall instead")
     add("--seed", type=int, default=0)
     add("--out", type=Path, default=Path("robot-demo"), help="folder for result.json and robot-demo.png")
@@ -349,7 +367,8 @@ def main(words: Sequence[str] | None = None) -> int:
     args = parse(words)
     try:
         args.out.mkdir(parents=True, exist_ok=True)
-        found = play(args)
+        with searching(args) as name_or_path:
+            found = play(args, name_or_path)
         told = {name: summary(outcomes) for name, outcomes in found.items()}
         settings = {name: value for name, value in vars(args).items() if name not in ("out", "quiet")}
         write_json(args.out / "result.json", {"settings": settings, "ways": told, **provenance()})

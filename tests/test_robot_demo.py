@@ -118,7 +118,9 @@ def test_thread_and_server_do_the_same_and_the_table_is_written(
     assert agent.config.control_hz is None  # so it ran at 10 Hz
 
 
-@pytest.mark.parametrize("words", [["--drop", "1"], ["--goals", "0"], ["--latency", "-1"], ["--noise", "nan"]])
+@pytest.mark.parametrize(
+    "words", [["--drop", "1"], ["--goals", "0"], ["--latency", "-1"], ["--noise", "nan"]]
+)
 def test_settings_that_make_no_sense_are_refused(demo: Any, words: list[str], capsys: Any) -> None:
     with pytest.raises(SystemExit) as ended:
         demo.main(words)
