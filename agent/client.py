@@ -13,6 +13,7 @@ openpi's policy server (github.com/Physical-Intelligence/openpi): msgpack, with 
 
 from __future__ import annotations
 
+import importlib
 import math
 import re
 import time
@@ -79,11 +80,10 @@ def unpack(data: bytes) -> Any:
 
 def _needed(name: str) -> Any:
     try:
-        return __import__(name)
+        return importlib.import_module(name)
     except ImportError:
-        raise ImportError(
-            f"This needs {name}: pip install 'latent-planner[serve]', or {name} alone."
-        ) from None
+        package = name.partition(".")[0]
+        raise ImportError(f"The client needs {package}: pip install {package}.") from None
 
 
 def _pack_array(value: Any) -> Any:
@@ -209,7 +209,7 @@ class Client:
             except TimeoutError:
                 self.close()  # or the answer would be taken for that to the next request
                 raise TimeoutError(f"{self.url} did not answer within {self.timeout:g} s.") from None
-            except (_needed("websockets").ConnectionClosed, OSError) as error:
+            except (_needed("websockets.exceptions").ConnectionClosed, OSError) as error:
                 self.close()
                 closed = getattr(error, "rcvd", None)
                 if closed is not None and closed.code == 1009:  # it would refuse that again
@@ -238,7 +238,7 @@ class Client:
 
     def _connect(self, until: float) -> None:
         """Make the connection if there is none, trying again until that time."""
-        exceptions, wait = _needed("websockets").exceptions, 0.05
+        exceptions, wait = _needed("websockets.exceptions"), 0.05
         while self._socket is None:
             try:
                 self._socket = self._opened(max(0.1, until - time.monotonic()))
@@ -260,7 +260,7 @@ class Client:
     def _opened(self, timeout: float) -> Any:
         """A connection on which the server has said what it is."""
         headers = {"Authorization": f"Api-Key {self.api_key}"} if self.api_key else None
-        socket = _needed("websockets.sync.client").sync.client.connect(
+        socket = _needed("websockets.sync.client").connect(
             self.url,
             open_timeout=timeout,
             compression=None,
