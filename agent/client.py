@@ -17,6 +17,7 @@ import importlib
 import math
 import re
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -161,6 +162,7 @@ class Client:
         self.metadata: dict[str, Any] = {}
         self.connections = 0  # made so far
         self._socket: Any = None
+        self._open = ExitStack()  # closes it
         self._goal: dict[str, Any] = {}  # as the session must know it
         self._untold: dict[str, Any] = {}  # goes with the next request
         self._connect(time.monotonic() + timeout)
@@ -226,9 +228,9 @@ class Client:
     def close(self) -> None:
         """End the session; the next request starts a new one."""
         if self._socket is not None:
-            socket, self._socket = self._socket, None
-            socket.close_timeout = 0.2
-            socket.close()
+            self._socket.close_timeout = 0.2  # there is nothing left to wait for
+            self._socket = None
+            self._open.close()
 
     def __enter__(self) -> Client:
         return self
@@ -260,7 +262,7 @@ class Client:
     def _opened(self, timeout: float) -> Any:
         """A connection on which the server has said what it is."""
         headers = {"Authorization": f"Api-Key {self.api_key}"} if self.api_key else None
-        socket = _needed("websockets.sync.client").connect(
+        connecting = _needed("websockets.sync.client").connect(
             self.url,
             open_timeout=timeout,
             compression=None,
@@ -268,9 +270,8 @@ class Client:
             proxy=None,
             additional_headers=headers,
         )
-        try:
+        with ExitStack() as stack:
+            socket = stack.enter_context(connecting)
             self.metadata = unpack(socket.recv(timeout=timeout))
-        except BaseException:
-            socket.close()
-            raise
+            self._open = stack.pop_all()
         return socket

@@ -1,4 +1,4 @@
-"""The planner beside a control loop: slow, failing and dying planners, stuttering cameras; a clock of ours."""
+"""The planner beside a control loop: slow, failing, dying planners, stuttering cameras, a clock of ours."""
 
 from __future__ import annotations
 
