@@ -356,7 +356,11 @@ class Agent:
 
     def _normalised(self, actions: np.ndarray) -> Tensor:
         """(n, A) in environment units -> the model's, on the CPU."""
-        return self.world_model.normalise_actions(torch.as_tensor(actions, device=self.device)).float().cpu()
+        return (
+            self.world_model.normalise_actions(torch.tensor(np.array(actions), device=self.device))
+            .float()
+            .cpu()
+        )
 
     def _to_numpy(self, plan: Plan, looked: float, single: bool) -> Plan:
         arrays = {

@@ -13,9 +13,11 @@ openpi's policy server (github.com/Physical-Intelligence/openpi): msgpack, with 
 
 from __future__ import annotations
 
+import importlib
 import math
 import re
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,11 +81,10 @@ def unpack(data: bytes) -> Any:
 
 def _needed(name: str) -> Any:
     try:
-        return __import__(name)
+        return importlib.import_module(name)
     except ImportError:
-        raise ImportError(
-            f"This needs {name}: pip install 'latent-planner[serve]', or {name} alone."
-        ) from None
+        package = name.partition(".")[0]
+        raise ImportError(f"The client needs {package}: pip install {package}.") from None
 
 
 def _pack_array(value: Any) -> Any:
@@ -161,6 +162,7 @@ class Client:
         self.metadata: dict[str, Any] = {}
         self.connections = 0  # made so far
         self._socket: Any = None
+        self._open = ExitStack()  # closes it
         self._goal: dict[str, Any] = {}  # as the session must know it
         self._untold: dict[str, Any] = {}  # goes with the next request
         self._connect(time.monotonic() + timeout)
@@ -209,7 +211,7 @@ class Client:
             except TimeoutError:
                 self.close()  # or the answer would be taken for that to the next request
                 raise TimeoutError(f"{self.url} did not answer within {self.timeout:g} s.") from None
-            except (_needed("websockets").ConnectionClosed, OSError) as error:
+            except (_needed("websockets.exceptions").ConnectionClosed, OSError) as error:
                 self.close()
                 closed = getattr(error, "rcvd", None)
                 if closed is not None and closed.code == 1009:  # it would refuse that again
@@ -226,9 +228,9 @@ class Client:
     def close(self) -> None:
         """End the session; the next request starts a new one."""
         if self._socket is not None:
-            socket, self._socket = self._socket, None
-            socket.close_timeout = 0.2
-            socket.close()
+            self._socket.close_timeout = 0.2  # there is nothing left to wait for
+            self._socket = None
+            self._open.close()
 
     def __enter__(self) -> Client:
         return self
@@ -238,7 +240,7 @@ class Client:
 
     def _connect(self, until: float) -> None:
         """Make the connection if there is none, trying again until that time."""
-        exceptions, wait = _needed("websockets").exceptions, 0.05
+        exceptions, wait = _needed("websockets.exceptions"), 0.05
         while self._socket is None:
             try:
                 self._socket = self._opened(max(0.1, until - time.monotonic()))
@@ -260,7 +262,7 @@ class Client:
     def _opened(self, timeout: float) -> Any:
         """A connection on which the server has said what it is."""
         headers = {"Authorization": f"Api-Key {self.api_key}"} if self.api_key else None
-        socket = _needed("websockets.sync.client").sync.client.connect(
+        connecting = _needed("websockets.sync.client").connect(
             self.url,
             open_timeout=timeout,
             compression=None,
@@ -268,9 +270,8 @@ class Client:
             proxy=None,
             additional_headers=headers,
         )
-        try:
+        with ExitStack() as stack:
+            socket = stack.enter_context(connecting)
             self.metadata = unpack(socket.recv(timeout=timeout))
-        except BaseException:
-            socket.close()
-            raise
+            self._open = stack.pop_all()
         return socket

@@ -14,9 +14,9 @@
 Each plan belongs to the moment its frame was taken: the action for now is the one the plan has for now. When
 a plan from a newer frame arrives it takes over, blended at the seam. All times are seconds of one clock.
 
-The thread of a planner that computes in Python shares the interpreter with the loop: a planner thread that the
-system puts aside at the wrong moment keeps the loop waiting. Where that matters give the planner a process of
-its own, `PlannerThread(Client(...))` with `python -m agent.serve`, and the loop a real-time priority.
+A planner that computes in Python shares the interpreter with the loop: its thread, put aside by the system at
+the wrong moment, keeps the loop waiting. On busy cores give the planner a process of its own, as
+`PlannerThread(Client(...))` with `python -m agent.serve`, and the loop a real-time priority.
 """
 
 from __future__ import annotations
@@ -189,8 +189,8 @@ class PlannerThread:
         return ((1 - share) * before + share * planned).astype(np.float32)
 
     def counts(self) -> dict[str, Any]:
-        """Since the start: frames, frames_dropped, plans, failures, missed_deadlines, asked (actions), safe (of
-        these); and of the last 10,000 of solve, frame_age and plan_age (s): median, p95 and most."""
+        """Since the start: frames, frames_dropped, plans, failures, missed_deadlines, asked (actions), safe
+        (of these); and of the last 10,000 of solve, frame_age and plan_age (s): median, p95 and most."""
         names = ("frames", "frames_dropped", "plans", "failures", "missed_deadlines", "asked", "safe")
         told: dict[str, Any] = {name: self._tally[name] for name in names}
         for name, figures in self._figures.items():

@@ -1,10 +1,10 @@
 """A 100 Hz control loop beside a planner, on cores that are busy: how many ticks it misses.
 
-    python tests/benchmarks/bench_realtime.py                  # the planner in a thread of the loop's process
-    python tests/benchmarks/bench_realtime.py --process        # ... in a process of its own, through the server
+    python tests/benchmarks/bench_realtime.py                 # the planner in a thread of the loop's process
+    python tests/benchmarks/bench_realtime.py --process       # ... in a process of its own, with the server
     python tests/benchmarks/bench_realtime.py --process --priority 10      # the loop before others (root)
 
-One process that only computes keeps each core busy. A tick is missed when it is over before the loop comes to it.
+A process that only computes keeps each core busy. A tick is missed when it is over before the loop is there.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import subprocess
 import sys
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -55,6 +56,12 @@ def served(checkpoint: str):
             process.terminate()
 
 
+def raise_priority(priority: int | None) -> None:
+    """Of this thread and those it starts."""
+    if priority:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -74,19 +81,21 @@ def main() -> None:
         if arguments.process:
             from agent.client import Client
 
-            planner = stack.enter_context(Client(stack.enter_context(served(arguments.checkpoint))))
+            url = stack.enter_context(served(arguments.checkpoint))
+            stack.enter_context(busy(arguments.busy))
+            raise_priority(arguments.priority)  # also of the threads to come, which do little
+            planner: Any = stack.enter_context(Client(url))
             rate = planner.metadata["control_hz"]
         else:
             from agent.agent import Agent
 
             planner = Agent.from_pretrained(arguments.checkpoint, device="cpu")
             rate = planner.config.control_hz
-        stack.enter_context(busy(arguments.busy))
+            stack.enter_context(busy(arguments.busy))
         loop = PlannerThread(planner, control_hz=rate, safe=np.zeros(2), max_age=2.0, blend=0.1)
         loop.set_goal(frames[0])
         stack.enter_context(loop)
-        if arguments.priority:  # of this thread alone: those of the planner were started before
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(arguments.priority))
+        raise_priority(arguments.priority)  # not of the planner's thread, which is there already
         ticker = Ticker(arguments.hz, arguments.seconds)
         for tick, now in enumerate(ticker):
             if tick % 3 == 0:
@@ -95,8 +104,8 @@ def main() -> None:
         counts = loop.counts()
     where = "a process" if arguments.process else "a thread"
     print(
-        f"planner in {where}, {arguments.busy} busy processes: {ticker.missed} of {ticker.count} ticks missed, "
-        f"the latest began {1000 * ticker.latest:.1f} ms late"
+        f"planner in {where}, {arguments.busy} busy processes: {ticker.missed} of {ticker.count} ticks "
+        f"missed, the latest began {1000 * ticker.latest:.1f} ms late"
     )
     print(counts)
 
