@@ -31,7 +31,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "small": dict(
         image_size=16, encoder_width=4, encoder_values=2, proposals=3, proposal_steps=2, proposer_width=8
     ),
-    "lewm": dict(image_size=28, encoder="vit", predictor="lewm", encoder_width=12, encoder_depth=2),
+    "lewm": dict(image_size=28, encoder="vit", predictor="lewm", encoder_width=12, encoder_depth=1),
 }  # fmt: skip
 PLANNERS = {
     "small": dict(name="cem", objective="closest", noise_correlation=0.9, proposal_share=0.3),

@@ -104,12 +104,12 @@ def test_thread_and_server_do_the_same_and_the_table_is_written(
     found: dict[str, Any] = {}
     draw = demo.draw
     monkeypatch.setattr(demo, "draw", lambda path, ways: (found.update(ways), draw(path, ways)))
-    words = ["--checkpoint", str(tiny_checkpoint), "--goals", "1", "--budget", "8", "--quiet"]
+    words = ["--checkpoint", str(tiny_checkpoint), "--goals", "1", "--budget", "4", "--quiet"]
     assert demo.main([*words, "--out", str(tmp_path / "out")]) == 0
     told = json.loads((tmp_path / "out" / "result.json").read_text())
     assert list(told["ways"]) == list(demo.WAYS) and told["settings"]["latency"] == 0.1
     thread, server = (found[name][0] for name in ("thread", "server"))
-    assert thread.ages == server.ages and thread.steps == server.steps == 8
+    assert thread.ages == server.ages and thread.steps == server.steps == 4
     perfect = found["thread, perfect camera"][0]
     assert np.median(perfect.ages) < np.median(thread.ages)
     assert (tmp_path / "out" / "robot-demo.png").stat().st_size > 5000
