@@ -2,9 +2,9 @@
 
     python -m agent.export pusht --format onnx --out exported            # or torch-export, for torch alone
 
-writes encoder and rollout step, the proposer where there is one, and `model.json`, which says the rest:
-shapes, normalisation, bounds, context, how to search, and numbers to check against. Everything written is
-read back and compared with torch first; nothing is left where it differs. `examples/onnx_planner.py` plans
+writes encoder, rollout step, whole rollout, the proposer where there is one, and `model.json`, which says the
+rest: shapes, normalisation, bounds, context, how to search, and numbers to check against. Everything written
+is read back and compared with torch first; nothing is left where it differs. `examples/onnx_planner.py` plans
 with it.
 """
 
@@ -65,7 +65,8 @@ def export(
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            graphs = _write_graphs(world_model, beside, format)
+            horizon = checkpoint.planner_settings(info["planner"])["plan_config"].horizon
+            graphs = _write_graphs(world_model, horizon, beside, format)
             description = _description(world_model, info, format, graphs)
         write_json(beside / DESCRIPTION, description)
         os.chmod(beside, 0o777 & ~_umask())
@@ -77,18 +78,20 @@ def export(
     return description
 
 
-def _write_graphs(world_model: WorldModel, folder: Path, format: str) -> dict[str, dict[str, Any]]:
+def _write_graphs(
+    world_model: WorldModel, horizon: int, folder: Path, format: str
+) -> dict[str, dict[str, Any]]:
     """Write and compare every graph: what DESCRIPTION says of each. ExportError."""
     written = {}
-    for graph in export_graphs.graphs_of(world_model):
+    for graph in export_graphs.graphs_of(world_model, horizon):
         path = folder / f"{graph.name}{FORMATS[format]}"
         try:
             export_graphs.write(graph, path)
             run = export_graphs.read(path)
             difference = export_graphs.differences(graph, run)
             if graph.name == "step":  # also one after the other, as a planner calls it
-                horizon = export_graphs.window(world_model.config) + 2
-                imagined = export_graphs.imagined_difference(world_model, run, horizon)
+                far = export_graphs.window(world_model.config) + 2
+                imagined = export_graphs.imagined_difference(world_model, run, far)
                 difference = max(difference, imagined)
         except (OSError, MemoryError):
             raise
@@ -161,7 +164,8 @@ def _description(
         "control_hz": config.control_hz,
         "context_len": config.context_len,
         "window": export_graphs.window(config),
-        "rollout": "append next_latent to latents and the next block to blocks; give step the last `window`",
+        "imagine": "from one frame, rollout; from several, step: append next_latent to latents and the next "
+        "block to blocks, and give it the last `window` of each",
         "proposals": {"guesses": config.proposals, "longest": config.proposal_steps},
         "planner": {"name": settings.pop("planner"), **settings, **search},
         "check": _check(world_model),

@@ -2,9 +2,11 @@
 
     encoder    pixels uint8 (batch, S, S, 3)                       -> latent (batch, D)
     step       latents (batch, time, D), blocks (batch, time, F·A) -> next_latent (batch, D)
+    rollout    latent (batch, D), candidates (batch, H, F·A)       -> path (batch, H, D)
     proposer   latent, goal (batch, D), steps int64 (batch,)       -> blocks (batch, guesses, longest, F·A)
 
 Pixels are normalised inside the encoder; blocks are normalised everywhere, as a planner searches over them.
+`rollout` is `step` H times from one frame, and computes nothing twice; `step` also starts from several frames.
 """
 
 from __future__ import annotations
@@ -49,6 +51,18 @@ class Step(nn.Module):
 
     def forward(self, latents: Tensor, blocks: Tensor) -> Tensor:
         return self.world_model.predict(latents, blocks)[:, -1]
+
+
+class Rollout(nn.Module):
+    """The latents that follow one under blocks, each fed back."""
+
+    def __init__(self, world_model: WorldModel) -> None:
+        super().__init__()
+        self.predictor = world_model.predictor
+
+    def forward(self, latent: Tensor, candidates: Tensor) -> Tensor:
+        nothing = candidates[:, :0]  # before the first frame
+        return self.predictor.rollout(latent[:, None], nothing, candidates[:, None])[:, 0]
 
 
 class Propose(nn.Module):
@@ -98,8 +112,8 @@ def window(config: WorldModelConfig) -> int:
     return 1 + config.predictor_depth * (config.context_len - 1)
 
 
-def graphs_of(world_model: WorldModel) -> list[Graph]:
-    """encoder and step, and the proposer where the model has one."""
+def graphs_of(world_model: WorldModel, horizon: int) -> list[Graph]:
+    """encoder, step, rollout over the horizon, and the proposer where the model has one."""
     config = world_model.config
     size, latent, block, time = config.image_size, config.latent_dim, config.block_dim, window(config)
     found = [
@@ -119,6 +133,16 @@ def graphs_of(world_model: WorldModel) -> list[Graph]:
             },
             ("next_latent", ("batch", latent)),
             {"time": time},
+        ),
+        Graph(
+            "rollout",
+            Rollout(world_model),
+            {
+                "latent": ("float32", ("batch", latent)),
+                "candidates": ("float32", ("batch", horizon, block)),
+            },
+            ("path", ("batch", horizon, latent)),
+            {},
         ),
     ]
     if world_model.proposer is not None:

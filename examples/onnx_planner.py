@@ -51,6 +51,9 @@ class OnnxPlanner:
         """
         count, window = len(candidates), self.about["window"]
         seen = np.repeat(latents[None], count, 0)
+        if len(latents) == 1 and candidates.shape[1] == self.search["horizon"]:  # the quick way
+            path = self.run("rollout", latent=seen[:, 0], candidates=candidates)
+            return self.price(path, goal)
         done = np.concatenate([np.repeat(past[None], count, 0), candidates], 1)
         for h in range(candidates.shape[1]):
             end = len(latents) + h
@@ -58,7 +61,11 @@ class OnnxPlanner:
                 "step", latents=seen[:, -window:], blocks=done[:, max(0, end - window) : end]
             )
             seen = np.concatenate([seen, following[:, None]], 1)
-        distances = np.square(seen[:, len(latents) :] - goal).sum(-1)
+        return self.price(seen[:, len(latents) :], goal)
+
+    def price(self, path, goal):
+        """Imagined latents (N, H, D) -> (N,)."""
+        distances = np.square(path - goal).sum(-1)
         return distances.min(1) if self.search["objective"] == "closest" else distances[:, -1]
 
     def proposals(self, latent, goal, horizon):
