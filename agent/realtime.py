@@ -109,7 +109,8 @@ class PlannerThread:
         self._from = self._last = self.safe
         self._given: deque[tuple[float, np.ndarray]] = deque(maxlen=REMEMBERED)
         self._tally: Counter[str] = Counter()
-        self._figures = {name: deque(maxlen=KEPT) for name in ("solve", "frame_age", "plan_age")}
+        kinds = ("solve", "frame_age", "plan_age")
+        self._figures: dict[str, deque[float]] = {kind: deque(maxlen=KEPT) for kind in kinds}
 
     # -- for the camera and for whoever has goals ------------------------------------------------------------
 

@@ -104,7 +104,7 @@ class Session:
         steps = request.get("goal/steps")
         if steps is not None and (isinstance(steps, bool) or not isinstance(steps, (int, np.integer))):
             raise RequestError(f"goal/steps is a whole number of steps, not {_told(steps)}.")
-        self.agent.set_goal(goal, steps=steps)
+        self.agent.set_goal(goal, steps=None if steps is None else int(steps))
         self._goal = goal.copy()
 
     def _executed(self, request: dict[str, Any], stamp: float | None) -> Any:
