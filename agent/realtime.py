@@ -33,6 +33,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 KEPT = 10_000  # figures of each kind that the counts are made of
+FUTURE = 1.0  # seconds that a stamp may be ahead: clocks differ a little
 REMEMBERED = 4096  # actions given, to tell the planner what was done
 
 
@@ -116,8 +117,12 @@ class PlannerThread:
 
     def observe(self, pixels: np.ndarray, stamp: float | None = None) -> None:
         """A new frame, uint8 (H, W, 3), taken at stamp (default: now). One that no plan was begun from is
-        dropped for it; one that is older than the newest is dropped itself. The frame is copied."""
-        stamp = self.clock() if stamp is None else float(stamp)
+        dropped for it; one that is older than the newest is dropped itself. The frame is copied.
+        ValueError for a stamp in the future: it is of another clock."""
+        now = self.clock()
+        stamp = now if stamp is None else float(stamp)
+        if not stamp <= now + FUTURE:
+            raise ValueError(f"This frame is of {stamp - now:.1f} s from now: stamps need the loop's clock.")
         frame = np.array(pixels)
         with self._news:
             self._tally["frames"] += 1
@@ -249,7 +254,12 @@ class PlannerThread:
 
     def _solve(self, pixels: np.ndarray, stamp: float, number: int, goal: tuple[tuple, dict] | None) -> None:
         if goal is not None:
-            self.planner.set_goal(*goal[0], **goal[1])
+            try:
+                self.planner.set_goal(*goal[0], **goal[1])
+            except BaseException:
+                with self._news:  # or it would go on with the old one
+                    self._new_goal = self._new_goal or goal
+                raise
         begun = self.clock()
         plan = self.planner.replan(pixels, executed=self._executed(stamp), deadline=self.deadline)
         took = self.clock() - begun

@@ -33,7 +33,7 @@ class ServeError(ValueError):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0 when it was stopped, 2 for what the user can mend."""
-    args = _parse(argv)
+    args = parse(argv)
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
     try:
         key = _api_key(args)
@@ -125,7 +125,7 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     about, limits = str(__doc__), Limits()
     parser = argparse.ArgumentParser(
         "python -m agent.serve", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
