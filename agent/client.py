@@ -173,7 +173,7 @@ class Client:
 
     def set_goal(self, pixels: np.ndarray, steps: int | None = None) -> None:
         """Pursue this goal image, uint8 (H, W, 3), any size, from the next request on; steps: left for it."""
-        self._goal = {"goal/image": np.asarray(pixels), "goal/steps": steps}
+        self._goal = {"goal/image": np.array(pixels), "goal/steps": steps}
         self._untold = {**self._untold, **self._goal}
 
     def replan(

@@ -150,6 +150,9 @@ class PolicyServer:
                 took = time.perf_counter() - arrived
         except ConnectionClosed:
             pass
+        except Exception:
+            log.exception("%s: the connection failed", name)
+            raise  # closes it, with code 1011
         finally:
             self.sessions -= 1
             log.info("%s: gone after %d requests, %d of them refused", name, asked, refused)

@@ -239,7 +239,7 @@ def test_a_new_goal_stops_what_was_planned_for_the_old_one() -> None:
 def test_a_goal_that_cannot_be_set_is_not_taken_for_set() -> None:
     with Rig() as rig:
         rig.plan(1, stamp=100.0)
-        rig.planner.set_goal, works = lambda *_: 1 / 0, rig.planner.set_goal  # type: ignore[method-assign]
+        rig.planner.set_goal, works = lambda *_, **__: 1 / 0, rig.planner.set_goal  # type: ignore[method-assign]
         rig.loop.set_goal("second")
         until(lambda: rig.loop.counts()["failures"] == 1)
         rig.loop.observe(frame(2), 100.1)
