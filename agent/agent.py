@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from torch import Tensor
 import planners
 from agent import checkpoint
 from agent.device import pick_device
-from agent.look import latents_of
+from agent.look import checked_frames, latents_of
 from agent.objective import Objective, parse
 from agent.problem import Problem, chosen_problems, executed_per_problem, mix_seeds, steps_per_problem
 from agent.settings import checked_change, checked_deadline
@@ -161,7 +161,7 @@ class Agent:
         steps: environment steps left to reach it, one number or (B,); plans then never look further ahead.
         None: no limit.   mask: (B,) bool, only these problems; the others keep goal and plan.
         """
-        frames, _ = self._frames(pixels)
+        frames, _ = checked_frames(pixels)
         self._pursue(frames[:, None], steps, mask, near=0.0)
 
     @torch.no_grad()
@@ -187,7 +187,7 @@ class Agent:
                 f"not {pictures.shape}."
             )
         pictures = pictures[None] if pictures.ndim == 4 else pictures
-        frames, _ = self._frames(pictures.reshape(-1, *pictures.shape[2:]))
+        frames, _ = checked_frames(pictures.reshape(-1, *pictures.shape[2:]))
         if near is not None and not near >= 0:
             raise PlanError(f"near must be a distance of at least 0, not {near!r}.")
         self._pursue(frames.reshape(pictures.shape), steps, mask, near)
@@ -225,7 +225,7 @@ class Agent:
         """
         started = time.perf_counter()
         deadline = self.deadline if deadline is None else checked_deadline(deadline)
-        frames, single = self._frames(pixels)
+        frames, single = checked_frames(pixels)
         self._check_goals(len(frames))
         for problem in self._problems:
             problem.give_up_handed()
@@ -259,7 +259,7 @@ class Agent:
         """
         started = time.perf_counter()
         deadline = self.deadline if deadline is None else checked_deadline(deadline)
-        frames, single = self._frames(pixels)
+        frames, single = checked_frames(pixels)
         self._check_goals(len(frames))
         problems = self._one_group(self._look(frames, self._problems))
         looked = time.perf_counter() - started
@@ -279,7 +279,7 @@ class Agent:
         """
         started = time.perf_counter()
         deadline = self.deadline if deadline is None else checked_deadline(deadline)
-        frames, single = self._frames(pixels)
+        frames, single = checked_frames(pixels)
         self._check_goals(len(frames))
         frameskip = self.config.frameskip
         done = executed_per_problem(executed, len(frames), self.config.action_dim)
@@ -299,7 +299,7 @@ class Agent:
     @torch.no_grad()
     def latent_distance(self, pixels: np.ndarray) -> np.ndarray | float:
         """Euclidean distance of pixels to the goal in latent space: a float, or (B,) for (B, H, W, 3)."""
-        frames, single = self._frames(pixels)
+        frames, single = checked_frames(pixels)
         self._check_goals(len(frames))
         goal = torch.stack([problem.goal for problem in self._problems])  # type: ignore[misc]
         distance = (self._encode(frames) - goal).float().norm(dim=-1).cpu().numpy()
@@ -356,11 +356,8 @@ class Agent:
 
     def _normalised(self, actions: np.ndarray) -> Tensor:
         """(n, A) in environment units -> the model's, on the CPU."""
-        return (
-            self.world_model.normalise_actions(torch.tensor(np.array(actions), device=self.device))
-            .float()
-            .cpu()
-        )
+        given = torch.tensor(np.array(actions), device=self.device)
+        return self.world_model.normalise_actions(given).float().cpu()
 
     def _to_numpy(self, plan: Plan, looked: float, single: bool) -> Plan:
         arrays = {
@@ -378,22 +375,6 @@ class Agent:
     def _encode(self, frames: np.ndarray) -> Tensor:
         """uint8 (B, H, W, 3) -> latents (B, D)."""
         return latents_of(self.world_model, frames, self.device)
-
-    def _frames(self, pixels: np.ndarray) -> tuple[np.ndarray, bool]:
-        """pixels as (B, H, W, 3), and whether the batch axis was missing."""
-        if isinstance(pixels, Mapping):
-            raise PlanError(
-                f"This model was trained with one camera and without proprioception: give the frame of that "
-                f"camera alone, not a dict of {', '.join(map(str, pixels)) or 'nothing'}."
-            )
-        frames = np.asarray(pixels)
-        if frames.dtype != np.uint8:
-            raise PlanError(f"pixels must be uint8 from 0 to 255, not {frames.dtype}.")
-        if frames.ndim not in (3, 4) or frames.shape[-1] != 3 or 0 in frames.shape:
-            raise PlanError(
-                f"pixels must be (H, W, 3), or (B, H, W, 3) for several problems, not {frames.shape}."
-            )
-        return (frames[None], True) if frames.ndim == 3 else (frames, False)
 
     def _check_goals(self, count: int) -> None:
         without = [i for i, problem in enumerate(self._problems) if problem.goal is None]

@@ -41,7 +41,7 @@ class ServerError(RuntimeError):
 def pack(value: Any) -> bytes:
     """msgpack of plain values, arrays and numpy numbers. WireError for anything else, object arrays too."""
     try:
-        return _needed("msgpack").packb(value, default=_pack_array)
+        return needed("msgpack").packb(value, default=_pack_array)
     except (TypeError, ValueError, OverflowError) as error:
         raise WireError(f"This cannot be sent: {error}.") from None
 
@@ -51,7 +51,7 @@ def unpack(data: bytes) -> Any:
 
     What a message claims is checked against the bytes that are there before anything is allocated.
     """
-    msgpack = _needed("msgpack")
+    msgpack = needed("msgpack")
     parts = 0
 
     def count() -> None:
@@ -79,12 +79,15 @@ def unpack(data: bytes) -> Any:
         raise WireError(f"This message is not msgpack as it is used here: {told}") from None
 
 
-def _needed(name: str) -> Any:
+def needed(name: str) -> Any:
+    """The module of that name. ImportError says how to get it."""
     try:
         return importlib.import_module(name)
     except ImportError:
         package = name.partition(".")[0]
-        raise ImportError(f"The client needs {package}: pip install {package}.") from None
+        raise ImportError(
+            f"This needs {package}: pip install {package}, or all of 'latent-planner[serve]'."
+        ) from None
 
 
 def _pack_array(value: Any) -> Any:
@@ -173,7 +176,7 @@ class Client:
 
     def set_goal(self, pixels: np.ndarray, steps: int | None = None) -> None:
         """Pursue this goal image, uint8 (H, W, 3), any size, from the next request on; steps: left for it."""
-        self._goal = {"goal/image": np.asarray(pixels), "goal/steps": steps}
+        self._goal = {"goal/image": np.array(pixels), "goal/steps": steps}
         self._untold = {**self._untold, **self._goal}
 
     def replan(
@@ -211,7 +214,7 @@ class Client:
             except TimeoutError:
                 self.close()  # or the answer would be taken for that to the next request
                 raise TimeoutError(f"{self.url} did not answer within {self.timeout:g} s.") from None
-            except (_needed("websockets.exceptions").ConnectionClosed, OSError) as error:
+            except (needed("websockets.exceptions").ConnectionClosed, OSError) as error:
                 self.close()
                 closed = getattr(error, "rcvd", None)
                 if closed is not None and closed.code == 1009:  # it would refuse that again
@@ -240,7 +243,7 @@ class Client:
 
     def _connect(self, until: float) -> None:
         """Make the connection if there is none, trying again until that time."""
-        exceptions, wait = _needed("websockets.exceptions"), 0.05
+        exceptions, wait = needed("websockets.exceptions"), 0.05
         while self._socket is None:
             try:
                 self._socket = self._opened(max(0.1, until - time.monotonic()))
@@ -262,7 +265,7 @@ class Client:
     def _opened(self, timeout: float) -> Any:
         """A connection on which the server has said what it is."""
         headers = {"Authorization": f"Api-Key {self.api_key}"} if self.api_key else None
-        connecting = _needed("websockets.sync.client").connect(
+        connecting = needed("websockets.sync.client").connect(
             self.url,
             open_timeout=timeout,
             compression=None,

@@ -33,7 +33,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 KEPT = 10_000  # figures of each kind that the counts are made of
+FUTURE = 1.0  # seconds that a stamp may be ahead: clocks differ a little
 REMEMBERED = 4096  # actions given, to tell the planner what was done
+Goal = tuple[np.ndarray, int | None]  # picture, steps
 
 
 class Command(NamedTuple):
@@ -95,7 +97,7 @@ class PlannerThread:
         self._stopping = False
         self._frame: tuple[np.ndarray, float] | None = None  # the newest
         self._used = True  # whether the planner took it
-        self._new_goal: tuple[tuple, dict] | None = None
+        self._new_goal: Goal | None = None
         self._goals = 0
         self._planned: float | None = None  # stamp of the frame of the last plan
         # One assignment each, so that `action` sees the old or the new:
@@ -109,14 +111,19 @@ class PlannerThread:
         self._from = self._last = self.safe
         self._given: deque[tuple[float, np.ndarray]] = deque(maxlen=REMEMBERED)
         self._tally: Counter[str] = Counter()
-        self._figures = {name: deque(maxlen=KEPT) for name in ("solve", "frame_age", "plan_age")}
+        kinds = ("solve", "frame_age", "plan_age")
+        self._figures: dict[str, deque[float]] = {kind: deque(maxlen=KEPT) for kind in kinds}
 
     # -- for the camera and for whoever has goals ------------------------------------------------------------
 
     def observe(self, pixels: np.ndarray, stamp: float | None = None) -> None:
         """A new frame, uint8 (H, W, 3), taken at stamp (default: now). One that no plan was begun from is
-        dropped for it; one that is older than the newest is dropped itself. The frame is copied."""
-        stamp = self.clock() if stamp is None else float(stamp)
+        dropped for it; one that is older than the newest is dropped itself. The frame is copied.
+        ValueError for a stamp in the future: it is of another clock."""
+        now = self.clock()
+        stamp = now if stamp is None else float(stamp)
+        if not stamp <= now + FUTURE:
+            raise ValueError(f"This frame is of {stamp - now:.1f} s from now: stamps need the loop's clock.")
         frame = np.array(pixels)
         with self._news:
             self._tally["frames"] += 1
@@ -127,11 +134,12 @@ class PlannerThread:
             self._frame, self._used, self._newest = (frame, stamp), False, stamp
             self._news.notify()
 
-    def set_goal(self, *arguments: Any, **options: Any) -> None:
+    def set_goal(self, pixels: np.ndarray, steps: int | None = None) -> None:
         """`planner.set_goal`, done in the planner's thread before its next plan. What was planned for the old
-        goal is not executed any more."""
+        goal is not executed any more. The picture is copied."""
+        goal = np.array(pixels)
         with self._news:
-            self._new_goal, self._goals = (arguments, options), self._goals + 1
+            self._new_goal, self._goals = (goal, steps), self._goals + 1
             self._used = self._frame is None
             self._news.notify()
 
@@ -161,7 +169,7 @@ class PlannerThread:
         for name, age in zip(("plan_age", "frame_age"), ages):
             if age is not None:
                 self._figures[name].append(age)
-        return Command(action, reason, *ages)
+        return Command(action.copy(), reason, *ages)
 
     def _distrust(self, plan: _Plan | None, now: float) -> str | None:
         """Why not to execute this plan."""
@@ -236,7 +244,7 @@ class PlannerThread:
                 self._tally["failures"] += 1
                 self._trouble = " ".join(f"{type(error).__name__}: {error}".split())
 
-    def _next(self) -> tuple[np.ndarray, float, int, tuple[tuple, dict] | None] | None:
+    def _next(self) -> tuple[np.ndarray, float, int, Goal | None] | None:
         """The newest frame, once it is new, and what goal to set; None at the end."""
         with self._news:
             self._news.wait_for(lambda: self._stopping or not self._used)
@@ -246,9 +254,14 @@ class PlannerThread:
             goal, self._new_goal, self._used = self._new_goal, None, True
             return *self._frame, self._goals, goal
 
-    def _solve(self, pixels: np.ndarray, stamp: float, number: int, goal: tuple[tuple, dict] | None) -> None:
+    def _solve(self, pixels: np.ndarray, stamp: float, number: int, goal: Goal | None) -> None:
         if goal is not None:
-            self.planner.set_goal(*goal[0], **goal[1])
+            try:
+                self.planner.set_goal(goal[0], steps=goal[1])
+            except BaseException:
+                with self._news:  # or it would go on with the old one
+                    self._new_goal = self._new_goal or goal
+                raise
         begun = self.clock()
         plan = self.planner.replan(pixels, executed=self._executed(stamp), deadline=self.deadline)
         took = self.clock() - begun

@@ -22,7 +22,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from agent.server import Limits, PolicyServer, one_thread
+from agent.server import Limits, PolicyServer, use_threads
 
 KEY_VARIABLE = "AGENT_API_KEY"
 
@@ -33,7 +33,7 @@ class ServeError(ValueError):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0 when it was stopped, 2 for what the user can mend."""
-    args = _parse(argv)
+    args = parse(argv)
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
     try:
         key = _api_key(args)
@@ -76,7 +76,7 @@ def _load(args: argparse.Namespace, api_key: str | None) -> tuple[PolicyServer, 
     from planners import PlanError
 
     imported = time.perf_counter()
-    one_thread()
+    use_threads(args.threads)
     try:
         agent = Agent.from_pretrained(args.checkpoint, device=args.device, seed=args.seed)
         loaded = time.perf_counter()
@@ -96,6 +96,7 @@ def _load(args: argparse.Namespace, api_key: str | None) -> tuple[PolicyServer, 
         image_key=args.image_key,
         limits=limits,
         workers=args.workers,
+        threads=args.threads,
     )
     story = (
         f"{args.checkpoint} on {agent.device}: {imported - started:.1f} s to import, "
@@ -125,7 +126,7 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     about, limits = str(__doc__), Limits()
     parser = argparse.ArgumentParser(
         "python -m agent.serve", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -133,7 +134,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("checkpoint", help="bundled name, run folder or hf://owner/name")
     add("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: %(default)s)")
-    add("--port", type=int, default=8000, help="0: any that is free (default: %(default)s)")
+    add("--port", type=_port, default=8000, help="0: any that is free (default: %(default)s)")
     add(
         "--api-key-file",
         metavar="FILE",
@@ -155,6 +156,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--max-connections", type=_count, default=limits.connections, metavar="N")
     add("--max-mb", type=_positive, default=16.0, help="of one message (default: %(default)s)")
     add("--workers", type=_count, metavar="N", help="plans at the same time (default: one per core)")
+    add(
+        "--threads",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="for one plan; more need idle cores (%(default)s)",
+    )
     add("--device", default="auto")
     add("--seed", type=int)
     return parser.parse_args(argv)
@@ -165,6 +173,12 @@ def _positive(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
     return value
+
+
+def _port(text: str) -> int:
+    if not 0 <= int(text) < 2**16:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 65535")
+    return int(text)
 
 
 def _count(text: str) -> int:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from agent.client import WireError, pack, unpack
+from agent.client import WireError, needed, pack, unpack
 
 if TYPE_CHECKING:
     from agent.agent import Agent
@@ -47,7 +47,9 @@ class PolicyServer:
 
     agent: every connection gets `agent.session()`.   image_key: where requests hold the frame.
     api_key: asked of every client, as "Authorization: Api-Key ..."; None: of nobody.
-    workers: plans made at the same time, each by one thread; default: one per core, or one on a GPU.
+    workers: plans made at the same time; default: one per core, or one on a GPU.
+    threads: of torch for each of them. More than one is quicker on idle cores and far slower on busy ones,
+        where the threads wait for each other at every small operation.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class PolicyServer:
         image_key: str = "observation/image",
         limits: Limits | None = None,
         workers: int | None = None,
+        threads: int = 1,
     ) -> None:
         from agent.session import metadata
 
@@ -70,18 +73,20 @@ class PolicyServer:
         self._metadata = pack(metadata(agent, image_key))
         self._secret = None if api_key is None else f"Api-Key {api_key}".encode()
         self._workers = workers or (1 if agent.device.type != "cpu" else _cores())
+        self._threads = threads
         self._waiting: set[Any] = set()  # connections that no request is under way on
         self._stopping: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until `stop`; ready is called once connections are accepted. OSError for a taken port."""
-        from websockets.asyncio.server import serve
-
+        serve = needed("websockets.asyncio.server").serve
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         quiet = logging.getLogger("agent.serve.websockets")
         quiet.setLevel(logging.CRITICAL)  # it logs each handshake that fails with a traceback
-        self._pool = ThreadPoolExecutor(self._workers, "plan", initializer=one_thread)
+        self._pool = ThreadPoolExecutor(
+            self._workers, "plan", initializer=use_threads, initargs=(self._threads,)
+        )
         server = await serve(
             self._handle,
             self.host,
@@ -150,6 +155,9 @@ class PolicyServer:
                 took = time.perf_counter() - arrived
         except ConnectionClosed:
             pass
+        except Exception:
+            log.exception("%s: the connection failed", name)
+            raise  # closes it, with code 1011
         finally:
             self.sessions -= 1
             log.info("%s: gone after %d requests, %d of them refused", name, asked, refused)
@@ -206,12 +214,11 @@ class PolicyServer:
             return "The server failed at this request; its log says why."
 
 
-def one_thread() -> None:
-    """Several plans share the cores; and one plan is made by one thread, because threads that wait for each
-    other at every small operation lose more to whatever else the machine does than they gain."""
+def use_threads(number: int) -> None:
+    """So many threads of torch for what this thread computes."""
     import torch
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(number)
 
 
 def _cores() -> int:

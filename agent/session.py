@@ -2,8 +2,8 @@
 
 A request is the bare observation, {"observation/image": uint8 (H, W, 3)}, with these keys where wanted:
 
-    goal/image   uint8 (H, W, 3), the goal from now on; one that is repeated changes nothing
-    goal/steps   environment steps left to reach it
+    goal/image   uint8 (H, W, 3), the goal from now on; the same again, without goal/steps, changes nothing
+    goal/steps   with it: environment steps left to reach it
     reset        true: forget goal, plan and context first
     timestamp    seconds, when the frame was taken, by the client's clock; comes back with the reply
     executed     what was done since the frame before: how many actions of the plan, or these, (n, A)
@@ -99,12 +99,12 @@ class Session:
         if request.get("goal/image") is None:
             return
         goal = _picture(request, "goal/image")
-        if self._goal is not None and np.array_equal(goal, self._goal):
-            return
         steps = request.get("goal/steps")
+        if steps is None and self._goal is not None and np.array_equal(goal, self._goal):
+            return
         if steps is not None and (isinstance(steps, bool) or not isinstance(steps, (int, np.integer))):
             raise RequestError(f"goal/steps is a whole number of steps, not {_told(steps)}.")
-        self.agent.set_goal(goal, steps=steps)
+        self.agent.set_goal(goal, steps=None if steps is None else int(steps))
         self._goal = goal.copy()
 
     def _executed(self, request: dict[str, Any], stamp: float | None) -> Any:

