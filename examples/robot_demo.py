@@ -323,15 +323,16 @@ def draw(path: Path, found: dict[str, list[Outcome]]) -> None:
         left.plot([100 * low, 100 * high], [place, place], color=colour, linewidth=4, alpha=0.35)
         left.plot([100 * told["success"]], [place], "o", color=colour)
         ages = np.sort([age for outcome in outcomes for age in outcome.ages] or [0.0])
-        style, width = (":", 2.4) if name == WAYS[-1] else ("-", 1.4)  # the last two lie on each other
+        style, width = (":", 2.4) if name == WAYS[-1] else ("-", 1.4)  # the last two are much alike
         shares = np.arange(1, len(ages) + 1) / len(ages)
-        right.step(ages, shares, color=colour, label=name, linestyle=style, linewidth=width)
+        right.step(ages, shares, color=colour, linestyle=style, linewidth=width)
     left.set_yticks(range(len(found)), list(found))
     left.invert_yaxis()
     plots.dress(left, "goals reached, 95 % intervals", "per cent")
+    for label, colour in zip(left.get_yticklabels(), plots.COLOURS):  # dress made them all alike
+        label.set_color(colour)
     left.set_xlim(0, 100)
     plots.dress(right, "share of actions at most this old", "seconds since the frame behind them")
-    right.legend(fontsize=plots.CAPTION, frameon=False, loc="lower right")
     plots.save(figure, path)
 
 
