@@ -267,7 +267,14 @@ class Agent:
         return self._to_numpy(self._solve(problems, remaining), looked, single)
 
     @torch.no_grad()
-    def replan(self, pixels: np.ndarray, *, executed: Any = None, deadline: float | None = None) -> Plan:
+    def replan(
+        self,
+        pixels: np.ndarray,
+        *,
+        executed: Any = None,
+        committed: np.ndarray | None = None,
+        deadline: float | None = None,
+    ) -> Plan:
         """Plan anew from what is seen now, and begin that plan: for programs that step through plans
         themselves, as `agent.realtime` and the clients of a server do. Otherwise `act` is simpler.
 
@@ -276,6 +283,8 @@ class Agent:
             the actions themselves, (n, A) or (B, n, A) in environment units. The plan then starts from the
             frames before, too, and counts the steps left. None: not known; as much as `replan_every` says is
             taken as done, and the plan starts from this frame alone.
+        committed: what will be done from this frame on until the plan can take over, (n, A) or (B, n, A) in
+            environment units, inside the bounds: the plan begins with it.
         """
         started = time.perf_counter()
         deadline = self.deadline if deadline is None else checked_deadline(deadline)
@@ -286,13 +295,17 @@ class Agent:
         problems = [replace(problem) for problem in self._problems]
         for problem, own in zip(problems, done):
             problem.take_back(own, frameskip, self._normalised, self.plan_config.replan_every * frameskip)
+        if committed is not None and np.size(committed):
+            begins = executed_per_problem(np.asarray(committed), len(frames), self.config.action_dim)
+            for problem, actions in zip(problems, begins):
+                problem.committed = self._normalised(np.asarray(actions))
         problems = self._one_group(self._look(frames, problems))
         looked = time.perf_counter() - started
         self._replan(problems, None if deadline is None else deadline - looked, looked, single)
         plan = self.last_plan
         assert plan is not None
         for problem, actions in zip(problems, plan.actions[None] if single else plan.actions):
-            problem.handed = actions
+            problem.handed, problem.committed = actions, None
         self._problems = problems
         return plan
 

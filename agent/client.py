@@ -184,6 +184,7 @@ class Client:
         pixels: np.ndarray,
         *,
         executed: int | np.ndarray | None = None,
+        committed: np.ndarray | None = None,
         deadline: float | None = None,
         timestamp: float | None = None,
     ) -> Reply:
@@ -192,7 +193,7 @@ class Client:
         timestamp: seconds, when the frame was taken, by any clock: where `executed` is not given, the server
         counts with it how many actions were done between two frames.
         """
-        asked = {"executed": executed, "deadline": deadline, "timestamp": timestamp}
+        asked = {"executed": executed, "committed": committed, "deadline": deadline, "timestamp": timestamp}
         key = self.metadata["image_keys"][0]
         goal_is_new = bool(self._untold)
         answer = self.infer({key: pixels, **{name: v for name, v in asked.items() if v is not None}})

@@ -31,6 +31,7 @@ class Problem:
     begun: int = 0  # blocks begun since the last replan
     pending: list[np.ndarray] = field(default_factory=list)  # (A,) each: what is left of the block under way
     last: np.ndarray | None = None  # (A,), what was done last, in environment units
+    committed: Tensor | None = None  # (n, A), normalised: what the plan being made has to begin with
     handed: np.ndarray | None = None  # (H·F, A), the plan that `Agent.replan` gave out, in environment units
 
     def drop_plan(self) -> None:
@@ -133,9 +134,9 @@ def executed_per_problem(executed: Any, count: int, action_dim: int) -> list[int
     actions = actions[None] if actions.ndim == 2 and count == 1 else actions
     if actions.ndim != 3 or (len(actions), actions.shape[2]) != (count, action_dim):
         raise PlanError(
-            f"executed must be a number of actions, or the actions: (n, {action_dim}), or "
+            f"executed must be a number of actions, or, as committed, the actions: (n, {action_dim}), or "
             f"({count}, n, {action_dim})."
         )
     if not np.isfinite(actions).all():
-        raise PlanError("executed holds actions that are not finite numbers.")
+        raise PlanError("executed or committed holds actions that are not finite numbers.")
     return list(actions)

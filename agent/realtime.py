@@ -69,6 +69,8 @@ class PlannerThread:
     max_age: seconds; an older plan, counted from its frame, is not trusted.
     blend: seconds over which a plan takes over from what was done before.
     deadline: seconds for each plan; those that took longer are counted.
+    lead: seconds from a frame being taken to its plan taking over, as long as that usually takes: plans then
+        begin with what will be done until then, instead of finding it undone. 0: they do not know of it.
     threads: of torch in the planner's thread, with an Agent; None: leave that alone.
     """
 
@@ -83,9 +85,11 @@ class PlannerThread:
         blend: float = 0.0,
         deadline: float | None = None,
         threads: int | None = 1,
+        lead: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.planner, self.control_hz, self.max_age, self.hold = planner, float(control_hz), max_age, hold
+        self.lead = float(lead)
         self.blend, self.deadline, self.threads, self.clock = blend, deadline, threads, clock
         self.safe = np.array(safe, np.float32)
         if self.safe.ndim != 1 or not np.isfinite(self.safe).all():
@@ -263,7 +267,9 @@ class PlannerThread:
                     self._new_goal = self._new_goal or goal
                 raise
         begun = self.clock()
-        plan = self.planner.replan(pixels, executed=self._executed(stamp), deadline=self.deadline)
+        options = {"committed": self._committed(stamp)} if self.lead else {}
+        executed = self._executed(stamp)
+        plan = self.planner.replan(pixels, executed=executed, deadline=self.deadline, **options)
         took = self.clock() - begun
         actions = np.asarray(plan.actions, np.float32)
         if actions.ndim != 2 or actions.shape[1:] != self.safe.shape or not len(actions):
@@ -275,6 +281,21 @@ class PlannerThread:
         self._figures["solve"].append(took)
         self._tally["plans"] += 1
         self._tally["missed_deadlines"] += self.deadline is not None and took > self.deadline
+
+    def _committed(self, stamp: float) -> np.ndarray:
+        """(n, A): what the loop did since this frame and will do by the plan in force, for `lead` s."""
+        given, plan, now = list(self._given.copy()), self._plan, self.clock()
+        times = [at for at, _ in given]
+        number = int(np.ceil(self.lead * self.control_hz - 1e-6))
+        done = []
+        for middle in stamp + (np.arange(number) + 0.5) / self.control_hz:
+            action = None
+            if given and times[0] <= middle < now:
+                action = given[bisect.bisect_right(times, middle) - 1][1]
+            elif plan is not None and plan.goal == self._goals:
+                action = plan.at(middle, self.control_hz)
+            done.append(self.safe if action is None else action)
+        return np.stack(done)
 
     def _executed(self, stamp: float) -> np.ndarray | None:
         """(n, A): what the loop did since the frame of the last plan; None where that is not known."""

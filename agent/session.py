@@ -7,6 +7,7 @@ A request is the bare observation, {"observation/image": uint8 (H, W, 3)}, with 
     reset        true: forget goal, plan and context first
     timestamp    seconds, when the frame was taken, by the client's clock; comes back with the reply
     executed     what was done since the frame before: how many actions of the plan, or these, (n, A)
+    committed    what will be done from this frame on until the plan can take over, (n, A); it begins so
     deadline     seconds for this plan; the server's own limit holds, too
 
 Other keys (a prompt, more cameras, joint angles) are ignored: the model knows one camera. The reply holds
@@ -84,7 +85,8 @@ class Session:
             return {**reply, "policy_timing": {}}
         if self._goal is None:
             raise RequestError("There is no goal yet: send its picture under 'goal/image', once.")
-        plan = self.agent.replan(frame, executed=self._executed(request, stamp), deadline=deadline)
+        done, committed = self._executed(request, stamp), request.get("committed")
+        plan = self.agent.replan(frame, executed=done, committed=committed, deadline=deadline)
         self._stamp = stamp
         timing = {f"{name}_ms": 1000 * spent for name, spent in plan.seconds.items()}
         return {

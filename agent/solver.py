@@ -54,12 +54,16 @@ class Solver:
         last = None
         if problems[0].last is not None:
             last = torch.stack([torch.as_tensor(problem.last) for problem in problems]).to(self.device)
+        committed = None
+        if problems[0].committed is not None:
+            committed = torch.stack([torch.as_tensor(problem.committed) for problem in problems])
         plan = self.planner.plan(
             lambda candidates: self._cost(candidates, latents, goal, past, last),
             batch_size=len(problems),
             horizon=horizon,
             warm_start=self._blocks([problem.blocks for problem in problems]) if warm_start else None,
             proposals=self.world_model.propose(latents[:, -1], goal, horizon),
+            committed=committed,
             last_action=None if last is None else self.world_model.normalise_actions(last),
             deadline=deadline,
             seeds=[mix_seeds(problem.seed, problem.replans) for problem in problems],

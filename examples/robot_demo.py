@@ -182,13 +182,22 @@ def ideal(agent: Agent, env: Any, start: dict[str, Any], budget: int, hz: float)
 
 
 def drive(
-    planner: Any, env: Any, start: dict[str, Any], camera: Camera, clock: Any, *, budget: int, hz: float
+    planner: Any,
+    env: Any,
+    start: dict[str, Any],
+    camera: Camera,
+    clock: Any,
+    *,
+    budget: int,
+    hz: float,
+    lead: float = 0.0,
 ) -> Outcome:
     """A control loop at hz that steps the world whether or not there is a plan. The budget counts from the
     first action that is a plan's: before it the robot stands, and only time passes."""
     outcome, (observation, info) = Outcome(), env.reset(options=start)
     planning, still = Planning(planner, clock), np.zeros(env.action_space.shape, np.float32)
-    loop = PlannerThread(planning, control_hz=hz, safe=still, max_age=MAX_PLAN_AGE, clock=clock)
+    options: dict[str, Any] = {"max_age": MAX_PLAN_AGE, "clock": clock, "lead": lead}
+    loop = PlannerThread(planning, control_hz=hz, safe=still, **options)
     loop.set_goal(info["goal"], steps=budget)
     loop.start()
     try:
@@ -272,7 +281,9 @@ def play(args: argparse.Namespace, name_or_path: str) -> dict[str, list[Outcome]
         for i, start in enumerate(starts):
             camera = Camera() if perfect else Camera(args.latency, args.noise, args.drop, args.seed + i)
             with planner() as own:
-                outcomes.append(drive(own, env, start, camera, clock(), budget=budget, hz=hz))
+                lead = args.plan_seconds + camera.latency if args.lead is None else args.lead
+                options = {"budget": budget, "hz": hz, "lead": lead}
+                outcomes.append(drive(own, env, start, camera, clock(), **options))
             bar.update()
         return outcomes
 
@@ -348,6 +359,9 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     add("--noise", type=float, default=2.0, help="of the camera, in grey levels (default 2)")
     add("--drop", type=float, default=0.1, help="share of frames that never arrive (default 0.1)")
     add("--plan-seconds", type=float, default=0.25, help="of simulated time for a plan (default 0.25)")
+    add(
+        "--lead", type=float, help="seconds of what is under way that plans begin with (default: as it takes)"
+    )
     add("--samples", type=int, help="candidates of the search (default: as the checkpoint says)")
     add("--iterations", type=int, help="of the search (default: as the checkpoint says)")
     add("--real-time", action="store_true", help="by the clock on the wall instead")

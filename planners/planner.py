@@ -143,6 +143,7 @@ class Planner:
         warm_start: Plan | Tensor | None = None,
         last_action: Tensor | None = None,
         proposals: Tensor | None = None,
+        committed: Tensor | None = None,
         deadline: float | None = None,
         seeds: Sequence[int] | None = None,
         device: torch.device | str | None = None,
@@ -159,6 +160,7 @@ class Planner:
         last_action: (B, A), what was executed last: max_change counts from it.
         proposals: (B, P, H', FA), plans that may be good: a share of the candidates are these, and plans near
             them. Cut, or filled up with zeros, to the horizon.
+        committed: (B, n, A), what will be done first, whatever is planned: every candidate begins with it.
         deadline: seconds. No iteration is begun that would end after it, judged by the last one; the first
             always runs.
         seeds: B whole numbers, one stream each; default `config.seed + i`.
@@ -175,6 +177,11 @@ class Planner:
             raise PlanError(f"dtype must be torch.float32 or torch.float64, not {dtype}.")
         like = torch.empty(0, dtype=dtype, device=device)
         last_action = self._checked_last(last_action, batch_size, like)
+        if committed is not None:
+            sizes, axes = (batch_size, None, self.limits.action_dim), "problems, actions, action"
+            committed = (
+                checked_tensor("committed", committed, axes, sizes, "leave it out").to(like).flatten(1)
+            )
         mean = self._first_mean(warm_start, batch_size, horizon, like)
         search = Search.start(self.limits.keep(mean[:, None], last_action)[:, 0], self.config.init_std)
         if proposals is not None:
@@ -185,7 +192,11 @@ class Planner:
         now = time.perf_counter()
         for search.iteration in range(self.rounds):
             begun = now
-            candidates = self.limits.keep(self.propose(search), last_action)
+            candidates = self.propose(search)
+            if committed is not None:
+                begin = candidates.view(*candidates.shape[:2], -1)[..., : committed.shape[1]]
+                begin[:] = committed[:, None, : begin.shape[-1]]
+            candidates = self.limits.keep(candidates, last_action)
             proposed = time.perf_counter()
             cost, gradient = cost_and_gradient(cost_fn, candidates, self.wants_gradient(search.iteration))
             search.look(candidates, self._finite(cost), gradient, self.config.num_elites)

@@ -159,7 +159,7 @@ class FakeClient:
             raise ServerError(f"{url} cannot be reached")
         self.goal = None
 
-    def set_goal(self, pixels: np.ndarray) -> None:
+    def set_goal(self, pixels: np.ndarray, steps: int | None = None) -> None:
         self.goal = pixels
 
     def replan(self, pixels: np.ndarray, **_: Any) -> Any:
