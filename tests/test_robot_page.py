@@ -38,7 +38,7 @@ def test_commands_parse(page: Path) -> None:
     for line in blocks(page, "sh").splitlines():
         words = shlex.split(line, comments=True)
         if words[:3] == ["python", "-m", "agent.serve"]:
-            serve._parse(words[3:])
+            serve.parse(words[3:])
         elif words[:3] == ["python", "-m", "agent.export"]:
             export._arguments(words[3:])
         elif words[:1] == ["python"]:
