@@ -30,6 +30,14 @@ WORLDS = {
     "reacher": Entry(
         "envs/Reacher-v0", "envs.reacher:Reacher", "envs.reacher_policy:ReacherPolicy", "worlds"
     ),
+    "point_maze": Entry(
+        "envs/PointMaze-v0", "envs.point_maze:PointMaze", "envs.point_maze_policy:PointMazePolicy"
+    ),
+    "point_maze_medium": Entry(
+        "envs/PointMazeMedium-v0",
+        "envs.point_maze:PointMazeMedium",
+        "envs.point_maze_policy:PointMazeMediumPolicy",
+    ),
 }
 
 
