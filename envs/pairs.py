@@ -152,6 +152,10 @@ def save(pairs: Pairs, folder: Path = _DATA) -> Path:
 
 def demands(pairs: Pairs) -> dict[str, float]:
     """What the pairs ask for: how far things must move, and in which share of the pairs."""
+    if pairs.name not in ("pusht", "two_room"):
+        change = np.median(policies.changes(pairs.name, pairs.start, pairs.goal), axis=0)
+        names = envs.make(pairs.name, image_size=16).state_names
+        return {f"{n} must change, median": round(float(c), 3) for n, c in zip(names, change)}
     away = np.linalg.norm(pairs.goal[:, :2] - pairs.start[:, :2], axis=1)
     report = {"agent must move, median px": float(np.median(away))}
     if pairs.name == "pusht":
