@@ -27,6 +27,9 @@ class Entry:
 WORLDS = {
     "pusht": Entry("envs/PushT-v0", "envs.pusht:PushT", "envs.pusht_policy:PushTPolicy"),
     "two_room": Entry("envs/TwoRoom-v0", "envs.two_room:TwoRoom", "envs.two_room_policy:TwoRoomPolicy"),
+    "reacher": Entry(
+        "envs/Reacher-v0", "envs.reacher:Reacher", "envs.reacher_policy:ReacherPolicy", "worlds"
+    ),
     "cube": Entry("envs/Cube-v0", "envs.cube:Cube", "envs.cube_policy:CubePolicy", "worlds"),
 }
 

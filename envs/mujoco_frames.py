@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import importlib
+import logging
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -37,6 +38,7 @@ class _Context:
         if backend is None:
             raise WorldError(gl.missing())
         try:
+            logging.getLogger("OpenGL.acceleratesupport").setLevel(logging.WARNING)  # says what is not missed
             # by name, since mujoco may have been imported before there was an answer
             named = backend if backend in ("egl", "osmesa", "glfw") else "gl_context"
             self._context = importlib.import_module(f"mujoco.{named}").GLContext(64, 64)
