@@ -31,6 +31,14 @@ WORLDS = {
         "envs/Reacher-v0", "envs.reacher:Reacher", "envs.reacher_policy:ReacherPolicy", "worlds"
     ),
     "cube": Entry("envs/Cube-v0", "envs.cube:Cube", "envs.cube_policy:CubePolicy", "worlds"),
+    "point_maze": Entry(
+        "envs/PointMaze-v0", "envs.point_maze:PointMaze", "envs.point_maze_policy:PointMazePolicy"
+    ),
+    "point_maze_medium": Entry(
+        "envs/PointMazeMedium-v0",
+        "envs.point_maze:PointMazeMedium",
+        "envs.point_maze_policy:PointMazeMediumPolicy",
+    ),
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -56,7 +57,7 @@ class CubePolicy:
     def _fetch(self) -> Iterator[np.ndarray]:
         """Pick the cube up, carry it past a few places, let go of it."""
         rng = self._rng
-        if not self._reachable():
+        if not _in_reach(self._cube):
             yield from self._wander()
             return
         pace = rng.uniform(0.5, 1.0)
@@ -90,7 +91,7 @@ class CubePolicy:
         way = place - self._cube[:2]
         length = float(np.linalg.norm(way))
         stand = self._cube[:2] - way / max(length, 1e-6) * rng.uniform(0.05, 0.08)
-        if not (self._reachable() and length > 0.05 and np.all((stand > _LOW[:2]) & (stand < _HIGH[:2]))):
+        if not (_in_reach(self._cube) and length > 0.05 and np.all((stand > _LOW[:2]) & (stand < _HIGH[:2]))):
             yield from self._wander()
             return
         self._grip = _SHUT
@@ -111,7 +112,9 @@ class CubePolicy:
         if rng.random() < 0.4:
             self._grip = rng.uniform(-1.0, 1.0)
         place = rng.uniform(_LOW, _HIGH)
-        yield from self._go(place, self._yaw + rng.normal(0.0, 0.8), rng.uniform(0.3, 1.0), near=0.04, most=15)
+        yield from self._go(
+            place, self._yaw + rng.normal(0.0, 0.8), rng.uniform(0.3, 1.0), near=0.04, most=15
+        )
 
     def _pause(self, steps: int) -> Iterator[np.ndarray]:
         for _ in range(steps):
@@ -133,14 +136,41 @@ class CubePolicy:
 
     # Small helpers ------------------------------------------------------------------------------------------
 
-    def _reachable(self) -> bool:
-        """Whether the effector can come to the cube."""
-        return bool(np.all((self._cube[:2] > _LOW[:2] - 0.02) & (self._cube[:2] < _HIGH[:2] + 0.02)))
-
     def _aligned(self, quarters: int) -> float:
         """The nearest yaw at which the fingers close on two faces of the cube, and `quarters` turns on."""
         off = (self._cube_yaw - self._yaw + math.pi / 4) % (math.pi / 2) - math.pi / 4
         return float(self._yaw + off + quarters * math.pi / 2)
+
+
+def coverage(states: np.ndarray, offset: int) -> dict[str, Any]:
+    """What episodes (E, T, 45) cover, in plain numbers."""
+    cube = states[..., 4:7]
+    moved = np.linalg.norm(cube[:, offset:] - cube[:, :-offset], axis=-1)
+    way = np.linalg.norm(states[:, offset:, :3] - states[:, :-offset, :3], axis=-1)
+    held = cube[..., 2] > 0.03
+    places = np.histogram2d(cube[..., 0].ravel(), cube[..., 1].ravel(), 8, [[0.25, 0.6], [-0.35, 0.35]])[0]
+    share = {
+        f"share of {offset}-step windows in which the cube moves more than 4 cm": moved > 0.04,
+        "share of frames with the cube in the air": held,
+        "share of episodes in which it is lifted": held.any(axis=1),
+        "share of episodes that end with it out of reach": ~_in_reach(cube[:, -1]),
+        "share of the floor's 64 cells visited by the cube": places >= 0.001 * places.sum(),
+    }
+    travel = {"cube": moved, "effector": way}
+    return {
+        **{
+            f"{name} displacement over {offset} steps, m": {
+                f"{q}%": round(float(np.percentile(values, q)), 3) for q in (10, 25, 50, 75, 90)
+            }
+            for name, values in travel.items()
+        },
+        **{name: round(float(values.mean()), 3) for name, values in share.items()},
+    }
+
+
+def _in_reach(cube: np.ndarray) -> np.ndarray:
+    """Whether the effector can come to cubes (..., 3)."""
+    return ((cube[..., :2] > _LOW[:2] - 0.02) & (cube[..., :2] < _HIGH[:2] + 0.02)).all(axis=-1)
 
 
 def _wrapped(angle: float) -> float:

@@ -38,6 +38,7 @@ class MujocoWorld(World):
     substeps: ClassVar[int]  # physics steps in one control step
     camera: ClassVar[str]  # name of the model's camera
     marker_geoms: ClassVar[tuple[str, ...]] = ()  # geoms that show, in green, where the goal is
+    published_look: ClassVar[bool] = True  # whether there is a published look for `published` to take
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -85,12 +86,13 @@ class MujocoWorld(World):
         return self._frames.draw(self._other)
 
     def _shared(self) -> tuple[mujoco.MjModel, Frames]:
-        key = (type(self), self.image_size, self.published, self.look())
+        published = self.published and self.published_look
+        key = (type(self), self.image_size, published, self.look())
         with _lock:
             if key not in _models:
                 model = self.compile()
                 model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_WARMSTART
-                _models[key] = model, Frames(model, self.image_size, self.camera, published=self.published)
+                _models[key] = model, Frames(model, self.image_size, self.camera, published=published)
             return _models[key]
 
     def _put(self, data: mujoco.MjData, state: np.ndarray) -> None:

@@ -78,10 +78,15 @@ def rollouts(world: str, policy: str, *, episodes: int, length: int, seed: int =
 
 def coverage(world: str, states: np.ndarray, offset: int = 25) -> dict[str, Any]:
     """What episodes (E, T, S) of a world cover, in plain numbers."""
-    report = {"pusht": _pusht_coverage, "two_room": _two_room_coverage}
-    if world not in report:
-        raise WorldError(f"There is no coverage report for {world!r}; the worlds are {', '.join(report)}.")
-    return report[world](states, offset)
+    known = {"pusht": _pusht_coverage, "two_room": _two_room_coverage}
+    if world in known:
+        return known[world](states, offset)
+    module = entry(world).policy.partition(":")[0]  # others report beside their policy
+    try:
+        report = found(f"{module}:coverage", world)
+    except AttributeError:
+        raise WorldError(f"There is no coverage report for {world!r}.") from None
+    return report(states, offset)
 
 
 def _pusht_coverage(states: np.ndarray, offset: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A hand for Reacher: from pose to pose, briskly or slowly, staying a while at each, and some free swinging."""
+"""A hand for Reacher: from pose to pose, briskly or slowly, a while at each, and some free swinging."""
 
 from __future__ import annotations
 
