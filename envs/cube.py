@@ -1,15 +1,15 @@
 """Cube: a robot arm picks up a cube, carries it, puts it down: OGBench's `cube-single` (Park et al. 2024).
 
-Model, gains, action scales and inverse kinematics are OGBench's own (github.com/seohongpark/ogbench): moved
-through the air, the arm goes where it goes there, to the last bit. Once things touch, the two part slowly,
-because here the contacts' solver starts cold with every control step, so that nothing but the state is remembered.
+Model, gains, action scales and inverse kinematics are OGBench's own (github.com/seohongpark/ogbench): in free
+motion the arm goes where it goes there, to the last bit. Once the fingers touch something, the two part:
+here the solver of contacts starts cold with every control step, so that a state is all there is to remember.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
-from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
@@ -80,7 +80,7 @@ class Cube(MujocoWorld):
         self._pinch = self._model.site("ur5e/robotiq/pinch").id
 
     def compile(self) -> mujoco.MjModel:
-        return _source(self.published).model
+        return copy.copy(_source(self.published).model)  # one for each size of frames
 
     def sample_state(self, rng: np.random.Generator) -> np.ndarray:
         """The cube anywhere on the floor in reach, the open hand somewhere above, all at rest: (45,)."""
@@ -90,7 +90,7 @@ class Cube(MujocoWorld):
         return self.resting(place, yaw, cube)
 
     def resting(self, place: Any, yaw: float, cube: Any) -> np.ndarray:
-        """The state (45,) with the open effector at `place` (3,) and `yaw`, and the cube's pose `cube` (7,)."""
+        """The state (45,) at rest: open hand at `place` (3,) and `yaw`, cube at the pose `cube` (7,)."""
         joints = self._reach(np.asarray(place, float), yaw, _HOME)
         state = np.zeros(45)
         state[4:11], state[11:17] = cube, joints

@@ -1,4 +1,4 @@
-"""OGBench's single cube as a MuJoCo model: its UR5e arm, gripper, gains and cube, in its look or in a plain one.
+"""OGBench's single cube as a MuJoCo model: its UR5e arm, gripper and cube, in its look or in a plain one.
 
 The plain look is simple shapes instead of 170,000 triangles, and draws a hundred times as fast without a
 graphics card. It is made to be learned from: a red cube, yellow fingers, an arm that lets through what is
@@ -7,6 +7,7 @@ behind it, and under cube and hand a dark spot on the floor, which tells how hig
 
 from __future__ import annotations
 
+from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,9 @@ from envs.mujoco_frames import mujoco
 
 if TYPE_CHECKING:
     from ogbench.manipspace.envs.cube_env import CubeEnv
+
+for _package in ("ogbench", "dm_control"):
+    resources.files(_package)  # a missing one is told before anything is made
 
 CAMERA = "front_pixels"  # OGBench's, for observations
 MARKED = ("look_cube", "ur5e/robotiq/look_right_finger", "ur5e/robotiq/look_left_finger")
@@ -27,7 +31,8 @@ _EYE, _FOVY = ((1.47, 0.0, 1.31), (0.0, 1.0, 0.0, -0.766, 0.0, 0.643)), 29.0  # 
 # Shapes of the plain look: body, name, colour, and what MJCF says of a geom.
 _FINGER_SHAPE: dict[str, Any] = {"type": "box", "pos": (0, -0.0006, 0.015), "size": (0.012, 0.007, 0.023)}
 _KNUCKLE: dict[str, Any] = {"type": "capsule", "fromto": (0, 0, 0, 0, 0.0315, -0.0041), "size": (0.009,)}
-_ACROSS = {"type": "capsule", "quat": (1, 1, 0, 0)}
+_PALM: dict[str, Any] = {"type": "cylinder", "pos": (0, 0, 0.035), "size": (0.036, 0.042)}
+_ALONG, _ACROSS = {"type": "capsule"}, {"type": "capsule", "quat": (1, 1, 0, 0)}
 _SHAPES: list[tuple[str, str, tuple[float, ...], dict[str, Any]]] = [
     ("ground", "look_ground", _GROUND, {"type": "box", "size": (2, 2, 0.01), "pos": (0, 0, -0.01)}),
     ("object_0", "look_cube", _CUBE, {"type": "box", "size": (0.02, 0.02, 0.02)}),
@@ -37,12 +42,12 @@ _SHAPES: list[tuple[str, str, tuple[float, ...], dict[str, Any]]] = [
     ("ur5e/robotiq/left_pad", "look_left_finger", _FINGER, _FINGER_SHAPE),
     ("ur5e/robotiq/right_driver", "look_right_knuckle", _HAND, _KNUCKLE),
     ("ur5e/robotiq/left_driver", "look_left_knuckle", _HAND, _KNUCKLE),
-    ("ur5e/robotiq/base", "look_hand", _HAND, {"type": "cylinder", "pos": (0, 0, 0.035), "size": (0.036, 0.042)}),
-    ("ur5e/wrist_2_link", "look_wrist_2", _ARM, {"type": "capsule", "pos": (0, 0, 0.04), "size": (0.04, 0.06)}),
+    ("ur5e/robotiq/base", "look_hand", _HAND, _PALM),
+    ("ur5e/wrist_2_link", "look_wrist_2", _ARM, {**_ALONG, "pos": (0, 0, 0.04), "size": (0.04, 0.06)}),
     ("ur5e/wrist_2_link", "look_wrist_3", _ARM, {**_ACROSS, "pos": (0, 0.02, 0.1), "size": (0.04, 0.04)}),
     ("ur5e/wrist_1_link", "look_wrist_1", _ARM, {**_ACROSS, "pos": (0, 0.05, 0), "size": (0.04, 0.07)}),
     ("ur5e/forearm_link", "look_elbow", _ARM, {**_ACROSS, "pos": (0, 0.08, 0), "size": (0.055, 0.06)}),
-    ("ur5e/forearm_link", "look_forearm", _ARM, {"type": "capsule", "pos": (0, 0, 0.2), "size": (0.038, 0.19)}),
+    ("ur5e/forearm_link", "look_forearm", _ARM, {**_ALONG, "pos": (0, 0, 0.2), "size": (0.038, 0.19)}),
 ]  # fmt: skip
 
 
@@ -73,7 +78,7 @@ def ogbench_cube(*, published: bool) -> CubeEnv:
 
 
 def _plain(model: mujoco.MjModel) -> None:
-    """Hide what was not made for the plain look, and set the scene. Masses are settled: nothing moves anew."""
+    """Show the plain look's shapes alone, from its camera. Masses are settled: nothing moves otherwise."""
     shown = [i for i in range(model.ngeom) if "look_" in model.geom(i).name]
     model.geom_matid[:] = -1
     model.geom_rgba[np.setdiff1d(np.arange(model.ngeom), shown)] = 0.0
