@@ -141,6 +141,21 @@ def test_cube_and_fingers_can_be_seen_wherever_they_are() -> None:
         assert ((red > 120) & (green > 90) & (blue < 80)).sum() >= 3
 
 
+def _drawn_by_ogbench(state: np.ndarray, size: int) -> np.ndarray:
+    import mujoco
+    from ogbench.manipspace.envs.cube_env import CubeEnv
+
+    theirs = CubeEnv("single", ob_type="pixels", width=size, height=size)
+    theirs._mjcf_model = theirs.build_mjcf_model()
+    theirs.compile_model_and_data()
+    theirs.model.geom("target_object_0").rgba[3] = 0.0
+    theirs.data.qpos[:] = np.append(state[11:25], state[4:11])
+    mujoco.mj_forward(theirs.model, theirs.data)
+    pixels = theirs.render()
+    theirs._renderer.close()
+    return pixels
+
+
 def test_the_published_look_is_ogbenchs_and_moves_alike() -> None:
     plain, published = (envs.make("cube", image_size=32, published=flag) for flag in (False, True))
     ends = []
@@ -149,6 +164,8 @@ def test_the_published_look_is_ogbenchs_and_moves_alike() -> None:
         obs, *_ = env.step([0.5, 0.5, 0.5, 0.5, 0.5])
         ends.append(obs)
     np.testing.assert_array_equal(ends[0]["state"], ends[1]["state"])
+    drawn = _drawn_by_ogbench(ends[0]["state"], 32)
+    np.testing.assert_array_equal(ends[1]["pixels"], drawn)
     assert np.abs(ends[0]["pixels"].astype(int) - ends[1]["pixels"]).mean() > 20
     with pytest.raises(WorldError, match="leave out goal_marker or published"):
         envs.make("cube", published=True, goal_marker=True)
