@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.cube_model import CAMERA, MARKED, ogbench_cube
+from envs.cube_model import CAMERA, ogbench_cube
 from envs.mujoco_world import MujocoWorld, mujoco
 from envs.world import WorldError
 
@@ -65,9 +65,9 @@ class Cube(MujocoWorld):
     state_high = np.full(45, np.inf)
     substeps = 25
     camera = CAMERA
+    marker_geoms = ("object_0", "ur5e/robotiq/right_pad1", "ur5e/robotiq/left_pad1")
 
     def __init__(self, **options: Any) -> None:
-        self.marker_geoms = () if options.get("published") else MARKED
         super().__init__(**options)
         # cold in every physics step would cost half as much again; once a control step is enough
         self._model.opt.disableflags &= ~mujoco.mjtDisableBit.mjDSBL_WARMSTART.value

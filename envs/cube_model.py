@@ -21,7 +21,6 @@ for _package in ("ogbench", "dm_control"):
     resources.files(_package)  # a missing one is told before anything is made
 
 CAMERA = "front_pixels"  # OGBench's, for observations
-MARKED = ("look_cube", "ur5e/robotiq/look_right_finger", "ur5e/robotiq/look_left_finger")
 
 _CUBE, _FINGER = (0.96, 0.16, 0.20, 1.0), (0.98, 0.85, 0.15, 1.0)
 _HAND, _ARM, _SPOT = (0.25, 0.45, 0.85, 0.45), (0.50, 0.54, 0.60, 0.35), (0.05, 0.06, 0.09, 1.0)

@@ -62,7 +62,7 @@ class CubePolicy:
             return
         pace = rng.uniform(0.5, 1.0)
         self._grip = _OPEN
-        yaw = self._aligned(rng.integers(4) if rng.random() < 0.1 else 0)
+        yaw = self._aligned(int(rng.integers(4)) if rng.random() < 0.1 else 0)
         miss = rng.normal(0.0, rng.choice([0.003, 0.02], p=[0.85, 0.15]), 2)
         above = self._cube + [*miss, rng.uniform(0.05, 0.10)]
         yield from self._go(above, yaw, pace, near=0.02, settle=0.2)
@@ -170,7 +170,8 @@ def coverage(states: np.ndarray, offset: int) -> dict[str, Any]:
 
 def _in_reach(cube: np.ndarray) -> np.ndarray:
     """Whether the effector can come to cubes (..., 3)."""
-    return ((cube[..., :2] > _LOW[:2] - 0.02) & (cube[..., :2] < _HIGH[:2] + 0.02)).all(axis=-1)
+    place = cube[..., :2]
+    return np.all((place > _LOW[:2] - 0.02) & (place < _HIGH[:2] + 0.02), axis=-1)
 
 
 def _wrapped(angle: float) -> float:
