@@ -168,6 +168,21 @@ def coverage(states: np.ndarray, offset: int) -> dict[str, Any]:
     }
 
 
+def demands(start: np.ndarray, goal: np.ndarray) -> dict[str, float]:
+    """What pairs of states (P, 45) ask for."""
+    asked = {
+        "cube must move, median m": np.median(np.linalg.norm(goal[:, 4:7] - start[:, 4:7], axis=1)),
+        "share where the gripper has the cube at the start": _held(start).mean(),
+        "share where the goal has the cube in the air": (goal[:, 6] > 0.03).mean(),
+    }
+    return {name: round(float(value), 3) for name, value in asked.items()}
+
+
+def _held(states: np.ndarray) -> np.ndarray:
+    """Whether the cube is between the finger tips, for states (..., 45)."""
+    return np.linalg.norm(states[..., :3] - states[..., 4:7], axis=-1) < 0.025
+
+
 def _in_reach(cube: np.ndarray) -> np.ndarray:
     """Whether the effector can come to cubes (..., 3)."""
     place = cube[..., :2]

@@ -1,4 +1,4 @@
-"""Frames of MuJoCo models, drawn offscreen: one OpenGL context a thread, whatever the number of worlds.
+"""Frames of MuJoCo models, drawn offscreen: one OpenGL context a process, whatever the number of worlds.
 
 Instead of `mujoco.Renderer`, which has a context of its own for each world and complains at exit. Where no
 graphics card helps, shadows, reflections and multisampling take 9 tenths of the time, so the plain look has
@@ -8,8 +8,10 @@ none: edges are smoothed by drawing twice as large and averaging, which costs a 
 from __future__ import annotations
 
 import atexit
+import functools
 import importlib
 import logging
+import sys
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -31,7 +33,11 @@ _OFFSCREEN = mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value
 
 
 class _Context:
-    """The OpenGL context of one thread, and what was made in it; all of it is freed in order at exit."""
+    """The OpenGL context of this process, current only inside a `with`, for one thread at a time.
+
+    Other programs in the process free what they drew with whatever context is current then, and would free
+    ours: mujoco's own Renderer and dm_control do so when they are collected as garbage.
+    """
 
     def __init__(self) -> None:
         backend = gl.choose()
@@ -43,18 +49,27 @@ class _Context:
             named = backend if backend in ("egl", "osmesa", "glfw") else "gl_context"
             self._context = importlib.import_module(f"mujoco.{named}").GLContext(64, 64)
             self._context.make_current()
+            self._release()
         except Exception as error:  # each backend has errors of its own
             raise _unusable(error) from error
+        self._lock = threading.RLock()
         self._made: list[mujoco.MjrContext] = []
-        atexit.register(self.free)  # runs before the backend shuts down, which registered earlier
+        atexit.register(self._free)  # runs before the backend shuts down, which registered earlier
 
-    def use(self) -> None:
-        """Others in this thread may draw with contexts of their own; from here on this one is drawn in."""
-        self._context.make_current()
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        try:
+            self._context.make_current()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._release()
+        self._lock.release()
 
     def make(self, model: mujoco.MjModel) -> mujoco.MjrContext:
-        """The model's meshes and textures, and a buffer to draw it into."""
-        self.use()
+        """The model's meshes and textures, and a buffer to draw it into; inside a `with`."""
         try:
             made = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50.value)
         except mujoco.FatalError as error:  # GLFW without a display goes as far as this
@@ -62,14 +77,29 @@ class _Context:
         self._made.append(made)
         return made
 
-    def free(self) -> None:
+    def _release(self) -> None:
+        backend: Any = sys.modules[type(self._context).__module__]
+        if hasattr(backend, "EGL"):
+            egl = backend.EGL
+            egl.eglMakeCurrent(
+                backend.EGL_DISPLAY, egl.EGL_NO_SURFACE, egl.EGL_NO_SURFACE, egl.EGL_NO_CONTEXT
+            )
+        elif hasattr(backend, "osmesa"):
+            backend.osmesa.OSMesaMakeCurrent(None, None, backend.GL.GL_FLOAT, 0, 0)
+        elif hasattr(backend, "cgl"):
+            backend.cgl.CGLUnlockContext(self._context._context)
+            backend.cgl.CGLSetCurrentContext(None)
+        else:
+            backend.glfw.make_context_current(None)
+
+    def _free(self) -> None:
         try:
-            self.use()
-            for made in self._made:
-                made.free()
+            with self:
+                for made in self._made:
+                    made.free()
             self._context.free()
-        except Exception:  # of another thread: it cannot be had from here, and goes with the process
-            self._context._context = None  # or else it complains when Python deletes it
+        except Exception:  # dm_control has ended OpenGL before: there is nothing left to free
+            self._context._context = None  # or it complains when Python deletes it
 
 
 class Frames:
@@ -102,25 +132,23 @@ class Frames:
             model.vis.quality.offsamples = 0
             for flag in _FLAGS:
                 self._scene.flags[getattr(mujoco.mjtRndFlag, flag)] = False
-        self._own, self._lock = threading.local(), threading.Lock()
+        self._drawing: mujoco.MjrContext | None = None
 
     def draw(self, data: mujoco.MjData, marks: Sequence[tuple[int, mujoco.MjData]] = ()) -> np.ndarray:
         """The frame uint8 (size, size, 3) of `data`.
 
         marks: geoms to show in green on top, each as (number of the geom, data that says where it is).
         """
-        own: Any = self._own
-        if not hasattr(own, "context"):
-            own.context = _context()
-            own.drawing = own.context.make(self.model)
-        own.context.use()
-        mujoco.mjr_setBuffer(_OFFSCREEN, own.drawing)
-        with self._lock:
+        context = _context()
+        with context:
+            if self._drawing is None:
+                self._drawing = context.make(self.model)
+            mujoco.mjr_setBuffer(_OFFSCREEN, self._drawing)
             mujoco.mjv_updateScene(self.model, data, self._option, None, self._camera, _ALL, self._scene)
             for geom, where in marks:
                 self._mark(geom, where)
-            mujoco.mjr_render(self._area, self._scene, own.drawing)
-            mujoco.mjr_readPixels(self._pixels, None, self._area, own.drawing)
+            mujoco.mjr_render(self._area, self._scene, self._drawing)
+            mujoco.mjr_readPixels(self._pixels, None, self._area, self._drawing)
             return self._upright()
 
     def _mark(self, geom: int, where: mujoco.MjData) -> None:
@@ -147,10 +175,6 @@ def _unusable(error: Exception) -> WorldError:
     return WorldError(gl.missing(f"{type(error).__name__}: {error}".split("\n")[0]))
 
 
-_contexts = threading.local()
-
-
+@functools.cache
 def _context() -> _Context:
-    if not hasattr(_contexts, "own"):
-        _contexts.own = _Context()
-    return _contexts.own
+    return _Context()

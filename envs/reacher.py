@@ -15,6 +15,9 @@ import numpy as np
 from envs.mujoco_world import MujocoWorld, mujoco
 from envs.world import WorldError
 
+# The file alone: to import dm_control's suite takes a second, and brings a renderer of its own.
+_MODEL = resources.files("dm_control") / "suite" / "reacher.xml"
+
 NEAR = 0.05  # rad, of each joint
 WRIST = math.radians(160.0)  # the wrist stops here on both sides; the shoulder turns freely
 _FASTEST = 100.0  # rad/s; the motors reach 5
@@ -54,9 +57,7 @@ class Reacher(MujocoWorld):
     marker_geoms = ("arm", "hand", "finger")
 
     def compile(self) -> mujoco.MjModel:
-        # the file alone: to import dm_control takes seconds, and brings its own renderer
-        path = resources.files("dm_control") / "suite" / "reacher.xml"
-        model = mujoco.MjModel.from_xml_path(str(path))
+        model = mujoco.MjModel.from_xml_path(str(_MODEL))
         model.geom("target").matid, model.geom("target").rgba = -1, 0.0
         if not self.published:
             _plain(model)

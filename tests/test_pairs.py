@@ -10,9 +10,13 @@ import numpy as np
 import pytest
 
 import envs
-from envs import WorldError, collect_worker, pairs
+from envs import WorldError, collect_worker, gl, pairs
 
-WORLDS = ["pusht", "two_room"]
+drawn_by_mujoco = pytest.mark.skipif(gl.choose() is None, reason="no OpenGL here for MuJoCo to draw with")
+MUJOCO = [
+    pytest.param(name, marks=drawn_by_mujoco) for name in ("reacher", "point_maze", "point_maze_medium")
+]
+WORLDS = ["pusht", "two_room", *MUJOCO]
 
 
 @pytest.mark.parametrize("name", WORLDS)
@@ -67,7 +71,7 @@ def test_a_list_is_written_to_the_last_bit(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_mistakes_are_named() -> None:
-    with pytest.raises(WorldError, match="no start/goal pairs pusht-v0; there are pusht-v1, two_room-v1"):
+    with pytest.raises(WorldError, match="no start/goal pairs pusht-v0; there are .*pusht-v1.*two_room-v1"):
         pairs.load("pusht", "v0")
     with pytest.raises(WorldError, match="no world called 'pong'"):
         pairs.make("pong", 1, 0)
