@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 import envs
-from envs import policies
+from envs import cube_policy, policies
 from envs.files import beside
 from envs.world import WorldError
 
@@ -152,6 +152,8 @@ def save(pairs: Pairs, folder: Path = _DATA) -> Path:
 
 def demands(pairs: Pairs) -> dict[str, float]:
     """What the pairs ask for: how far things must move, and in which share of the pairs."""
+    if pairs.name == "cube":
+        return cube_policy.demands(pairs.start, pairs.goal)
     if pairs.name not in ("pusht", "two_room"):
         change = np.median(policies.changes(pairs.name, pairs.start, pairs.goal), axis=0)
         names = envs.make(pairs.name, image_size=16).state_names

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 import envs
+from envs import cube_policy
 from envs.catalogue import entry, found
 from envs.pusht_geometry import BOARD, gap
 from envs.two_room import HIGH, LOW, WALL
@@ -78,7 +79,7 @@ def rollouts(world: str, policy: str, *, episodes: int, length: int, seed: int =
 
 def coverage(world: str, states: np.ndarray, offset: int = 25) -> dict[str, Any]:
     """What episodes (E, T, S) of a world cover, in plain numbers."""
-    own = {"pusht": _pusht_coverage, "two_room": _two_room_coverage}
+    own = {"pusht": _pusht_coverage, "two_room": _two_room_coverage, "cube": cube_policy.coverage}
     return own[world](states, offset) if world in own else _any_coverage(world, states, offset)
 
 
