@@ -162,7 +162,7 @@ def demands(pairs: Pairs) -> dict[str, float]:
         report["share where the block must move 20 px or turn pi/9"] = float(
             ((moved > 20) | (turned > np.pi / 9)).mean()
         )
-    if pairs.name == "two_room":
+    if pairs.name in ("two_room", "wall"):
         rooms = [policies.in_left_room(states) for states in (pairs.start, pairs.goal)]
         report["share where the goal is in the other room"] = float((rooms[0] != rooms[1]).mean())
     return {key: round(value, 3) for key, value in report.items()}

@@ -11,19 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from envs.two_room_frames import DOOR_CENTRE, SIDE, Frames, PublishedFrames, SmoothFrames
+from envs.two_room_frames import LAYOUT, SIDE, Frames, PublishedFrames, SmoothFrames
 from envs.world import World, WorldError
 
 SPEED = 5.0  # px a control step under a full action
 LOW, HIGH = 21.0, 203.0  # the agent's centre stays between these
-WALL = 112.0  # the wall's middle; 5 px more on both sides, and the agent's radius of 7
-LEFT_FACE, RIGHT_FACE = 100.0, 124.0  # beyond these the agent would touch the wall
+FACE = 12.0  # nearer to the wall's middle the agent touches it: 5 px of wall, and its own radius of 7
 DOOR_REACH = 15.75  # how far from the door's centre the agent may be and still pass
-
-
-def blocked(y: float) -> bool:
-    """Whether the wall, not the door, is what the agent meets at height `y`."""
-    return abs(y - DOOR_CENTRE) > DOOR_REACH
 
 
 class TwoRoom(World):
@@ -43,12 +37,17 @@ class TwoRoom(World):
         exact = self.image_size == int(SIDE)
         self._frames: Frames = PublishedFrames() if exact else SmoothFrames(self.image_size)
         self._x = self._y = 0.0
+        self._layout = LAYOUT
 
     def sample_state(self, rng: np.random.Generator) -> np.ndarray:
         """Anywhere in the two rooms, clear of the wall between them: (2,)."""
+        return self._sample_place(rng, LAYOUT.wall)
+
+    @staticmethod
+    def _sample_place(rng: np.random.Generator, wall: float) -> np.ndarray:
         while True:
             x, y = rng.uniform(LOW, HIGH, 2)
-            if not LEFT_FACE < x < RIGHT_FACE:
+            if not wall - FACE < x < wall + FACE:
                 return np.array([x, y])
 
     def check_state(self, state: Any, name: str = "state") -> np.ndarray:
@@ -75,11 +74,12 @@ class TwoRoom(World):
         dx, dy = action.tolist()
         x = min(max(self._x + SPEED * dx, LOW), HIGH)
         y = min(max(self._y + SPEED * dy, LOW), HIGH)
-        if blocked(y):
-            if self._x < WALL and x > LEFT_FACE:
-                x = LEFT_FACE - 0.5
-            elif self._x >= WALL and x < RIGHT_FACE:
-                x = RIGHT_FACE + 0.5
+        wall, door = self._layout
+        if abs(y - door) > DOOR_REACH:  # what it meets is wall
+            if self._x < wall and x > wall - FACE:
+                x = wall - FACE - 0.5
+            elif self._x >= wall and x < wall + FACE:
+                x = wall + FACE + 0.5
         self._x, self._y = x, y
 
     def _state(self) -> np.ndarray:

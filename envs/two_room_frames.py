@@ -3,51 +3,68 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from envs.drawing import Grid
 
 SIDE = 224.0
-DOOR_CENTRE = 49.0
 RADIUS = 7.0
-# Black rectangles (x from, x to, y from, y to) in px of 224: four border lines, the wall below and above
-# its door.
-_INK = [
-    (0, 224, 10, 14), (0, 224, 210, 214), (10, 14, 0, 224), (210, 214, 0, 224),
-    (107, 118, 0, 35), (107, 118, 64, 224),
-]  # fmt: skip
+
+
+class Layout(NamedTuple):
+    """Where the rooms part, px of 224: the x of the wall's middle, the y of its door's."""
+
+    wall: float
+    door: float
+
+
+LAYOUT = Layout(112.0, 49.0)  # of TwoRoom
+
+
+def inked(layout: Layout) -> list[tuple[float, float, float, float]]:
+    """Black rectangles (x from, x to, y from, y to): four border lines, the wall beside its door."""
+    wall, door = layout
+    borders = [(0, 224, 10, 14), (0, 224, 210, 214), (10, 14, 0, 224), (210, 214, 0, 224)]
+    return [*borders, (wall - 5, wall + 6, 0, door - 14), (wall - 5, wall + 6, door + 15, 224)]
+
+
 Point = tuple[float, float]
 
 
 class Frames(Protocol):
     """Draws the rooms with the agent's dot at (x, y), over the green dot of a goal when one is given."""
 
-    def draw(self, x: float, y: float, marker: Point | None) -> np.ndarray:
+    def draw(self, x: float, y: float, marker: Point | None, layout: Layout = LAYOUT) -> np.ndarray:
         """The frame, uint8 (H, W, 3)."""
 
 
 class SmoothFrames:
-    """Frames of `size` px, smooth in the dot's position."""
+    """Frames of `size` px, smooth in the dot's position and in the layout."""
 
     def __init__(self, size: int) -> None:
         self._grid = Grid(size, size / SIDE)
-        edges = np.arange(size + 1) * (SIDE / size)
-        ink = np.zeros((size, size))
-        for x0, x1, y0, y1 in _INK:
-            # A pixel is inked as much as its square is covered.
-            columns, rows = (np.diff(edges.clip(a, b)) * (size / SIDE) for a, b in ((x0, x1), (y0, y1)))
-            ink = np.maximum(ink, rows[:, None] * columns)
-        self._ground = np.repeat((255.0 * (1.0 - ink)).astype(np.float32)[..., None], 3, axis=2)
-        self._plain = (self._ground + 0.5).astype(np.uint8)
+        self._layout, self._plain = LAYOUT, self._ground(LAYOUT)
 
-    def draw(self, x: float, y: float, marker: Point | None) -> np.ndarray:
+    def draw(self, x: float, y: float, marker: Point | None, layout: Layout = LAYOUT) -> np.ndarray:
+        if layout != self._layout:
+            self._layout, self._plain = layout, self._ground(layout)
         frame = self._plain.copy()
         if marker is not None:
             self._dot(frame, *marker, 1)
         self._dot(frame, x, y, 0)
         return frame
+
+    def _ground(self, layout: Layout) -> np.ndarray:
+        """The rooms (H, W, 3) with nobody in them; a pixel is inked as much as its square is covered."""
+        size = self._grid.size
+        edges = np.arange(size + 1) * (SIDE / size)
+        ink = np.zeros((size, size))
+        for x0, x1, y0, y1 in inked(layout):
+            columns, rows = (np.diff(edges.clip(a, b)) * (size / SIDE) for a, b in ((x0, x1), (y0, y1)))
+            ink = np.maximum(ink, rows[:, None] * columns)
+        return np.repeat(((255.0 * (1.0 - ink)).astype(np.float32) + 0.5).astype(np.uint8)[..., None], 3, 2)
 
     def _dot(self, frame: np.ndarray, x: float, y: float, channel: int) -> None:
         """Blend a round Gaussian, pure in one colour channel, centred on pixel (x, y) of 224."""
@@ -69,16 +86,17 @@ class PublishedFrames:
     """Frames of 224 px, equal to the published ones in every bit.
 
     They were computed in float32 and cut, not rounded, to bytes, so a last bit of the exponential shows.
+    They know one layout.
     """
 
     def __init__(self) -> None:
         size = int(SIDE)
         self._ground = np.full((size, size, 3), 255, np.uint8)
-        for x0, x1, y0, y1 in _INK:
-            self._ground[y0:y1, x0:x1] = 0
+        for x0, x1, y0, y1 in inked(LAYOUT):
+            self._ground[int(y0) : int(y1), int(x0) : int(x1)] = 0
         self._centres = np.arange(size, dtype=np.float32)
 
-    def draw(self, x: float, y: float, marker: Point | None) -> np.ndarray:
+    def draw(self, x: float, y: float, marker: Point | None, layout: Layout = LAYOUT) -> np.ndarray:
         frame = self._ground.copy()
         if marker is not None:
             self._dot(frame, *marker, 1)

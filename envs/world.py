@@ -78,6 +78,10 @@ class World(gymnasium.Env):
         """One state (S,) of the world's own start distribution."""
         raise NotImplementedError
 
+    def sample_beside(self, rng: np.random.Generator, other: np.ndarray) -> np.ndarray:
+        """One state (S,) for an episode in which `other` (S,) occurs: what never changes is as there."""
+        return self.sample_state(rng)
+
     def is_success(self, state: Any, goal_state: Any) -> bool:
         """The published success rule, on two states (S,)."""
         raise NotImplementedError
@@ -110,17 +114,15 @@ class World(gymnasium.Env):
         """Start an episode.
 
         `options` may hold "state" and "goal_state", each (S,); what is missing is drawn from the world's
-        own start distribution. From equal states two resets give trajectories that are equal bit for bit.
+        own start distribution, in the layout of the other where layouts differ. From equal states two
+        resets give trajectories that are equal bit for bit.
         """
         super().reset(seed=seed)
         options = options or {}
         unknown = sorted(set(options) - {"state", "goal_state"})
         if unknown:
             raise WorldError(f"reset knows the options 'state' and 'goal_state', not {unknown[0]!r}.")
-        drawn_start, drawn_goal = self.sample_state(self.np_random), self.sample_state(self.np_random)
-        start, goal = options.get("state"), options.get("goal_state")
-        self._goal_state = drawn_goal if goal is None else self.check_state(goal, "goal_state")
-        start = drawn_start if start is None else self.check_state(start)
+        start, self._goal_state = self._start_and_goal(options.get("state"), options.get("goal_state"))
         self._goal_frame = self.render_state(self._goal_state)
         self._place(start)
         state = self._state()
@@ -153,6 +155,18 @@ class World(gymnasium.Env):
             self._goal_state = self._state()
             self._goal_frame = self.render_state(self._goal_state)
 
+    def _start_and_goal(self, start: Any, goal: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Both checked, or drawn where they are None; both are always drawn, so that a seed stays a seed."""
+        rng = self.np_random
+        start = None if start is None else self.check_state(start)
+        goal = None if goal is None else self.check_state(goal, "goal_state")
+        drawn = self.sample_state(rng) if goal is None else self.sample_beside(rng, goal)
+        start = drawn if start is None else start
+        drawn = self.sample_beside(rng, start)
+        goal = drawn if goal is None else goal
+        self.check_goal(start, goal)
+        return start, goal
+
     # Checks -----------------------------------------------------------------------------------------------
 
     def check_state(self, state: Any, name: str = "state") -> np.ndarray:
@@ -169,6 +183,9 @@ class World(gymnasium.Env):
         if not np.isfinite(array).all():
             raise WorldError(f"{name} holds NaN or infinity; every one of its {size} numbers must be finite.")
         return array
+
+    def check_goal(self, start: np.ndarray, goal: np.ndarray) -> None:
+        """Raise WorldError where no episode can lead from the state `start` to `goal`."""
 
     def _check_action(self, action: Any) -> np.ndarray:
         wanted = f"An action is {self.action_size} number{'s' * (self.action_size > 1)} in [-1, 1]"

@@ -12,7 +12,7 @@ import pytest
 import envs
 from envs import WorldError, collect_worker, pairs
 
-WORLDS = ["pusht", "two_room"]
+WORLDS = ["pusht", "two_room", "wall"]
 
 
 @pytest.mark.parametrize("name", WORLDS)
@@ -41,7 +41,11 @@ def test_the_fixed_list_can_be_made_again(name: str) -> None:
 def test_most_pairs_need_the_block_to_move_or_the_door_to_be_passed() -> None:
     asked = pairs.demands(pairs.load("pusht"))
     assert asked["share where the block must move 20 px or turn pi/9"] > 0.7
-    assert pairs.demands(pairs.load("two_room"))["share where the goal is in the other room"] > 0.3
+    for name in ("two_room", "wall"):
+        assert pairs.demands(pairs.load(name))["share where the goal is in the other room"] > 0.3
+    walls = pairs.load("wall")
+    np.testing.assert_array_equal(walls.start[:, 2:], walls.goal[:, 2:])
+    assert len(np.unique(walls.start[:, 2:], axis=0)) > 90
 
 
 def test_other_seeds_and_recordings_have_other_episodes() -> None:

@@ -12,8 +12,8 @@ from gymnasium.utils.env_checker import check_env
 import envs
 from envs import WorldError, policies
 
-WORLDS = ["pusht", "two_room"]
-IDS = {"pusht": "envs/PushT-v0", "two_room": "envs/TwoRoom-v0"}
+WORLDS = ["pusht", "two_room", "wall"]
+IDS = {"pusht": "envs/PushT-v0", "two_room": "envs/TwoRoom-v0", "wall": "envs/Wall-v0"}
 
 
 def play(env: gymnasium.Env, actions: np.ndarray, **reset) -> tuple[np.ndarray, np.ndarray]:
@@ -33,7 +33,7 @@ def policy_states(name: str, count: int = 40) -> np.ndarray:
 def test_the_names_are_the_worlds() -> None:
     assert envs.names() == WORLDS
     with pytest.raises(
-        WorldError, match="no world called 'push'; the worlds are pusht, two_room. Did you mean 'pusht'"
+        WorldError, match="no world called 'push'; the worlds are pusht, two_room, wall. Did you mean 'pusht'"
     ):
         envs.make("push")
 
@@ -150,6 +150,48 @@ def test_two_room_success_is_the_published_rule() -> None:
     assert env.is_success([50, 50], [50, 65.9]) and not env.is_success([50, 50], [50, 66.1])
 
 
+def test_wall_success_is_the_published_rule() -> None:
+    env, goal = envs.make("wall"), np.array([50, 50, 100, 60.0])
+    assert env.is_success(goal + [0, 15.4, 0, 0], goal) and not env.is_success(goal + [0, 15.6, 0, 0], goal)
+    assert not env.is_success(goal + [0, 0, 5, 0], goal)  # the picture shows another wall
+
+
+def test_every_wall_episode_has_a_layout_and_its_goal_the_same() -> None:
+    env = envs.make("wall")
+    layouts = set()
+    for seed in range(30):
+        obs, info = env.reset(seed=seed)
+        layouts.add(tuple(obs["state"][2:]))
+        np.testing.assert_array_equal(obs["state"][2:], info["goal_state"][2:])
+        assert env.observation_space["state"].contains(obs["state"])  # type: ignore[index]
+    assert len(layouts) == 30
+    given = np.array([40.0, 100, 80, 150])
+    _, info = env.reset(seed=1, options={"state": given})
+    np.testing.assert_array_equal(info["goal_state"][2:], given[2:])
+    obs, _ = env.reset(seed=1, options={"goal_state": given})
+    np.testing.assert_array_equal(obs["state"][2:], given[2:])
+    with pytest.raises(WorldError, match="the same wall_x and door_y"):
+        env.reset(options={"state": given, "goal_state": given + [0, 0, 1, 0]})
+    for entry, label in ((2, "wall_x"), (3, "door_y")):
+        bad = given.copy()
+        bad[entry] = 20.0
+        with pytest.raises(WorldError, match=f"goal_state has {label} = 20; it must lie between"):
+            env.reset(options={"goal_state": bad})
+
+
+def test_the_wall_stands_and_the_door_opens_where_the_state_says() -> None:
+    env = envs.make("wall")
+    for wall, door in ((80.0, 60.0), (140.0, 170.0)):
+        for y, passes in ((door, True), (door + 12, True), (door + 25, False), (door - 25, False)):
+            env.reset(options={"state": [wall - 40, y, wall, door]})
+            for _ in range(16):
+                obs, *_ = env.step([1.0, 0.0])
+            assert (obs["state"][0] > wall) is np.bool_(passes)
+            frame = env.render_state([wall + 40, 110, wall, door])
+            dark = frame[round(y / 3.5), round(wall / 3.5)].max() < 100
+            assert dark is not np.bool_(passes) or abs(y - door) == 12
+
+
 @pytest.mark.parametrize("name", WORLDS)
 @pytest.mark.parametrize("image_size", [64, 224])
 def test_the_goal_is_marked_only_on_request(name: str, image_size: int) -> None:
@@ -160,7 +202,7 @@ def test_the_goal_is_marked_only_on_request(name: str, image_size: int) -> None:
     green = shown["pixels"].astype(int)[changed]
     assert changed.sum() > 10 and (green[:, 1] >= green[:, 0]).mean() > 0.9
     scale = image_size / (512 if name == "pusht" else 224)
-    x, y = shown_info["goal_state"][2:4] if name == "pusht" else shown_info["goal_state"]
+    x, y = shown_info["goal_state"][2:4] if name == "pusht" else shown_info["goal_state"][:2]
     rows, columns = np.nonzero(changed)
     assert (
         np.hypot(rows - y * scale, columns - x * scale).min() < 3 + 20 * scale
