@@ -4,7 +4,8 @@ Each pair comes from its own fresh episode of the world's behaviour policy: a st
 that the policy reached `offset` steps later. Pairs that start solved are left out. The lists under
 envs/data are fixed; a changed list gets a new version, never an old name.
 
-    python -m envs.pairs pusht two_room        write the versioned lists again
+    python -m envs.pairs pusht two_room                     write the versioned lists again
+    python -m envs.pairs pusht two_room --offset 50 100     those with goals farther away
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from envs.files import beside
 from envs.world import WorldError
 
 VERSION = "v1"
+OFFSET = 25  # env steps from start to goal, unless said otherwise; the budget is twice that
 COUNT = 100
 SEED = 20_260_101  # of the versioned lists
 BRANCH = 0x9A125  # pairs draw from a branch of random streams that recordings never use
@@ -48,8 +50,8 @@ class Pairs:
     start: np.ndarray
     goal: np.ndarray
     seed: np.ndarray
-    offset: int = 25
-    budget: int = 50
+    offset: int = OFFSET
+    budget: int = 2 * OFFSET
 
     def first(self, count: int) -> Pairs:
         """The first `count` pairs."""
@@ -59,7 +61,7 @@ class Pairs:
         return replace(self, **cut)
 
 
-def make(name: str, count: int, seed: int, offset: int = 25) -> Pairs:
+def make(name: str, count: int, seed: int, offset: int = OFFSET) -> Pairs:
     """`count` pairs of the world `name` from fresh episodes; the same for the same seed.
 
     Raises:
@@ -100,16 +102,18 @@ def _one(
     return start, obs["state"]
 
 
-def load(name: str, version: str = VERSION) -> Pairs:
-    """The fixed list of the world `name`.
+def load(name: str, version: str = VERSION, offset: int = OFFSET) -> Pairs:
+    """The fixed list of the world `name` whose goals lie `offset` env steps from their starts.
 
     Raises:
         WorldError: when there is no such list, or its file is damaged.
     """
-    path = _DATA / f"{name}-{version}.json"
+    path = _DATA / _file(name, version, offset)
     if not path.is_file():
         there = ", ".join(sorted(known.stem for known in _DATA.glob("*.json")))
-        raise WorldError(f"There are no start/goal pairs {name}-{version}; there are {there}.")
+        raise WorldError(
+            f"There are no start/goal pairs {path.stem}; there are {there}. A --pairs-seed makes any."
+        )
     try:
         content = json.loads(path.read_text())
         if content["format"] != _FORMAT:
@@ -144,10 +148,14 @@ def save(pairs: Pairs, folder: Path = _DATA) -> Path:
     head = json.dumps(content, indent=1).removesuffix("\n}")
     text = head + ',\n "pairs": [\n  ' + ",\n  ".join(rows) + "\n ]\n}\n"
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{pairs.name}-{pairs.version}.json"
+    path = folder / _file(pairs.name, pairs.version, pairs.offset)
     with beside(path) as temporary:
         temporary.write_text(text)
     return path
+
+
+def _file(name: str, version: str, offset: int) -> str:
+    return f"{name}-{version}.json" if offset == OFFSET else f"{name}-offset{offset}-{version}.json"
 
 
 def demands(pairs: Pairs) -> dict[str, float]:
@@ -173,9 +181,12 @@ def main() -> None:
         description=f"Write the start/goal pairs {VERSION} under envs/data again."
     )
     parser.add_argument("worlds", nargs="+", choices=envs.names())
-    for name in parser.parse_args().worlds:
-        pairs = replace(make(name, COUNT, SEED), version=VERSION)
-        print(save(pairs), json.dumps(demands(pairs), indent=2))
+    parser.add_argument("--offset", nargs="+", type=int, default=[OFFSET], help="env steps from start to goal")
+    args = parser.parse_args()
+    for name in args.worlds:
+        for offset in args.offset:
+            pairs = replace(make(name, COUNT, SEED, offset), version=VERSION)
+            print(save(pairs), json.dumps(demands(pairs), indent=2))
 
 
 if __name__ == "__main__":
