@@ -7,6 +7,7 @@
     python plan.py --goal goal.png --explain         # also draws how it planned: explain.png
     python plan.py --benchmark --env two_room        # success on the fixed list of start/goal pairs
     python plan.py --benchmark --env two_room benchmark.offset=100   # on goals farther away
+    python plan.py --benchmark --env pusht benchmark.shift=color     # in colors it has never seen
     python plan.py --benchmark --checkpoint runs/mine benchmark.protocol=lewm data.path=expert.h5
 
 The goal may be any image file of any size; an oblong one is cropped about its centre. Planning uses the
@@ -33,7 +34,7 @@ import envs
 from agent import images
 from agent.attempt import RESULTS, Attempt, attempt, story, write_results
 from agent.provenance import about_agent, write_json
-from configs.benchmark_settings import OFFSET, PROTOCOL
+from configs.benchmark_settings import OFFSET, PROTOCOL, SHIFT
 from configs.overrides import ConfigError
 from configs.plan_options import BUDGET, parse_options
 from configs.planner_settings import planner_settings
@@ -272,8 +273,10 @@ def held_out_pairs(args: argparse.Namespace, name: str) -> Any:
 
     offset = int(args.settings.get(OFFSET, lists.OFFSET))
     if args.pairs_seed is not None:
-        return lists.make(name, args.pairs or lists.COUNT, args.pairs_seed, offset)
-    return lists.load(name, offset=offset)
+        pairs = lists.make(name, args.pairs or lists.COUNT, args.pairs_seed, offset)
+    else:
+        pairs = lists.load(name, offset=offset)
+    return lists.shifted(pairs, args.settings[SHIFT]) if SHIFT in args.settings else pairs
 
 
 def benchmark(args: argparse.Namespace) -> None:
@@ -294,6 +297,8 @@ def benchmark(args: argparse.Namespace) -> None:
         f"{count} start/goal pairs of {name}, {pairs.offset} steps apart, {pairs.budget} to get there, "
         f"checkpoint {about['name']}, on {agent.device}"
     )
+    if protocol.varied(pairs):
+        print(f"shifted: every episode draws {', '.join(protocol.varied(pairs))}")
     result = protocol.run(agent, lambda: world_of(agent), pairs, seed=args.seed or 0)
     rules = {"name": args.settings[PROTOCOL], "in_distribution": lewm, "changed": args.overrides}
     if lewm:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 import envs
+from envs import factors as variation
 from envs import policies
 from envs.files import beside
 from envs.world import WorldError
@@ -43,6 +44,7 @@ class Pairs:
         seed: int64 (P,), for whatever is drawn while that pair is played.
         offset: env steps that the behaviour policy took from start to goal.
         budget: env steps that an agent has.
+        vary: factors of variation (envs.factors) that each pair draws from its own seed.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Pairs:
     seed: np.ndarray
     offset: int = OFFSET
     budget: int = 2 * OFFSET
+    vary: tuple[str, ...] = ()
 
     def first(self, count: int) -> Pairs:
         """The first `count` pairs."""
@@ -100,6 +103,16 @@ def _one(
     for _ in range(offset):
         obs, *_ = env.step(policy.act(obs))
     return start, obs["state"]
+
+
+def shifted(pairs: Pairs, shift: str) -> Pairs:
+    """The same pairs under a shift: a group of factors, a factor, or several with commas between them.
+
+    Raises:
+        WorldError: for a name that the world does not know, with those it does.
+    """
+    names = variation.named(envs.make(pairs.name, image_size=16).factors, shift, pairs.name)
+    return replace(pairs, vary=tuple(names))
 
 
 def load(name: str, version: str = VERSION, offset: int = OFFSET) -> Pairs:
@@ -181,7 +194,9 @@ def main() -> None:
         description=f"Write the start/goal pairs {VERSION} under envs/data again."
     )
     parser.add_argument("worlds", nargs="+", choices=envs.names())
-    parser.add_argument("--offset", nargs="+", type=int, default=[OFFSET], help="env steps from start to goal")
+    parser.add_argument(
+        "--offset", nargs="+", type=int, default=[OFFSET], help="env steps from start to goal"
+    )
     args = parser.parse_args()
     for name in args.worlds:
         for offset in args.offset:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from envs.two_room import TwoRoom
-from envs.two_room_frames import SIDE, Layout, SmoothFrames
+from envs.two_room_frames import SIDE, Frames, Layout, SmoothFrames
 from envs.world import WorldError
 
 WALL_RANGE = (69, 155)  # px: 20 to 45 of DINO-WM's 65
@@ -34,9 +34,11 @@ class Wall(TwoRoom):
     state_low = np.array([0.0, 0.0, WALL_RANGE[0], DOOR_RANGE[0]])
     state_high = np.array([SIDE, SIDE, WALL_RANGE[1], DOOR_RANGE[1]])
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._frames = SmoothFrames(self.image_size)  # at 224 px too: no published frames to equal
+    def _make_frames(self) -> Frames:
+        return SmoothFrames(self.image_size)  # at 224 px too: there are no published frames to equal
+
+    def _wall_of(self, state: np.ndarray) -> float:
+        return float(state[2])
 
     def sample_state(self, rng: np.random.Generator) -> np.ndarray:
         """Any layout, in whole px, and the dot anywhere in its two rooms: (4,)."""
