@@ -142,6 +142,8 @@ def named(known: Mapping[str, Factor], words: str | Sequence[str], world: str) -
     Raises WorldError for a word that is neither.
     """
     words = words.split(",") if isinstance(words, str) else words
+    if not isinstance(words, Sequence):
+        raise WorldError(f"What shall vary is a name or a list of names, not {words!r}.")
     groups = [group for group in GROUPS if any(factor.group == group for factor in known.values())]
     found: list[str] = []
     for word in words:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from envs.drawing import Boxes, Grid, Region, backdrop, blend, covered
-from envs.pusht_frames import AGENT, BLOCK, GOAL, RIM, STROKE, WALL
-from envs.pusht_geometry import AGENT_RADIUS, BOARD, WALLS
+from envs.pusht_frames import AGENT, BLOCK, GOAL, RIM, STROKE, WALL, wall_shares
+from envs.pusht_geometry import AGENT_RADIUS, BOARD
 from envs.pusht_shapes import BLOCKS, TOOLS, Bodies, tool_inside
 
 if TYPE_CHECKING:
@@ -58,13 +58,7 @@ class VariedFrames:
         self._block_colours = _shades(look.block, BLOCK)
         self._agent_colours = _shades(look.agent, AGENT)
         self._ground = backdrop(size, look.ground, look.pattern).astype(np.float32)
-        low, high = WALLS
-        dx, dy = grid.offsets(grid.everything(), (low + high) / 2, (low + high) / 2)
-        inner, outer = (
-            covered(np.float32(half * grid.scale) - np.maximum(abs(dx), abs(dy)))
-            for half in ((high - low) / 2 - STROKE, (high - low) / 2 + STROKE)
-        )
-        self._walls = outer - inner
+        self._walls = wall_shares(grid)
 
     def draw(self, simulation: Simulation, marker: np.ndarray | None) -> np.ndarray:
         """The frame uint8 (H, W, 3), over the goal of the state `marker` (7,) when that is given."""
