@@ -111,7 +111,8 @@ def shifted(pairs: Pairs, shift: str) -> Pairs:
     Raises:
         WorldError: for a name that the world does not know, with those it does.
     """
-    names = variation.named(envs.make(pairs.name, image_size=16).factors, shift, pairs.name)
+    known = getattr(envs.make(pairs.name, image_size=16), "factors", {})
+    names = variation.named(known, shift, pairs.name)
     return replace(pairs, vary=tuple(names))
 
 
