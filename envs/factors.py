@@ -3,8 +3,8 @@
     env.reset(seed=0, options={"factors": {"agent.color": (255, 128, 0), "agent.size": (0.8, 1.2)}})
     env.reset(seed=0, options={"vary": "color"})      # draws every color; or ["agent.color", "size"]
 
-A pair of numbers where one is expected is a range to draw from. What was drawn is in the reset's
-`info["factors"]`; the next reset is without factors again unless it names some.
+A pair of numbers where one is expected is a range to draw from, and None draws from all there are. What was
+drawn is in the reset's `info["factors"]`; the next reset is without factors again unless it names some.
 
 `python -m envs.shifts` lists and draws them all.
 """
@@ -33,6 +33,9 @@ class Factor(Protocol):
     def default(self) -> Any: ...
     @property
     def about(self) -> str: ...
+    @property
+    def drawn(self) -> bool:
+        """Whether its group's draw includes it; otherwise it must be named."""
 
     def read(self, value: Any, rng: np.random.Generator) -> Any:
         """The value meant by `value`; ValueError, with what is possible, when there is none."""
@@ -46,7 +49,7 @@ class Factor(Protocol):
 
 @dataclass(frozen=True)
 class Number:
-    """A number from low to high. Not `drawn`: a group's draw leaves it alone, it must be named."""
+    """A number from low to high."""
 
     group: str
     default: float | None
@@ -56,7 +59,7 @@ class Number:
     drawn: bool = True
 
     def read(self, value: Any, rng: np.random.Generator) -> float:
-        numbers = np.asarray(value)
+        numbers = _array(value)
         if numbers.dtype.kind not in "iuf" or numbers.shape not in ((), (2,)):
             raise ValueError(f"a number {self.bounds()}, or two to draw between")
         if not ((self.low <= numbers) & (numbers <= self.high)).all():
@@ -81,6 +84,7 @@ class Choice:
     default: str
     choices: tuple[str, ...]
     about: str
+    drawn: bool = True
 
     def read(self, value: Any, rng: np.random.Generator) -> str:
         if value not in self.choices:
@@ -105,14 +109,12 @@ class Color:
     about: str
     saturation: tuple[float, float] = (0.5, 1.0)
     brightness: tuple[float, float] = (0.4, 0.9)
+    drawn: bool = True
 
     def read(self, value: Any, rng: np.random.Generator) -> tuple[int, int, int]:
-        numbers = np.asarray(value)
-        if (
-            numbers.shape != (3,)
-            or numbers.dtype.kind not in "iu"
-            or not ((numbers >= 0) & (numbers <= 255)).all()
-        ):
+        numbers = _array(value)
+        whole = numbers.shape == (3,) and numbers.dtype.kind in "iu"
+        if not whole or numbers.min() < 0 or numbers.max() > 255:
             raise ValueError("three whole numbers of 0 to 255")
         red, green, blue = numbers.tolist()
         return red, green, blue
@@ -125,6 +127,13 @@ class Color:
     def bounds(self) -> str:
         (a, b), (c, d) = self.saturation, self.brightness
         return f"any; drawn with saturation {a:g} to {b:g}, brightness {c:g} to {d:g}"
+
+
+def _array(value: Any) -> np.ndarray:
+    try:
+        return np.asarray(value)
+    except ValueError:  # lists of unequal lengths
+        return np.empty(0)
 
 
 def background() -> dict[str, Factor]:
@@ -149,7 +158,7 @@ def named(known: Mapping[str, Factor], words: str | Sequence[str], world: str) -
     for word in words:
         if word not in (*groups, *known):
             raise WorldError(_unknown(word, [*groups, *known], world))
-        drawn = [name for name, f in known.items() if f.group == word and getattr(f, "drawn", True)]
+        drawn = [name for name, f in known.items() if f.group == word and f.drawn]
         found += [word] if word in known else drawn
     return list(dict.fromkeys(found))
 

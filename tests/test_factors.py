@@ -170,6 +170,8 @@ def test_a_faster_agent_arrives_sooner() -> None:
         ({"factors": {"agent.size": float("nan")}}, "a number from 0.6 to 1.6"),
         ({"factors": {"agent.size": (1.2, 0.8)}}, "the lower one first"),
         ({"factors": {"agent.size": "big"}}, "or two to draw between, not 'big'"),
+        ({"factors": {"agent.size": [[1], [1, 2]]}}, "or two to draw between"),
+        ({"factors": {"agent.color": [[1], [1, 2]]}}, "three whole numbers"),
         ({"factors": {"block.shape": "TT"}}, "one of T, L, I, plus"),
         ({"vary": "colors"}, "did you mean 'color'"),
         ({"vary": ["physics", "drift.x"]}, "no factor 'drift.x'"),
