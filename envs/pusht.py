@@ -164,10 +164,8 @@ class PushT(World):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         exact = self.image_size == SIZE
-        self._plain_frames: SmoothFrames | PublishedFrames | VariedFrames = (
-            PublishedFrames() if exact else SmoothFrames(self.image_size)
-        )
-        self._frames = self._plain_frames
+        self._plain_frames = PublishedFrames() if exact else SmoothFrames(self.image_size)
+        self._frames: SmoothFrames | PublishedFrames | VariedFrames = self._plain_frames
         self._bodies = BODIES
         self._simulation = Simulation()
 

@@ -21,7 +21,7 @@ _GAP, _HEAD = 6, 22  # px between frames, and of a line of words
 
 def table(name: str) -> list[tuple[str, ...]]:
     """Rows of words, the first of which says what the others hold."""
-    rows = [("factor", "group", "unless asked", "range", "what it is")]
+    rows: list[tuple[str, ...]] = [("factor", "group", "unless asked", "range", "what it is")]
     for label, factor in envs.make(name, image_size=16).factors.items():
         default = "as the state says" if factor.default is None else str(factor.default)
         rows.append((label, factor.group, default, factor.bounds(), factor.about))

@@ -7,7 +7,7 @@ frames at 224 px equal its own pixel for pixel.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -43,7 +43,7 @@ class TwoRoom(World):
     Success: closer than 16 px to the goal. The goal marker is a green dot. `published` changes nothing.
     """
 
-    state_names = ("agent_x", "agent_y")
+    state_names: ClassVar[tuple[str, ...]] = ("agent_x", "agent_y")
     control_hz = 10.0
     state_low = np.zeros(2)
     state_high = np.full(2, SIDE)
