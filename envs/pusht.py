@@ -164,7 +164,8 @@ class PushT(World):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         exact = self.image_size == SIZE
-        self._plain_frames = PublishedFrames() if exact else SmoothFrames(self.image_size)
+        plain: SmoothFrames | PublishedFrames = PublishedFrames() if exact else SmoothFrames(self.image_size)
+        self._plain_frames = plain
         self._frames: SmoothFrames | PublishedFrames | VariedFrames = self._plain_frames
         self._bodies = BODIES
         self._simulation = Simulation()
