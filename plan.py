@@ -6,6 +6,8 @@
     python plan.py --goal goal.png planner=mppi planner.num_samples=100
     python plan.py --goal goal.png --explain         # also draws how it planned: explain.png
     python plan.py --benchmark --env two_room        # success on the fixed list of start/goal pairs
+    python plan.py --benchmark --env two_room benchmark.offset=100   # on goals farther away
+    python plan.py --benchmark --env pusht benchmark.shift=color     # in colors it has never seen
     python plan.py --benchmark --checkpoint runs/mine benchmark.protocol=lewm data.path=expert.h5
 
 The goal may be any image file of any size; an oblong one is cropped about its centre. Planning uses the
@@ -32,7 +34,7 @@ import envs
 from agent import images
 from agent.attempt import RESULTS, Attempt, attempt, story, write_results
 from agent.provenance import about_agent, write_json
-from configs.benchmark_settings import PROTOCOL
+from configs.benchmark_settings import OFFSET, PROTOCOL, SHIFT
 from configs.overrides import ConfigError
 from configs.plan_options import BUDGET, parse_options
 from configs.planner_settings import planner_settings
@@ -261,27 +263,42 @@ def recorded_pairs(args: argparse.Namespace, config: Any) -> Any:
 
     keys = {key: args.settings.get(f"data.{key}") for key in ("path", "camera", "state")}
     seed = recorded.SEED if args.seed is None else args.seed
-    return recorded.load(**keys, name=config.env, seed=seed, published=config.published_look)
+    offset = int(args.settings.get(OFFSET, recorded.OFFSET))
+    return recorded.load(**keys, name=config.env, seed=seed, published=config.published_look, offset=offset)
+
+
+def held_out_pairs(args: argparse.Namespace, name: str) -> Any:
+    """The world's fixed start/goal pairs, or fresh ones, as the words ask."""
+    from envs import pairs as lists
+
+    offset = int(args.settings.get(OFFSET, lists.OFFSET))
+    if args.pairs_seed is not None:
+        pairs = lists.make(name, args.pairs or lists.COUNT, args.pairs_seed, offset)
+    else:
+        pairs = lists.load(name, offset=offset)
+    return lists.shifted(pairs, args.settings[SHIFT]) if SHIFT in args.settings else pairs
 
 
 def benchmark(args: argparse.Namespace) -> None:
     """Run the protocol, ours on the world's fixed pairs, and write what came out as JSON."""
     from agent import benchmark as protocol
     from agent import checkpoint, hub
-    from envs import pairs as lists
 
     (agent, about), lewm = load_agent(args, args.env), args.settings[PROTOCOL] == "lewm"
     if lewm and args.pairs_seed is not None:
         raise ConfigError("--pairs-seed has no meaning with benchmark.protocol=lewm; leave it out")
-    pairs = recorded_pairs(args, agent.config) if lewm else lists.load(agent.config.env)
-    if args.pairs_seed is not None:
-        pairs = lists.make(agent.config.env, args.pairs or len(pairs.start), args.pairs_seed)
-    elif args.pairs is not None:
+    pairs = recorded_pairs(args, agent.config) if lewm else held_out_pairs(args, agent.config.env)
+    if args.pairs is not None:
         if args.pairs > len(pairs.start):
             raise ConfigError(f"--pairs {args.pairs}: there are only {len(pairs.start)}; or add --pairs-seed")
         pairs = pairs.first(args.pairs)
     count, name = len(pairs.start), agent.config.env
-    print(f"{count} start/goal pairs of {name}, checkpoint {about['name']}, on {agent.device}")
+    print(
+        f"{count} start/goal pairs of {name}, {pairs.offset} steps apart, {pairs.budget} to get there, "
+        f"checkpoint {about['name']}, on {agent.device}"
+    )
+    if protocol.varied(pairs):
+        print(f"shifted: every episode draws {', '.join(protocol.varied(pairs))}")
     result = protocol.run(agent, lambda: world_of(agent), pairs, seed=args.seed or 0)
     rules = {"name": args.settings[PROTOCOL], "in_distribution": lewm, "changed": args.overrides}
     if lewm:

@@ -10,6 +10,7 @@ rounding of batched arithmetic.
 
 Pairs that come from a recording may bring its frames along (`start_frames`, `goal_frames`, uint8 (P, H, W,
 3)): the agent then sees those first, and success counts from the first step on, as in the published protocol.
+Pairs may name factors of variation to draw (`vary`): the same starts and goals, otherwise drawn or moved.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ class Run:
     @classmethod
     def start(cls, env: Any, pairs: Pairs, index: int) -> Run:
         options = {"state": pairs.start[index], "goal_state": pairs.goal[index]}
+        if varied(pairs):
+            options["vary"] = varied(pairs)
         observation, info = env.reset(seed=int(pairs.seed[index]) % 2**63, options=options)
         recorded = getattr(pairs, "start_frames", None)
         if recorded is None:
@@ -147,11 +150,17 @@ def run(
             "count": count,
             "offset": int(pairs.offset),
             "budget": int(pairs.budget),
+            **({"vary": varied(pairs)} if varied(pairs) else {}),
         },
         **about_agent(agent),
         **provenance(),
         "episodes": [finished.outcome() for finished in runs],
     }
+
+
+def varied(pairs: Pairs) -> list[str]:
+    """What the pairs have drawn anew for each episode, from its seed: the reset option "vary"."""
+    return list(getattr(pairs, "vary", ()))
 
 
 def floor(kind: str, env: Any, pairs: Pairs, *, seed: int = 0) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Worlds with pixels, as Gymnasium environments: PushT, TwoRoom and those in envs/catalogue.py.
+"""Worlds with pixels, as Gymnasium environments: PushT, TwoRoom, Wall and those in envs/catalogue.py.
 
     import envs
     env = envs.make("pusht", image_size=64)

@@ -27,6 +27,7 @@ class Entry:
 WORLDS = {
     "pusht": Entry("envs/PushT-v0", "envs.pusht:PushT", "envs.pusht_policy:PushTPolicy"),
     "two_room": Entry("envs/TwoRoom-v0", "envs.two_room:TwoRoom", "envs.two_room_policy:TwoRoomPolicy"),
+    "wall": Entry("envs/Wall-v0", "envs.wall:Wall", "envs.two_room_policy:TwoRoomPolicy"),
     "reacher": Entry(
         "envs/Reacher-v0", "envs.reacher:Reacher", "envs.reacher_policy:ReacherPolicy", "worlds"
     ),

@@ -15,7 +15,8 @@ import envs
 from envs import cube_policy
 from envs.catalogue import entry, found
 from envs.pusht_geometry import BOARD, gap
-from envs.two_room import HIGH, LOW, WALL
+from envs.two_room import HIGH, LOW
+from envs.two_room_frames import LAYOUT
 from envs.world import WorldError
 
 
@@ -79,7 +80,12 @@ def rollouts(world: str, policy: str, *, episodes: int, length: int, seed: int =
 
 def coverage(world: str, states: np.ndarray, offset: int = 25) -> dict[str, Any]:
     """What episodes (E, T, S) of a world cover, in plain numbers."""
-    own = {"pusht": _pusht_coverage, "two_room": _two_room_coverage, "cube": cube_policy.coverage}
+    own = {
+        "pusht": _pusht_coverage,
+        "two_room": _two_room_coverage,
+        "wall": _two_room_coverage,
+        "cube": cube_policy.coverage,
+    }
     return own[world](states, offset) if world in own else _any_coverage(world, states, offset)
 
 
@@ -131,12 +137,13 @@ def _pusht_coverage(states: np.ndarray, offset: int) -> dict[str, Any]:
 
 
 def in_left_room(states: np.ndarray) -> np.ndarray:
-    """Whether the agent is in the left room, for TwoRoom states (..., 2)."""
-    return states[..., 0] < WALL
+    """Whether the agent is in the left room, for states (..., 2) of TwoRoom and (..., 4) of Wall."""
+    left: np.ndarray = states[..., 0] < (states[..., 2] if states.shape[-1] > 2 else LAYOUT.wall)
+    return left
 
 
 def _two_room_coverage(states: np.ndarray, offset: int) -> dict[str, Any]:
-    left = in_left_room(states)
+    left, states = in_left_room(states), states[..., :2]
     crossings = (left[:, 1:] != left[:, :-1]).sum(axis=1)
     edge = (np.abs(states - (LOW + HIGH) / 2) > (HIGH - LOW) / 2 - 0.01).sum(axis=-1)
     return {

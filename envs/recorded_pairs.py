@@ -31,7 +31,14 @@ class RecordedPairs(Pairs):
 
 
 def load(
-    path: Any, name: str, *, camera: str | None, state: str | None, seed: int, published: bool
+    path: Any,
+    name: str,
+    *,
+    camera: str | None,
+    state: str | None,
+    seed: int,
+    published: bool,
+    offset: int = OFFSET,
 ) -> RecordedPairs:
     """The pairs that `choose` takes from a file; warns where it shows the world otherwise than the model
     learned it, `published` or not.
@@ -39,7 +46,7 @@ def load(
     Raises RecordingError.
     """
     with EpisodeReader(path, camera=camera, state=state) as reader:
-        pairs = choose(reader, name, seed=seed)
+        pairs = choose(reader, name, seed=seed, offset=offset, budget=2 * offset)
         look = looks_published(reader, name)
         if look is not None and look != published:
             looks = ("as ours does", "as the published one does")

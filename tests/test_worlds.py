@@ -18,6 +18,7 @@ drawn_by_mujoco = pytest.mark.skipif(gl.choose() is None, reason="no OpenGL here
 WORLDS = [
     "pusht",
     "two_room",
+    "wall",
     pytest.param("reacher", marks=drawn_by_mujoco),
     pytest.param("point_maze", marks=drawn_by_mujoco),
 ]
@@ -39,7 +40,7 @@ def policy_states(name: str, count: int = 40) -> np.ndarray:
 
 
 def test_the_names_are_the_worlds() -> None:
-    assert envs.names()[:2] == ["pusht", "two_room"]
+    assert envs.names()[:3] == ["pusht", "two_room", "wall"]
     with pytest.raises(
         WorldError, match="no world called 'push'; the worlds are pusht, two_room.*Did you mean 'pusht'"
     ):
@@ -162,7 +163,7 @@ def _goal_place(name: str, goal: np.ndarray) -> tuple[float, float]:
     """Where in the frame, as shares of its side from the top left, the goal's marker stands."""
     if name == "pusht":
         return goal[2] / 512, goal[3] / 512
-    if name == "two_room":
+    if name in ("two_room", "wall"):
         return goal[0] / 224, goal[1] / 224
     if name == "reacher":  # the fingertip, seen from 0.62 m through a lens of 45 degrees
         x, y = (0.12 * (f(goal[0]) + f(goal[0] + goal[1])) for f in (math.cos, math.sin))
@@ -170,6 +171,48 @@ def _goal_place(name: str, goal: np.ndarray) -> tuple[float, float]:
     else:
         (x, y), half = goal[:2], 1.8
     return 0.5 + x / half / 2, 0.5 - y / half / 2
+
+
+def test_wall_success_is_the_published_rule() -> None:
+    env, goal = envs.make("wall"), np.array([50, 50, 100, 60.0])
+    assert env.is_success(goal + [0, 15.4, 0, 0], goal) and not env.is_success(goal + [0, 15.6, 0, 0], goal)
+    assert not env.is_success(goal + [0, 0, 5, 0], goal)  # the picture shows another wall
+
+
+def test_every_wall_episode_has_a_layout_and_its_goal_the_same() -> None:
+    env = envs.make("wall")
+    layouts = set()
+    for seed in range(30):
+        obs, info = env.reset(seed=seed)
+        layouts.add(tuple(obs["state"][2:]))
+        np.testing.assert_array_equal(obs["state"][2:], info["goal_state"][2:])
+        assert env.observation_space["state"].contains(obs["state"])  # type: ignore[index]
+    assert len(layouts) == 30
+    given = np.array([40.0, 100, 80, 150])
+    _, info = env.reset(seed=1, options={"state": given})
+    np.testing.assert_array_equal(info["goal_state"][2:], given[2:])
+    obs, _ = env.reset(seed=1, options={"goal_state": given})
+    np.testing.assert_array_equal(obs["state"][2:], given[2:])
+    with pytest.raises(WorldError, match="the same wall_x and door_y"):
+        env.reset(options={"state": given, "goal_state": given + [0, 0, 1, 0]})
+    for entry, label in ((2, "wall_x"), (3, "door_y")):
+        bad = given.copy()
+        bad[entry] = 20.0
+        with pytest.raises(WorldError, match=f"goal_state has {label} = 20; it must lie between"):
+            env.reset(options={"goal_state": bad})
+
+
+def test_the_wall_stands_and_the_door_opens_where_the_state_says() -> None:
+    env = envs.make("wall")
+    for wall, door in ((80.0, 60.0), (140.0, 170.0)):
+        for y, passes in ((door, True), (door + 12, True), (door + 25, False), (door - 25, False)):
+            env.reset(options={"state": [wall - 40, y, wall, door]})
+            for _ in range(16):
+                obs, *_ = env.step([1.0, 0.0])
+            assert (obs["state"][0] > wall) is np.bool_(passes)
+            frame = env.render_state([wall + 40, 110, wall, door])
+            dark = frame[round(y / 3.5), round(wall / 3.5)].max() < 100
+            assert dark is not np.bool_(passes) or abs(y - door) == 12
 
 
 @pytest.mark.parametrize("name", WORLDS)

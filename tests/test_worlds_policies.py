@@ -17,7 +17,7 @@ MUJOCO = [
 ]
 
 
-@pytest.mark.parametrize("name", ["pusht", "two_room", *MUJOCO])
+@pytest.mark.parametrize("name", ["pusht", "two_room", "wall", *MUJOCO])
 def test_a_policy_is_its_generator(name: str) -> None:
     a, b = (policies.rollouts(name, name, episodes=2, length=30, seed=seed) for seed in (1, 1))
     np.testing.assert_array_equal(a, b)
@@ -25,7 +25,7 @@ def test_a_policy_is_its_generator(name: str) -> None:
     assert not np.array_equal(a, policies.rollouts(name, name, episodes=2, length=30, seed=2))
 
 
-@pytest.mark.parametrize("name", ["pusht", "two_room", *MUJOCO, "random"])
+@pytest.mark.parametrize("name", ["pusht", "two_room", "wall", *MUJOCO, "random"])
 def test_actions_fill_the_box(name: str) -> None:
     world = name if name in envs.names() else "pusht"
     env, policy = envs.make(world, image_size=16), policies.make(name)
@@ -58,10 +58,9 @@ def test_pusht_episodes_are_worth_learning_from() -> None:
     assert shaken.mean() < 0.01  # a block that chatters against a wall teaches nothing
 
 
-def test_two_room_episodes_go_through_the_door() -> None:
-    report = policies.coverage(
-        "two_room", policies.rollouts("two_room", "two_room", episodes=60, length=100, seed=3)
-    )
+@pytest.mark.parametrize("name", ["two_room", "wall"])
+def test_room_episodes_go_through_the_door(name: str) -> None:
+    report = policies.coverage(name, policies.rollouts(name, name, episodes=60, length=100, seed=3))
     assert report["share of episodes crossing the door"] >= 0.6
     assert report["share of frames at an outer wall"] > 0.01
     assert report["share of the rooms' 64 cells visited"] > 0.9
