@@ -20,6 +20,7 @@ import numpy as np
 import envs
 from envs import policies
 from envs.files import beside
+from envs.gym_names import is_gym
 from envs.world import WorldError
 
 VERSION = "v1"
@@ -69,6 +70,10 @@ def make(name: str, count: int, seed: int, offset: int = 25) -> Pairs:
         raise WorldError(
             f"Count and offset of pairs must be 1 or more, the seed 0 or more, not {count}, {offset}, {seed}."
         )
+    if is_gym(name):
+        from envs import replayed_pairs
+
+        return replayed_pairs.make(name, count, seed, offset)
     env, policy = envs.make(name, image_size=16), policies.make(name)
     found: list[tuple[int, np.ndarray, np.ndarray]] = []
     episode = 0
@@ -101,11 +106,13 @@ def _one(
 
 
 def load(name: str, version: str = VERSION) -> Pairs:
-    """The fixed list of the world `name`.
+    """The fixed list of the world `name`; of `gym:ID` it is made anew, the same every time.
 
     Raises:
         WorldError: when there is no such list, or its file is damaged.
     """
+    if is_gym(name):
+        return replace(make(name, COUNT, SEED), version=version)
     path = _DATA / f"{name}-{version}.json"
     if not path.is_file():
         there = ", ".join(sorted(known.stem for known in _DATA.glob("*.json")))
