@@ -6,7 +6,7 @@
     python plan.py --goal goal.png planner=mppi planner.num_samples=100
     python plan.py --goal goal.png --explain         # also draws how it planned: explain.png
     python plan.py --benchmark --env two_room        # success on the fixed list of start/goal pairs
-    python plan.py --make-goal goal.png --env gym:Pendulum-v1   # any Gymnasium environment, see docs/worlds/gym.md
+    python plan.py --make-goal goal.png --env gym:Pendulum-v1    # Gymnasium's, see docs/worlds/gym.md
     python plan.py --benchmark --checkpoint runs/mine benchmark.protocol=lewm data.path=expert.h5
 
 The goal may be any image file of any size; an oblong one is cropped about its centre. Planning uses the
@@ -118,7 +118,8 @@ def make_goal(args: argparse.Namespace) -> None:
         pixels = scene.render_state(pair.goal[0])
         images.write_goal(path, pixels, pair.goal[0], name, seed, start_state=pair.start[0], steps=GOAL_STEPS)
     print(f"{path}: a goal of {name}, {GOAL_STEPS} steps from its start")
-    print(f"reach it with: python plan.py --goal {path}")
+    checkpoint = " --checkpoint RUN" if is_gym(name) else ""
+    print(f"reach it with: python plan.py --goal {path}{checkpoint}")
 
 
 def load_agent(args: argparse.Namespace, env_name: str | None) -> tuple[Any, dict[str, Any]]:
@@ -213,7 +214,7 @@ def explain(
         print("nothing was planned, so there is nothing to explain")
         return
     name, size = agent.config.env, agent.config.image_size
-    count = LIBRARY if size < 128 else LIBRARY // 8
+    count = LIBRARY // 8 if size >= 128 or is_gym(name) else LIBRARY  # which are slow to draw
     library = explain.Library.of(agent, sample_frames(name, count, size, args.recording))
     path = folder / explain.PICTURE
     explain.write_explanation(path, agent, played, library, images.resize_pixels(goal, size), render=draw)
@@ -280,9 +281,9 @@ def out_folder(out: str | None, name: str) -> Path:
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
         return Path(out)
-    from configs.run_folder import new_folder
+    from configs.run_folder import file_name, new_folder
 
-    return new_folder(Path("plans") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    return new_folder(Path("plans") / f"{file_name(name)}-{time.strftime('%Y%m%d-%H%M%S')}")
 
 
 def recorded_pairs(args: argparse.Namespace, config: Any) -> Any:

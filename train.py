@@ -150,17 +150,17 @@ def train(config: DictConfig) -> Path:
 
 
 def name_world(config: DictConfig) -> None:
-    """env.name as the recording and the checkpoint will have it, which for env=gym says env.id and the like."""
+    """Make env.name what recording and checkpoint will call it: of env=gym, what env.id and others say."""
     from envs import gym_names, gym_world
 
     env = config.env
     gym_world.bring(env.get("module"))
     if env.name == GYM:
         if env.id is None:
-            raise ConfigError("env=gym needs to know which environment: say env.id=, as in env.id=Pendulum-v1")
-        env.name = gym_names.compose(
-            env.id, tolerance=env.tolerance, goal=env.goal, past_end=env.past_end
-        )
+            raise ConfigError(
+                "env=gym needs to know which environment: say env.id=, as in env.id=Pendulum-v1"
+            )
+        env.name = gym_names.compose(env.id, tolerance=env.tolerance, goal=env.goal, past_end=env.past_end)
 
 
 def policy_of(config: DictConfig) -> str | None:

@@ -10,8 +10,8 @@ rounding of batched arithmetic.
 
 Pairs that come from a recording may bring its frames along (`start_frames`, `goal_frames`, uint8 (P, H, W,
 3)): the agent then sees those first, and success counts from the first step on, as in the published protocol.
-Worlds that cannot be put into a state have pairs with the actions that lead from the reset to the start and from
-there to the goal (`to_start`, `to_goal`, (P, L, A)), and say what counts as reached (`rule`).
+Worlds that cannot be put into a state have pairs with the actions that lead from the reset to the start and
+from there to the goal (`to_start`, `to_goal`, (P, L, A)), and say what counts as reached (`rule`).
 """
 
 from __future__ import annotations

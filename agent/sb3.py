@@ -1,10 +1,11 @@
 """The policy in a Stable-Baselines3 file, as plain numbers.
 
-Such a file is a zip with pickles in it, and loading it as its own library does would run whatever they say. So
-only two things are read: the weights (`policy.pth`, by torch with weights_only=True), and those words of `data`
-(JSON) that say which activation the network has; its pickled parts are left alone. The actor is then rebuilt:
-PPO and A2C (tanh unless said otherwise, actions in the environment's units), SAC, TD3 and DDPG (relu, then tanh,
-shares of the box). Layout of the files: stable-baselines3.readthedocs.io, "On saving and loading".
+Such a file is a zip with pickles in it, and loading it as its own library does would run whatever they say.
+So only two things are read: the weights (`policy.pth`, by torch with weights_only=True), and those words of
+`data` (JSON) that say which activation the network has; its pickled parts are left alone. The actor is then
+rebuilt: PPO and A2C (tanh unless said otherwise, actions in the environment's units), SAC, TD3 and DDPG
+(relu, then tanh, shares of the box). Layout of the files: stable-baselines3.readthedocs.io, "On saving and
+loading".
 """
 
 from __future__ import annotations
@@ -57,22 +58,31 @@ def read(path: str | Path) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[st
     try:
         with zipfile.ZipFile(path) as archive:
             if archive.getinfo(WEIGHTS).file_size > LARGEST:
-                raise PolicyFileError(f"{path} holds more than 256 MB of weights: no policy of numbers is so large")
+                raise PolicyFileError(
+                    f"{path} holds more than 256 MB of weights: no policy of numbers is so large"
+                )
             weights, words = archive.read(WEIGHTS), json.loads(archive.read(WORDS))
         state = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
     except PolicyFileError:
         raise
     except FileNotFoundError:
-        raise PolicyFileError(f"there is no file {path}: give the model.save(…) file of Stable-Baselines3") from None
+        raise PolicyFileError(
+            f"there is no file {path}: give the model.save(…) file of Stable-Baselines3"
+        ) from None
     except Exception as error:  # zip, JSON and torch raise nearly every type on files that are none of ours
         raise PolicyFileError(
-            f"{path} is no model of Stable-Baselines3 that can be read ({type(error).__name__}): save it again"
+            f"{path} is no model of Stable-Baselines3 that can be read ({type(error).__name__}): "
+            "save it again"
         ) from error
     found = _actor(path, state, _activation(words))
-    layers = [(state[f"{key}.weight"].float().numpy(), state[f"{key}.bias"].float().numpy()) for key, _ in found]
+    layers = [
+        (state[f"{key}.weight"].float().numpy(), state[f"{key}.bias"].float().numpy()) for key, _ in found
+    ]
     for (before, _), (after, _) in zip(layers, layers[1:]):
         if after.shape[1] != before.shape[0]:
-            raise PolicyFileError(f"{path} has an actor that is no plain chain of layers: only those are read")
+            raise PolicyFileError(
+                f"{path} has an actor that is no plain chain of layers: only those are read"
+            )
     return layers, [kind for _, kind in found]
 
 
@@ -85,7 +95,10 @@ def _actor(path: Path, state: Any, activation: str | None) -> list[tuple[str, st
         hidden = _numbered(keys, "mlp_extractor.policy_net") or _numbered(keys, "mlp_extractor.shared_net")
         return [*((key, activation or "tanh") for key in hidden), ("action_net", "none")]
     if "actor.mu.weight" in keys:  # SAC
-        return [*((key, activation or "relu") for key in _numbered(keys, "actor.latent_pi")), ("actor.mu", "tanh")]
+        return [
+            *((key, activation or "relu") for key in _numbered(keys, "actor.latent_pi")),
+            ("actor.mu", "tanh"),
+        ]
     chain = _numbered(keys, "actor.mu")  # TD3, DDPG
     if not chain:
         raise PolicyFileError(f"{path} holds no actor of PPO, A2C, SAC, TD3 or DDPG")

@@ -49,7 +49,9 @@ class Player:
 
     def __init__(self, job: Job) -> None:
         if not is_gym(job.env) and (job.policy or job.module):
-            raise RecordingError(f"{job.env} is recorded with its own policy: leave out the policy and module")
+            raise RecordingError(
+                f"{job.env} is recorded with its own policy: leave out the policy and module"
+            )
         bring(job.module)
         self.job = job
         self.world: Any = envs.make(job.env, image_size=job.image_size)

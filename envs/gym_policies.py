@@ -1,10 +1,10 @@
 """What acts in a Gymnasium environment while it is recorded.
 
-    random              every action evenly from the box
-    smooth              noise that keeps its direction for a while; now gentle, now at the bounds
-    module:function     your own: function(observation, random) -> action, with the environment's own
-                        observation and a numpy Generator; only ever named on a command line
-    mlp:FILE.npz        a network with smooth noise on top, as train.py makes it of sb3:FILE.zip
+random              every action evenly from the box
+smooth              noise that keeps its direction for a while; now gentle, now at the bounds
+module:function     your own: function(observation, random) -> action, with the environment's own
+                    observation and a numpy Generator; only ever named on a command line
+mlp:FILE.npz        a network with smooth noise on top, as train.py makes it of sb3:FILE.zip
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Network(Smooth):
 
     def act(self, obs: dict[str, np.ndarray]) -> np.ndarray:
         """The next action, float32 (A,), from obs["state"] (S,)."""
-        x = np.asarray(obs["state"], np.float32)
+        x: Any = np.asarray(obs["state"], np.float32)
         for (weight, bias), kind in zip(self.layers, self.kinds):
             x = ACTIVATIONS[kind](weight @ x + bias)
         half = (self.high - self.low) / 2

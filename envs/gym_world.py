@@ -40,7 +40,8 @@ EPISODES, STEPS = 20, 100  # of smooth noise, from which the deviations are take
 # Components of the observation that are positions; those left out are speeds and forces.
 POSITIONS = {
     "Ant": 13, "HalfCheetah": 8, "Hopper": 5, "Humanoid": 22, "InvertedDoublePendulum": 5,
-    "InvertedPendulum": 2, "MountainCarContinuous": 1, "Pendulum": 2, "Reacher": 4, "Swimmer": 3, "Walker2d": 8,
+    "InvertedPendulum": 2, "MountainCarContinuous": 1, "Pendulum": 2, "Reacher": 4, "Swimmer": 3,
+    "Walker2d": 8,
 }  # fmt: skip
 
 
@@ -48,8 +49,8 @@ class GymWorld(World):
     """The Gymnasium environment that `name` says; actions are its own, inside its own bounds.
 
     reset knows the options "actions" (T, A), taken after the reset and before the episode begins;
-    "goal_actions" (G, A), which lead from there to the goal; and "goal_state" (S,) instead, when no picture of
-    the goal is asked for (`info["goal"]` is then missing). Rows of NaN at an end count as none.
+    "goal_actions" (G, A), which lead from there to the goal; and "goal_state" (S,) instead, when no picture
+    of the goal is asked for (`info["goal"]` is then missing). Rows of NaN at an end count as none.
 
     Raises:
         WorldError: for an unknown environment, one without frames or with other actions than a bounded Box,
@@ -251,8 +252,7 @@ def _lacking(name: str, error: Exception) -> WorldError:
     reason = " ".join(str(error).split())
     ours = any(word in reason.lower() for word in ("pygame", "mujoco", "imageio"))
     return WorldError(
-        f"{name} needs what is not installed: "
-        + (f"pip install -e '.[gym]' ({reason})" if ours else reason)
+        f"{name} needs what is not installed: " + (f"pip install -e '.[gym]' ({reason})" if ours else reason)
     )
 
 
@@ -289,7 +289,9 @@ def goal_parts(name: str, says: GymName, size: int) -> np.ndarray:
         known = POSITIONS.get(says.id.rpartition("-v")[0])
         return np.arange(min(known or size, size))
     if says.goal[-1] >= size:
-        raise WorldError(f"{name} has observations of {size} numbers, counted from 0: none is {says.goal[-1]}.")
+        raise WorldError(
+            f"{name} has observations of {size} numbers, counted from 0: none is {says.goal[-1]}."
+        )
     return np.array(says.goal)
 
 
@@ -326,7 +328,7 @@ def rendered(name: str, env: gymnasium.Env) -> np.ndarray:
 
 
 def squeezed(frame: np.ndarray, size: int) -> np.ndarray:
-    """uint8 (H, W, 3) -> (size, size, 3): averaged over areas; nothing is cut off, oblong ones are squeezed."""
+    """uint8 (H, W, 3) -> (size, size, 3), averaged over areas; oblong ones are squeezed."""
     if frame.shape[:2] == (size, size):
         return np.array(frame)
     return np.array(Image.fromarray(frame).resize((size, size), Image.Resampling.BOX))

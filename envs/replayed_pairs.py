@@ -22,9 +22,9 @@ TRIES = 30  # episodes for each pair
 
 @dataclass(frozen=True)
 class ReplayedPairs(Pairs):
-    """Pairs with the actions that lead to the start and from there to the goal, (P, L, A), NaN after the last.
+    """Pairs with the actions to the start and from there to the goal, (P, L, A), NaN after the last.
 
-    `start` and `goal` are states (P, S) as told, `seed` that of the reset; `rule` says what counts as reached.
+    `start` and `goal` are states (P, S) as told, `seed` that of the reset; `rule` is that of success.
     """
 
     to_start: np.ndarray = field(default_factory=lambda: np.empty(0))
@@ -33,7 +33,7 @@ class ReplayedPairs(Pairs):
 
 
 def make(name: str, count: int, seed: int, offset: int) -> ReplayedPairs:
-    """`count` pairs of the world `name` from fresh episodes; the same for the same seed. Raises WorldError."""
+    """`count` pairs of the world `name` from fresh episodes, the same for a seed. Raises WorldError."""
     world: Any = envs.make(name, image_size=16)
     policy = policies.make(name)
     found: list[tuple[int, np.ndarray, np.ndarray, np.ndarray, int]] = []
@@ -56,8 +56,8 @@ def make(name: str, count: int, seed: int, offset: int) -> ReplayedPairs:
         why = f"its episodes end after {longest} steps at most" if longest < offset else "little moves"
         raise WorldError(
             f"{name} gives {len(found)} of {count} goals {offset} steps away, for {why} under smooth noise: "
-            "add ?past_end=true to its name (env.past_end=true), or leave the benchmark out (benchmark.pairs=0 "
-            "benchmark.validation_pairs=0)."
+            "add ?past_end=true to its name (env.past_end=true), or leave the benchmark out "
+            "(benchmark.pairs=0 benchmark.validation_pairs=0)."
         )
     seeds, starts, goals, actions_taken, waits = zip(*found)
     return ReplayedPairs(
@@ -80,7 +80,8 @@ def _episode(
     """Actions (T, A) of at most `steps` steps, fewer where the world ends, and the T + 1 states."""
     world.replay(seed, ())
     policy.reset(rng)
-    actions, states = [], [world.state()]
+    actions: list[np.ndarray] = []
+    states = [world.state()]
     while len(actions) < steps and not world.ended:
         actions.append(policy.act({}))
         world.play(actions[-1])
