@@ -28,6 +28,7 @@ import numpy as np
 from gymnasium import spaces
 from PIL import Image
 
+from envs import gl
 from envs.gym_names import GymName, parse
 from envs.gym_policies import Smooth
 from envs.world import World, WorldError
@@ -232,11 +233,15 @@ def opened(name: str, says: GymName) -> gymnasium.Env:
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame draws into memory, and needs no screen
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     try:
+        if "mujoco" in str(gymnasium.spec(says.id).entry_point) and gl.choose() is None:
+            raise WorldError(f"{name}: {gl.missing()}")
         env = gymnasium.make(
             says.id, render_mode="rgb_array", max_episode_steps=-1, disable_env_checker=True, **says.options
         )
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
         raise _lacking(name, error) from error
+    except WorldError:
+        raise
     except (gymnasium.error.Error, TypeError, ValueError) as error:
         reason = " ".join(str(error).partition(" was raised from the environment creator")[0].split())
         unknown = isinstance(error, gymnasium.error.UnregisteredEnv)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 import envs
-from envs import policies
+from envs import catalogue, policies
 from envs.files import beside
 from envs.gym_names import is_gym
 from envs.world import WorldError
@@ -159,6 +159,8 @@ def save(pairs: Pairs, folder: Path = _DATA) -> Path:
 
 def demands(pairs: Pairs) -> dict[str, float]:
     """What the pairs ask for: how far things must move, and in which share of the pairs."""
+    if pairs.name not in ("pusht", "two_room"):
+        return _changes(pairs)
     away = np.linalg.norm(pairs.goal[:, :2] - pairs.start[:, :2], axis=1)
     report = {"agent must move, median px": float(np.median(away))}
     if pairs.name == "pusht":
@@ -173,6 +175,19 @@ def demands(pairs: Pairs) -> dict[str, float]:
         rooms = [policies.in_left_room(states) for states in (pairs.start, pairs.goal)]
         report["share where the goal is in the other room"] = float((rooms[0] != rooms[1]).mean())
     return {key: round(value, 3) for key, value in report.items()}
+
+
+def _changes(pairs: Pairs) -> dict[str, float]:
+    """By how much each number of the state must change, in the middle of the pairs; angles the short way."""
+    world: Any = catalogue.found(catalogue.entry(pairs.name).world, pairs.name)
+    change = np.abs(pairs.goal - pairs.start)
+    for column, name in enumerate(world.state_names):
+        if name in world.angle_names:
+            change[:, column] = np.abs((change[:, column] + np.pi) % (2 * np.pi) - np.pi)
+    return {
+        f"{name} must change, median": round(float(value), 3)
+        for name, value in zip(world.state_names, np.median(change, axis=0))
+    }
 
 
 def main() -> None:

@@ -2,9 +2,9 @@
 
     python examples/robot_loop.py
 
-Camera and Arm stand in for your drivers; put yours there and keep the rest. The arm is a gantry that moves a red
-gripper over a table with a wall and a gap in it, seen from above, which is what the bundled model "two_room"
-knows. A model of your own robot is trained on a recording of it (docs/own-recordings.md).
+Camera and Arm stand in for your drivers; put yours there and keep the rest. The arm is a gantry that moves a
+red gripper over a table with a wall and a gap in it, seen from above, which is what the bundled model
+"two_room" knows. A model of your own robot is trained on a recording of it (docs/own-recordings.md).
 """
 
 import time
