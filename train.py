@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -227,6 +228,12 @@ def open_recording(config: DictConfig) -> Any:
     config.data.path = str(Path(config.data.path).resolve())  # so that the run can go on from elsewhere
     data = config.data
     reader = EpisodeReader(data.path, camera=data.camera, action=data.action, state=data.state)
+    if config.env.get("past_end") is False and 2 * np.median(reader.lengths) < config.env.length:
+        log.warning(
+            "half of the episodes end within %d frames, because %s says so: env.past_end=true goes on",
+            np.median(reader.lengths),
+            config.env.name,
+        )
     if data.published is None:
         data.published = bool(looks_published(reader, config.env.name))
     return reader

@@ -90,7 +90,9 @@ def parse_options(argv: Sequence[str], *, about: str, worlds: Sequence[str]) -> 
     if args.benchmark:
         args.overrides, args.settings = benchmark_settings(args.overrides)
     if args.env is not None and args.env not in worlds and not args.env.startswith("gym:"):
-        raise ConfigError(f"there is no world {args.env!r}{did_you_mean(args.env, worlds)}")
+        raise ConfigError(
+            f"there is no world {args.env!r}{did_you_mean(args.env, [*worlds, 'gym:ID'], few=50)}"
+        )
     if args.recording is not None and not args.explain:
         raise ConfigError("--recording is for --explain; say both or neither")
     folder = Path(args.out or ".").absolute()
