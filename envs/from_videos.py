@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import logging
 import math
 import sys
@@ -83,7 +84,7 @@ def convert(
         "control_hz": hz,
         "action_names": read.actions,
         "state_names": read.states,
-        "source": folder.resolve().name,
+        "table": hashlib.sha256(read.path.read_bytes()).hexdigest()[:12],  # another one is another recording
     }
     writer = EpisodeWriter(path, attrs={key: value for key, value in attrs.items() if value})
     try:
@@ -177,11 +178,15 @@ def _episode(
     lines, values = [line for line, _ in rows], np.array([values for _, values in rows], np.float64)
     when = values[:, 0] if clock else None
     action, state = np.split(values[:, 1 if clock else 0 :], [actions], axis=1)
-    for what, part in (("action", action[:-1]), ("state", state), (clock, values[:, : 1 if clock else 0])):
+    for what, part in (
+        ("an action", action[:-1]),
+        ("a state", state),
+        (f"a {clock}", values[:, : 1 if clock else 0]),
+    ):
         bad = np.flatnonzero(~np.isfinite(part).all(axis=1))
         if len(bad):
             raise RecordingError(
-                f"{path} line {lines[bad[0]]} ({video}) has a {what} that is missing or no finite number: "
+                f"{path} line {lines[bad[0]]} ({video}) has {what} that is missing or no finite number: "
                 "only the action of a video's last row may be"
             )
     if when is not None and len(when) > 1:
