@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import re
 import zipfile
 from pathlib import Path
 
@@ -438,3 +439,10 @@ def test_a_world_whose_package_is_missing_says_what_to_install(monkeypatch, tmp_
     said = failing(capsys, train, "env=gym", "env.id=Pendulum-v1", "out=run")
     assert "gym:Pendulum-v1 needs what is not installed: pip install -e '.[gym]'" in said
     assert "pip install" in failing(capsys, plan, "--make-goal", "a.png", "--env", "gym:Pendulum-v1")
+
+
+def test_what_the_page_says_about_bounds_works() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "worlds" / "gym.md").read_text(encoding="utf-8")
+    (source,) = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    exec(compile(source.replace("MyArm-v0", "DotUnbounded-v0"), "gym.md", "exec"), {})
+    assert envs.make("gym:MyBoundedArm-v0").action_space.high.tolist() == [2.0, 2.0]

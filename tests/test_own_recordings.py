@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -228,3 +229,11 @@ def test_the_program_says_what_its_table_looks_like() -> None:
         [sys.executable, "-m", "envs.from_videos", "--help"], cwd=ROOT, capture_output=True, text=True
     ).stdout
     assert "video" in shown and "frame" in shown and "--size" in shown
+
+
+def test_what_the_page_shows_in_python_records(tmp_path, monkeypatch) -> None:
+    page = (ROOT / "docs" / "own-recordings.md").read_text(encoding="utf-8")
+    source = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)[0]
+    monkeypatch.chdir(tmp_path)
+    exec(compile(source, "own-recordings.md", "exec"), {})
+    assert EpisodeReader("robot.h5").lengths.tolist() == [50] * 3
