@@ -155,7 +155,7 @@ def name_world(config: DictConfig) -> None:
     from envs import gym_names, gym_world
 
     env = config.env
-    gym_world.bring(env.get("module"))
+    gym_world.bring(config.module)
     if env.name == GYM:
         if env.id is None:
             raise ConfigError(
@@ -204,6 +204,7 @@ def open_recording(config: DictConfig) -> Any:
     """The recording to learn from: data.path, or one that is collected now unless it is there already."""
     from envs.collect import collect
     from envs.episodes import EpisodeReader
+    from envs.gym_names import as_recorded
     from envs.recorded_pairs import looks_published
 
     if config.data.path is None:
@@ -211,11 +212,12 @@ def open_recording(config: DictConfig) -> Any:
             raise ConfigError("env=recorded has nothing to learn from: say data.path=RECORDING")
         env, size = config.env, config.model.image_size
         policy = policy_of(config)
-        label = env.name if policy in (None, "smooth") else f"{env.name}-{policy}"
+        world = as_recorded(env.name)
+        label = world if policy in (None, "smooth") else f"{world}-{policy}"
         name = f"{file_name(label)}-{size}-{env.episodes}x{env.length}-seed{config.seed}.h5"
         config.data.path = str(Path("data") / name)
         collect(
-            env.name,
+            world,
             Path(config.data.path),
             episodes=env.episodes,
             length=env.length,
@@ -223,7 +225,7 @@ def open_recording(config: DictConfig) -> Any:
             seed=config.seed,
             workers=config.data.workers or None,
             policy=policy,
-            module=env.get("module"),
+            module=config.module,
         )
     config.data.path = str(Path(config.data.path).resolve())  # so that the run can go on from elsewhere
     data = config.data
@@ -255,8 +257,9 @@ def make_world_model(config: DictConfig, dataset: Any) -> Any:
     import torch
 
     from agent.world_model import WorldModel
+    from envs.gym_names import as_recorded
 
-    if dataset.env not in (None, config.env.name):  # others' recordings do not say
+    if dataset.env not in (None, as_recorded(config.env.name)):  # others' recordings do not say
         raise ConfigError(f"{dataset.name} was recorded in {dataset.env}: say env={dataset.env}")
     (height, width), size = dataset.frame_size, config.model.image_size
     if (height, width) != (size, size):
@@ -344,7 +347,7 @@ def report(config: DictConfig, folder: Path, trained: dict[str, Any], result: di
     if config.env.name == RECORDED:
         print(f"next: Agent.from_pretrained({str(folder)!r}) in your own program")
         return
-    module = f" --module {config.env.module}" if config.env.get("module") else ""
+    module = f" --module {config.module}" if config.module else ""
     print(f"next: python plan.py --make-goal goal.png --env {shlex.quote(config.env.name)}{module}")
     print(f"      python plan.py --goal goal.png --checkpoint {folder}{module}")
 

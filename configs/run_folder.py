@@ -24,7 +24,7 @@ CHANGEABLE = (
     "data.workers",
     "data.memory_gb",
     "wandb.mode",
-    "env.module",
+    "module",
 )
 
 
@@ -89,14 +89,15 @@ def resumed(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
         stored = OmegaConf.load(folder / SETTINGS)
         if not isinstance(stored, DictConfig):
             raise ValueError("settings have names")
+        stored.module = None  # code is only ever named on the command line
+        if stored.env.get("policy"):
+            stored.env.policy = None  # likewise, and the recording is there
         absent = dict(flat(config)).keys() - dict(flat(stored)).keys()
         absent = {
             key for key in absent if not key.startswith(("model.", "planner."))
         }  # other models have others
         if absent:
             raise ValueError(f"without {min(absent)}")
-        if stored.env.get("module"):
-            stored.env.module = None  # code is only ever named on the command line
         if {"train.steps", "train.minutes"} & set(keys):
             stored.train.update(steps=None, minutes=None)
         for key in keys:

@@ -52,7 +52,7 @@ def parse(name: str) -> GymName:
     if not _ID.fullmatch(ident):
         raise WorldError(
             f"{name!r} names no Gymnasium environment: write gym:ID, as in gym:Pendulum-v1. What a module of "
-            "your own registers is found with env.module=MODULE (train.py) or --module MODULE."
+            "your own registers is found with module=MODULE (train.py) or --module MODULE."
         )
     values: dict[str, Any] = {}
     for word in filter(None, rest.split("&")):
@@ -93,6 +93,15 @@ def compose(
         name += ("&" if "?" in name else "?") + "&".join(words)
     parse(name)
     return name
+
+
+def as_recorded(name: str) -> str:
+    """The name without the rule of success, which changes no recording; those of other worlds unchanged."""
+    if not is_gym(name):
+        return name
+    ident, _, rest = name.partition("?")
+    kept = [word for word in rest.split("&") if not word.startswith(("tolerance=", "goal="))]
+    return f"{ident}?{'&'.join(kept)}" if any(kept) else ident
 
 
 def _value(name: str, key: str, text: str) -> Any:

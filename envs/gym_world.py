@@ -245,7 +245,7 @@ def opened(name: str, says: GymName) -> gymnasium.Env:
     except (gymnasium.error.Error, TypeError, ValueError) as error:
         reason = " ".join(str(error).partition(" was raised from the environment creator")[0].split())
         unknown = isinstance(error, gymnasium.error.UnregisteredEnv)
-        hint = " If a module of yours registers it, say env.module=MODULE, or --module MODULE."
+        hint = " If a module of yours registers it, say module=MODULE, or --module MODULE."
         raise WorldError(f"{name} cannot be made: {reason}{hint if unknown else ''}") from error
     modes = env.metadata.get("render_modes") or []
     if "rgb_array" not in modes:

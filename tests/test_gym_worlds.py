@@ -135,7 +135,7 @@ def test_gymnasiums_own_are_drawn() -> None:
         ("gym:DotUnbounded-v0", "without bounds.*docs/worlds/gym.md"),
         ("gym:DotWhole-v0", "whole numbers as actions"),
         ("gym:DotBlind-v0", "draws no frames"),
-        ("gym:Dott-v0", "cannot be made.*env.module=MODULE"),
+        ("gym:Dott-v0", "cannot be made.*module=MODULE"),
         ("gym:DotBox-v0?speed=3", "unexpected keyword argument 'speed'"),
         ("gym:DotBox-v0?goal=4", "observations of 4 numbers, counted from 0: none is 4"),
         ("gym:DotBox-v0?goal=x", "goal lists components"),
@@ -156,6 +156,10 @@ def test_a_name_says_what_was_set() -> None:
     name = gym_names.compose("A/B-v1?x=2", tolerance=0.1, goal=[1, 0], past_end=True)
     assert name == "gym:A/B-v1?x=2&tolerance=0.1&goal=1,0&past_end=true"
     assert gym_names.parse(name) == gym_names.GymName("A/B-v1", 0.1, (0, 1), True, {"x": 2})
+    assert gym_names.as_recorded(name) == "gym:A/B-v1?x=2&past_end=true"
+    assert (
+        gym_names.as_recorded("gym:A-v1?goal=1") == "gym:A-v1" and gym_names.as_recorded("pusht") == "pusht"
+    )
     assert gym_names.compose("A-v0", tolerance=gym_names.TOLERANCE) == "gym:A-v0"
 
 
@@ -337,7 +341,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gym")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        words = ["env=gym", "env.id=DotBox-v0", "env.module=gym_dots", "env.policy=gym_dots:push", *TINY]
+        words = ["env=gym", "env.id=DotBox-v0", "module=gym_dots", "env.policy=gym_dots:push", *TINY]
         words += ["env.episodes=8", "env.length=24", "env.goal=[0,1]", "train.steps=6", "out=run"]
         words += ["wandb.mode=disabled", "data.workers=1"]
         assert train.main(words) == 0
@@ -347,7 +351,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_tests_itself_and_says_by_which_rule(run: Path) -> None:
     assert sorted(path.name for path in run.iterdir()) == ["data", "run"]
     (recording,) = (run / "data").iterdir()
-    assert recording.name == "gym-DotBox-v0-goal-0-1-gym_dots-push-64-8x24-seed0.h5"
+    assert recording.name == "gym-DotBox-v0-gym_dots-push-64-8x24-seed0.h5"
     tested = json.loads((run / "run" / "benchmark.json").read_text())
     assert tested["pairs"]["env"] == "gym:DotBox-v0?goal=0,1" and set(tested["floors"]) == {"random", "still"}
     assert tested["pairs"]["rule"].startswith("within 0.2 standard deviations of the goal: observation_0 ")
@@ -357,7 +361,8 @@ def test_a_run_tests_itself_and_says_by_which_rule(run: Path) -> None:
 def test_a_run_goes_on_and_imports_only_what_is_said_now(run: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(run)
     settings = (run / "run" / "train.yaml").read_text()
-    (run / "run" / "train.yaml").write_text(settings.replace("module: gym_dots", "module: no_such_module"))
+    assert "module: gym_dots" in settings and "policy: gym_dots:push" in settings
+    (run / "run" / "train.yaml").write_text(settings.replace(": gym_dots", ": no_such_module"))
     assert train.main(["resume=run", "train.steps=8", "wandb.mode=disabled"]) == 0
     assert "8 steps" in capsys.readouterr().out
 
@@ -422,7 +427,7 @@ def test_explain_draws_what_happened_and_a_screenshot_is_a_goal(run: Path, monke
         (["env=gym"], "say env.id="),
         (["env=gym", "env.id=Nope-v1"], "cannot be made"),
         (["env=gym", "env.id=DotDiscrete-v0"], "choose the continuous version"),
-        (["env=gym", "env.id=DotBox-v0", "env.module=nowhere"], "The module nowhere cannot be imported"),
+        (["env=gym", "env.id=DotBox-v0", "module=nowhere"], "The module nowhere cannot be imported"),
         (["env=gym", "env.id=DotBox-v0", "env.tolerance=0"], "a number above 0"),
         (["env=gym:DotBox-v0"], "env=gym env.id=DotBox-v0"),
     ],
