@@ -17,49 +17,24 @@ empty. Frames are squeezed into squares of --size pixels a side. Stopped, the sa
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import logging
-import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from envs.action_table import Episode, Table, read_table
 from envs.episodes import EpisodeWriter, RecordingError
 from envs.recording_tools import resized
 
 logger = logging.getLogger(__name__)
 ENDINGS = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ogv", ".ts", ".gif")
-NAMES, WHEN = ("video", "episode"), ("frame", "time")
 SIZE = 64  # of the default model's frames
 ADVICE = "save it again, for example with: ffmpeg -i OLD -c:v libx264 NEW.mp4"
-
-
-@dataclass
-class Episode:
-    """The rows of one video: `when` (T,) are frames or seconds, None where every frame is meant."""
-
-    video: str
-    line: int  # of the table, for messages
-    when: np.ndarray | None
-    action: np.ndarray  # (T, A)
-    state: np.ndarray  # (T, S), S may be 0
-
-
-@dataclass
-class Table:
-    """What the table says."""
-
-    path: Path
-    clock: str | None  # "frame", "time" or None
-    actions: list[str]
-    states: list[str]
-    episodes: list[Episode]
 
 
 def convert(
@@ -78,10 +53,12 @@ def convert(
         raise RecordingError(f"there is no folder {folder}: give the one that holds the videos")
     videos = [_find(folder, episode.video, read.path, episode.line) for episode in read.episodes]
     _tell_unused(folder, videos)
-    hz, (height, width) = _pace(read, videos[0]), _Video(videos[0]).size
+    first = _Video(videos[0])
+    first.container.close()
+    height, width = first.size
     attrs = {
         "image_size": size or height,
-        "control_hz": hz,
+        "control_hz": _pace(read, first.fps),
         "action_names": read.actions,
         "state_names": read.states,
         "table": hashlib.sha256(read.path.read_bytes()).hexdigest()[:12],  # another one is another recording
@@ -104,105 +81,6 @@ def convert(
     return Path(path)
 
 
-# The table --------------------------------------------------------------------------------------------------
-
-
-def read_table(path: Path) -> Table:
-    """Read and check the table; RecordingError names the line that is wrong."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = [(reader.line_num, row) for reader in [csv.reader(file)] for row in reader if any(row)]
-    except FileNotFoundError:
-        raise RecordingError(f"there is no file {path}: give the table of actions") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise RecordingError(
-            f"{path} is no table of comma-separated text ({error}): save it as CSV"
-        ) from error
-    if len(rows) < 2:
-        raise RecordingError(f"{path} holds no rows under a header: one row for each frame is needed")
-    header = [name.strip() for name in rows[0][1]]
-    name, clock, actions, states = _header(path, header)
-    groups: dict[str, list[tuple[int, list[float]]]] = {}
-    numbers = [*([clock] if clock else []), *actions, *states]
-    last: str | None = None
-    for line, row in rows[1:]:
-        if len(row) != len(header):
-            raise RecordingError(
-                f"{path} line {line} has {len(row)} fields, and the header has {len(header)}"
-            )
-        fields = dict(zip(header, row))
-        video = fields[name].strip()
-        if video != last and video in groups:
-            raise RecordingError(
-                f"{path} line {line} comes back to {video}: keep the rows of a video together"
-            )
-        last = video
-        groups.setdefault(video, []).append(
-            (line, [_number(path, line, key, fields[key]) for key in numbers])
-        )
-    found = [_episode(path, video, some, clock, len(actions)) for video, some in groups.items()]
-    return Table(path, clock, actions, states, found)
-
-
-def _header(path: Path, header: list[str]) -> tuple[str, str | None, list[str], list[str]]:
-    """Names of the column of videos and that of frames or times, of the actions and of the states."""
-    if len(header) == 1 and (";" in header[0] or "\t" in header[0]):
-        raise RecordingError(f"{path} is separated by something else than commas: save it with commas")
-    names, clocks = [n for n in header if n in NAMES], [n for n in header if n in WHEN]
-    if len(set(header)) < len(header) or "" in header:
-        raise RecordingError(f"{path} has a header with equal or empty names: {', '.join(header)}")
-    if len(names) != 1 or len(clocks) > 1:
-        raise RecordingError(
-            f"{path} needs one column called video or episode, and frame or time but not both; its columns "
-            f"are {', '.join(header)}"
-        )
-    rest = [name for name in header if name not in (*names, *clocks)]
-    states = [name for name in rest if name.startswith("state")]
-    actions = [name for name in rest if name not in states]
-    if not actions:
-        raise RecordingError(f"{path} has no column of actions; its columns are {', '.join(header)}")
-    return names[0], clocks[0] if clocks else None, actions, states
-
-
-def _number(path: Path, line: int, key: str, text: str) -> float:
-    try:
-        return float(text) if text.strip() else math.nan
-    except ValueError:
-        raise RecordingError(f"{path} line {line} has {key} = {text!r}, which is no number") from None
-
-
-def _episode(
-    path: Path, video: str, rows: list[tuple[int, list[float]]], clock: str | None, actions: int
-) -> Episode:
-    """Checked: finite numbers, but for the last action; times that go on evenly."""
-    lines, values = [line for line, _ in rows], np.array([values for _, values in rows], np.float64)
-    when = values[:, 0] if clock else None
-    action, state = np.split(values[:, 1 if clock else 0 :], [actions], axis=1)
-    for what, part in (
-        ("an action", action[:-1]),
-        ("a state", state),
-        (f"a {clock}", values[:, : 1 if clock else 0]),
-    ):
-        bad = np.flatnonzero(~np.isfinite(part).all(axis=1))
-        if len(bad):
-            raise RecordingError(
-                f"{path} line {lines[bad[0]]} ({video}) has {what} that is missing or no finite number: "
-                "only the action of a video's last row may be"
-            )
-    if when is not None and len(when) > 1:
-        gaps = np.diff(when)
-        uneven = np.flatnonzero((gaps <= 0) | (np.abs(gaps - np.median(gaps)) > 0.5 * np.median(gaps)))
-        if len(uneven):
-            raise RecordingError(
-                f"{path} line {lines[uneven[0] + 1]} ({video}) has {clock} {when[uneven[0] + 1]:g} after "
-                f"{when[uneven[0]]:g}: rows must go on evenly in time, so leave no step out"
-            )
-    return Episode(video, lines[0], when, action, state)
-
-
-# The videos -------------------------------------------------------------------------------------------------
-
-
 class _Video:
     """An open video; a RecordingError where it cannot be read."""
 
@@ -218,6 +96,26 @@ class _Video:
             raise RecordingError(f"{path} is not a video that can be read: {ADVICE}") from error
         self.fps = float(self.stream.average_rate or 0)
         self.stream.thread_type = "AUTO"
+
+    def at(self, times: np.ndarray) -> np.ndarray:
+        """Numbers (T,) of the frames nearest to these times, seconds from the first frame."""
+        try:
+            packets = [p for p in self.container.demux(self.stream) if p.pts is not None]
+            stamps = sorted(packet.pts for packet in packets if not packet.is_discard)
+            self.container.seek(0)
+        except (self._error, OSError) as error:
+            raise RecordingError(f"{self.path} is not a video that can be read: {ADVICE}") from error
+        if not stamps:
+            raise RecordingError(f"{self.path} holds no frames: {ADVICE}")
+        seconds = (np.array(stamps) - stamps[0]) * float(self.stream.time_base or 0)
+        nearest = np.abs(seconds[None] - times[:, None]).argmin(axis=1)
+        gap = float(np.median(np.diff(seconds))) if len(seconds) > 1 else 1.0
+        off = np.flatnonzero(np.abs(seconds[nearest] - times) > 0.6 * gap)
+        if len(off):
+            raise RecordingError(
+                f"{self.path} has no frame at {times[off[0]]:g} s: it is {seconds[-1] + gap:.3f} s long"
+            )
+        return nearest
 
     def frames(self, wanted: np.ndarray | None, size: int, shape: tuple[int, int]) -> np.ndarray:
         """uint8 (T, h, w, 3): the frames of these numbers, ascending, or all.
@@ -258,13 +156,7 @@ def _columns(
     opened = _Video(video)
     wanted = episode.when
     if wanted is not None:
-        if table.clock == "time":
-            if not opened.fps:
-                raise RecordingError(
-                    f"{video} does not say how many frames a second it has: give frame, not time"
-                )
-            wanted = wanted * opened.fps
-        wanted = np.round(wanted).astype(np.int64)
+        wanted = opened.at(wanted) if table.clock == "time" else np.round(wanted).astype(np.int64)
         if wanted[0] < 0 or (np.diff(wanted) < 1).any():
             raise RecordingError(
                 f"{table.path} line {episode.line} on ({episode.video}) gives the same frame twice, or one "
@@ -312,9 +204,9 @@ def _tell_unused(folder: Path, videos: list[Path]) -> None:
         )
 
 
-def _pace(table: Table, video: Path) -> float | None:
+def _pace(table: Table, fps: float) -> float | None:
     """Recorded frames a second; None where nothing tells."""
-    when, fps = table.episodes[0].when, _Video(video).fps
+    when = table.episodes[0].when
     step = 1.0 if when is None or len(when) < 2 else float(np.median(np.diff(when)))
     return round(1.0 / step, 3) if table.clock == "time" else (round(fps / step, 3) or None)
 

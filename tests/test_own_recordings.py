@@ -128,6 +128,7 @@ TABLES = {
     "video,frame,a\none,0,1\none,1,1\none,2,1\none,5,1\n": "line 5 (one) has frame 5 after 2: rows must",
     "video,frame,a\none,3,1\none,1,1\n": "frame 1 after 3",
     "video,time,a\none,0,1\none,0.01,1\n": "gives the same frame twice",
+    "video,time,a\none,0,1\none,0.7,1\none,1.4,1\n": "one.mp4 has no frame at 1.4 s: it is 1.200 s long",
     "video,frame,a\none,0\n": "line 2 has 2 fields, and the header has 3",
     "video,frame,a\none,0,1\ntwo,0,1\none,1,1\n": "line 4 comes back to one",
     "video,frame,a\none,0,1\n": "is the only row of one",
