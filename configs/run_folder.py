@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ CHANGEABLE = (
     "data.workers",
     "data.memory_gb",
     "wandb.mode",
+    "module",
 )
 
 
@@ -39,7 +41,7 @@ def run_folder(config: DictConfig) -> Path:
     check_free(config)
     if config.out is None:
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        folder = new_folder(Path("runs") / f"{config.env.name}-{config.model.name}-{stamp}")
+        folder = new_folder(Path("runs") / f"{file_name(config.env.name)}-{config.model.name}-{stamp}")
     else:
         folder = Path(config.out)
         folder.mkdir(parents=True, exist_ok=True)
@@ -50,6 +52,11 @@ def run_folder(config: DictConfig) -> Path:
     finally:
         beside.unlink(missing_ok=True)
     return folder
+
+
+def file_name(text: str) -> str:
+    """`text` as a part of a file's name, on every system."""
+    return re.sub(r"[^\w.-]+", "-", text).strip("-.")
 
 
 def new_folder(wanted: Path) -> Path:
@@ -82,6 +89,9 @@ def resumed(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
         stored = OmegaConf.load(folder / SETTINGS)
         if not isinstance(stored, DictConfig):
             raise ValueError("settings have names")
+        stored.module = None  # code is only ever named on the command line
+        if stored.env.get("policy"):
+            stored.env.policy = None  # likewise, and the recording is there
         absent = dict(flat(config)).keys() - dict(flat(stored)).keys()
         absent = {
             key for key in absent if not key.startswith(("model.", "planner."))

@@ -57,7 +57,12 @@ def test_command_means_something(command: str) -> None:
         checked([word for word in words[words.index("train.py") + 1 :] if word != "--help"])
     elif "plan.py" in words:
         plan.parse(words[words.index("plan.py") + 1 :])
-    elif words[:2] == ["python", "-m"] and words[2] in ("envs.collect", "envs.episodes", "agent.lewm"):
+    elif words[:2] == ["python", "-m"] and words[2] in (
+        "envs.collect",
+        "envs.episodes",
+        "envs.from_videos",
+        "agent.lewm",
+    ):
         shown = subprocess.run(
             [sys.executable, *words[1 : 4 if words[2] == "envs.episodes" else 3], "--help"],
             cwd=ROOT,

@@ -106,7 +106,8 @@ def failing(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["lr=3"], "did you mean 'train.learning_rate'"),
         (["planner.num_sample=3"], "did you mean 'planner.num_samples'"),
         (["planner.temperature=1"], "planner.temperature is a setting of planner=mppi"),
-        (["env=push"], "there is no env=push; did you mean 'pusht'"),
+        (["env=push"], "there is no env=push; did you mean 'pusht'? choose from gym, "),
+        (["env=nowhere"], "there is no env=nowhere; choose from gym, "),
         (["model=big"], "there is no model=big; choose from lewm, small"),
         (["enf=pusht"], "did you mean 'env'"),
         (["seed=abc"], "seed takes a whole number"),
@@ -220,7 +221,7 @@ def test_every_choice_of_options_fits_what_it_configures(env, model, planner) ->
     assert train.planner_settings(config)["name"] == planner
     agents = {"name", "objective", "max_change", "precision", "deadline"}
     assert agents <= set(config.planner) <= agents | {field.name for field in dataclasses.fields(PlanConfig)}
-    assert config.env.name in [*envs.names(), train.RECORDED] and config.env.name == env
+    assert config.env.name in [*envs.names(), train.RECORDED, train.GYM] and config.env.name == env
 
 
 def test_every_field_of_the_planners_is_a_setting_somewhere() -> None:
