@@ -99,6 +99,7 @@ class WindowDataset:
         self.num_frames, self.frameskip = num_frames, frameskip
         self.name = str(getattr(reader, "path", "the recording"))
         self.env, self.image_size = reader.env, int(reader.image_size)
+        self.control_hz = _rate(getattr(reader, "attrs", {}).get("control_hz"))
         self.frame_size = frame_shape(reader)[:2]
         self.state_names, self.angle_names = tuple(reader.state_names), tuple(reader.angle_names)
         self.device = torch.device(device)
@@ -135,10 +136,10 @@ class WindowDataset:
         """What a WorldModelConfig takes from its data, from training episodes only.
 
         env, image_size; action_mean, action_std, action_low, action_high (A,) in env units;
-        pixel_mean, pixel_std (3,) of pixels / 255.
+        pixel_mean, pixel_std (3,) of pixels / 255; control_hz, None where the recording does not say.
         """
         names = ("env", "image_size", "action_mean", "action_std", "action_low", "action_high", "pixel_mean")
-        return {name: getattr(self, name) for name in (*names, "pixel_std")}
+        return {name: getattr(self, name) for name in (*names, "pixel_std", "control_hz")}
 
     def batch(
         self,
@@ -295,6 +296,12 @@ class WindowDataset:
             total += len(some) * means.cpu().double()
         mean, square = (total / len(pixels)).numpy()
         return _mean_std(mean, np.sqrt(np.maximum(square - mean**2, 0)))
+
+
+def _rate(recorded: Any) -> float | None:
+    """Actions a second, of what a recording says or does not say."""
+    known = isinstance(recorded, (int, float, np.number)) and np.isfinite(recorded) and recorded > 0
+    return float(recorded) if known else None
 
 
 def _rows(reader: Any, episodes: np.ndarray, drop: int) -> np.ndarray:
