@@ -20,7 +20,6 @@ from configs.overrides import checked
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
-
 def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
 
@@ -57,6 +56,10 @@ def test_command_means_something(command: str) -> None:
         checked([word for word in words[words.index("train.py") + 1 :] if word != "--help"])
     elif "plan.py" in words:
         plan.parse(words[words.index("plan.py") + 1 :])
+    elif words[1].startswith("examples/"):
+        assert (ROOT / words[1]).is_file()
+    elif words[:2] == ["python", "-m"] and words[2] in ("agent.export", "agent.serve"):
+        assert (ROOT / f"{words[2].replace('.', '/')}.py").is_file()  # more in test_robot_page.py
     elif words[:2] == ["python", "-m"] and words[2] in (
         "envs.collect",
         "envs.episodes",

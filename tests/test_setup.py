@@ -25,7 +25,7 @@ ALLOWED = {
     "agent": {
         "torch", "planners", "numpy", "einops", "accelerate", "safetensors",
         "PIL", "av", "matplotlib", "tqdm", "wandb", "h5py", "hdf5plugin", "huggingface_hub",
-        "websockets", "msgpack",
+        "websockets", "msgpack", "onnxruntime",
     },
 }  # fmt: skip
 
