@@ -113,7 +113,9 @@ def test_dependencies_are_bounded_where_design_needs_it() -> None:
 
 def test_packaged_files_are_there() -> None:
     setuptools = project()["tool"]["setuptools"]
-    assert {*ROOMS, "configs"} == set(setuptools["packages"])
+    rooms = {*ROOMS, "configs"}
+    inside = {path.parent.relative_to(ROOT) for room in rooms for path in (ROOT / room).rglob("__init__.py")}
+    assert {".".join(folder.parts) for folder in inside} == set(setuptools["packages"]) >= rooms
     for package, patterns in setuptools["package-data"].items():
         for pattern in patterns:
             if "pretrained" not in pattern:  # weights are trained, not written
