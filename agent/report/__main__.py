@@ -37,7 +37,7 @@ from planners import PlanError
 
 log = logging.getLogger("report")
 
-EPISODES, LENGTH = (100, 50), 121  # fresh ones, to fit on and held out; 24 model steps of 5
+EPISODES, LENGTH = (60, 30), 121  # fresh ones, to fit on and held out; 24 model steps of 5
 FRESH_SEED = 20_260_707  # of fresh episodes: no training has it
 PAIRS = 100
 FOREIGN = 20  # frames of each other world
