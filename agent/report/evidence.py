@@ -116,6 +116,7 @@ class Evidence:
         self.state_names, self.angle_names = tuple(state_names), tuple(angle_names)
         self.agent, self.make_env, self.pairs, self.foreign = agent, make_env, pairs, foreign
         self.seed, self.device, self.progress = seed, device, progress
+        self._known: dict[str, Any] = {}
         if not all(self.tracks.values()):
             raise ValueError("a report needs at least one episode to fit on and one held out")
 
@@ -143,6 +144,12 @@ class Evidence:
         if self.agent is None:
             raise Skipped("there is no agent to plan with")
         return self.agent
+
+    def once(self, name: str, make: Callable[[], Any]) -> Any:
+        """What `make` gave when it was first asked for under this name: for what several sections need."""
+        if name not in self._known:
+            self._known[name] = make()
+        return self._known[name]
 
     def random(self, branch: int = 0) -> np.random.Generator:
         """A stream of random numbers that depends on the seed and `branch` only."""

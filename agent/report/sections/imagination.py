@@ -202,8 +202,8 @@ def draw(found: Imagination) -> list[Shown]:
     shown = [
         Shown(
             "Error against how far ahead",
-            "Open loop: one frame, then only actions. Band: from quartile to quartile. Imagining pays where it "
-            "is below both other lines.",
+            "Open loop: one frame, then only actions. Band: from quartile to quartile. Imagining pays where "
+            "it is below both other lines.",
             _horizon(found),
         ),
         Shown(
