@@ -26,11 +26,12 @@ from typing import Any, NoReturn
 import numpy as np
 
 import envs
-from agent import checkpoint, hub
+from agent import checkpoint, hub, reach
 from agent.dataset import DatasetError
 from agent.report.evidence import Evidence
 from agent.report.make import Report, make
 from agent.report.registry import NAMES, ReportError, check
+from agent.report.sections.calibration import Calibration
 from envs.journal import RecordingError
 from envs.world import WorldError
 from planners import PlanError
@@ -127,11 +128,14 @@ def report_on(
     with episodes(run, world_model.config, recording, progress=progress) as (reader, split, name):
         evidence = Evidence.from_reader(
             world_model, reader, agent=agent, make_env=make_env, pairs=start_goal_pairs(world_model.config),
-            foreign=foreign_frames(world_model.config), seed=seed, device=agent.device, progress=progress,
+            foreign=partial(foreign_frames, world_model.config), seed=seed, device=agent.device, progress=progress,
             most=EPISODES, **split,
         )  # fmt: skip
     report = make(evidence, checkpoint=str(run), recording=name, sha256=info["sha256"], only=only)
     report.write(folder)
+    for entry in report.entries:
+        if isinstance(entry.result, Calibration) and entry.result.telling.threshold is not None:
+            reach.save(folder, entry.result.telling.threshold, info["sha256"])
     return report, folder
 
 
