@@ -81,7 +81,9 @@ def health(evidence: Evidence) -> Health:
         table = np.stack([known[name] for name in names], -1)
         honest = honesty(frames.latents, table, frames.episode, seed=evidence.seed)
         for worst in honest.worst(ODD):
-            shown = [[evidence.pixels("held_out", frames.episode[i], frames.frame[i]) for i in p] for p in worst]
+            shown = [
+                [evidence.pixels("held_out", frames.episode[i], frames.frame[i]) for i in p] for p in worst
+            ]
             rows = [np.flatnonzero((honest.pairs == pair).all(1))[0] for pair in worst]
             odd.append((np.array(shown), np.stack([honest.latent[rows], honest.true[rows]], 1)))
         good = good and honest.correlation > 0.5 and spread.effective_rank > len(names) / 2

@@ -135,12 +135,16 @@ def _moved(
     now = windows.state[:, moment]
     drawn = evidence.render(now[:8])
     if drawn.shape[1:] != frames.shape[2:]:
-        raise Skipped(f"the world's frames are {drawn.shape[1:3]} and the recording's {frames.shape[2:4]} pixels")
+        raise Skipped(
+            f"the world's frames are {drawn.shape[1:3]} and the recording's {frames.shape[2:4]} pixels"
+        )
     if np.abs(drawn.astype(float) - frames[:8, moment]).mean() > SAME:
         raise Skipped("the world draws recorded states differently from the recording")
     order = evidence.random(32).permutation(len(now))
     others = now[np.roll(order, 1)[np.argsort(order)]]  # never a stretch's own state
-    played = evidence.simulate(moved(now, others, components), evidence.denormalise(windows.blocks[:, moment:]))
+    played = evidence.simulate(
+        moved(now, others, components), evidence.denormalise(windows.blocks[:, moment:])
+    )
     return np.concatenate([frames[:, :moment], played.pixels], 1)
 
 
@@ -232,10 +236,9 @@ def _draw_told(found: Surprise) -> Shown:
     charts.bars(axis, names, series)
     axis.axvline(0.5, color=charts.INK, linestyle=":", linewidth=1)
     axis.set_xlim(0, 1.02)
-    charts.legend(axis, loc="lower left", frameon=True)
+    charts.legend(axis, loc="lower left", bbox_to_anchor=(-0.25, 1.0), ncols=3, columnspacing=0.8)
     rows = "; ".join(
-        f"{name}: {_times(one.ratio)}, effect size {one.effect:.1f}, p {_p(one.p)}, "
-        f"{one.pairs} pairs"
+        f"{name}: {_times(one.ratio)}, effect size {one.effect:.1f}, p {_p(one.p)}, {one.pairs} pairs"
         for name, one in found.violations.items()
     )
     left = "".join(f" Not tried: {name}, as {reason}." for name, reason in found.skipped.items())
@@ -288,7 +291,9 @@ def _draw_film(name: str, one: Violation, moment: int) -> Shown:
         axis.plot(range(1, count), values, style, color=colour, markersize=4, label=text)
     axis.set_xlim(-0.5, count - 0.5)
     axis.set_ylim(bottom=0)
-    axis.set_xticks(range(count), [f"{index - moment:+d}" if index != moment else "0" for index in range(count)])
+    axis.set_xticks(
+        range(count), [f"{index - moment:+d}" if index != moment else "0" for index in range(count)]
+    )
     axis.tick_params(labelsize=CAPTION - 1, colors=charts.INK)
     for spine in ("top", "right"):
         axis.spines[spine].set_visible(False)
