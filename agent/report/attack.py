@@ -124,8 +124,8 @@ def attack(
         return -torch.as_tensor(done.disagreement).reshape(candidates.shape[:2]).to(candidates)
 
     search = planners.PlanConfig(
-        horizon=horizon, num_samples=samples, num_elites=max(2, samples // 6), iterations=rounds, noise_correlation=0.9,
-        init_std=float(np.mean(high - low)) / 4, min_std=0.05, seed=evidence.seed,
+        horizon=horizon, num_samples=samples, num_elites=max(2, samples // 6), iterations=rounds,
+        noise_correlation=0.9, init_std=float(np.mean(high - low)) / 4, min_std=0.05, seed=evidence.seed,
     )  # fmt: skip
     planner = planners.make("cem", search, low.tolist(), high.tolist(), action_dim=config.action_dim)
     plan = planner.plan(cost, batch_size=count, deadline=seconds)

@@ -87,8 +87,8 @@ def straightness(paths: list[np.ndarray]) -> float:
     """Mean cosine between a step of a path and the next, of paths (T, D): 1 is a straight line, 0 turns at
     right angles, below 0 goes back and forth; 0 where nothing moves.
 
-    O. Hénaff, R. Goris, E. Simoncelli, "Perceptual straightening of natural videos", Nature Neuroscience 2019,
-    compare such turns with those of the pixels.
+    O. Hénaff, R. Goris, E. Simoncelli, "Perceptual straightening of natural videos", Nature Neuroscience
+    2019, compare such turns with those of the pixels.
     """
     found = []
     for path in paths:

@@ -24,7 +24,7 @@ def heat(
     up: str = "",
     form: str = "{:.2f}",
 ) -> Figure:
-    """values (R, C) as a chart; beyond low and high the colour stays, the number does not. NaN is left out."""
+    """values (R, C) as a chart. Beyond low and high the colour stays, the number does not; NaN is empty."""
     side = max(SIZE[0], 1.5 + 0.42 * len(columns))
     figure = Figure(figsize=(side, max(SIZE[1], 1.1 + 0.34 * len(rows))), layout="constrained")
     axis = figure.subplots()

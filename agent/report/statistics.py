@@ -54,13 +54,13 @@ def paired_test(difference: np.ndarray, seed: int = 0) -> float:
 
 
 def effect_size(difference: np.ndarray) -> float:
-    """Mean of (n,) paired differences in units of their standard deviation (Cohen's d of pairs); 0 if none."""
+    """Mean of (n,) paired differences over their standard deviation (Cohen's d of pairs); 0 if none."""
     spread = float(np.std(difference, ddof=1)) if len(difference) > 1 else 0.0
     return float(np.mean(difference)) / spread if spread > 0 else 0.0
 
 
 def r_squared(predicted: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """(n, Q), (n, Q) -> (Q,): share of the targets' variance that is explained; 0 for one without variance."""
+    """(n, Q), (n, Q) -> (Q,): share of the targets' variance that is explained; 0 where there is none."""
     variance = np.var(target, axis=0)
     error = np.square(predicted - target).mean(0)
     known = variance > 1e-12

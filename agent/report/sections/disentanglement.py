@@ -144,8 +144,8 @@ def draw(found: Disentanglement) -> list[Shown]:
         Shown(
             "Read where it was not fitted",
             "R² of each quantity (columns) on the half of the space that the probe never saw, cut at the "
-            f"median of a quantity (rows). Fitted in both halves, all are at least {general.inside.min():.2f}."
-            " The diagonal is the hardest: values never met.",
+            "median of a quantity (rows). Fitted in both halves, all are at least "
+            f"{general.inside.min():.2f}. The diagonal is the hardest: values never met.",
             heat(general.outside, cut, names, low=0, high=1),
         ),
         Shown(
@@ -173,7 +173,8 @@ def _draw_tasks(found: Disentanglement) -> Shown:
     return Shown(
         "Tasks that give the state away",
         "The state, read from linear yes/no answers to random questions about it. Good: 0.9 with few more "
-        f"questions than the state has numbers. {asked.accuracy:.0%} of the answers are right (50% is a guess).",
+        f"questions than the state has numbers. {asked.accuracy:.0%} of the answers are right (50% is a "
+        "guess).",
         figure,
     )
 
@@ -191,7 +192,8 @@ def _draw_linear(found: Disentanglement) -> Shown:
         "Linear, both ways",
         "Bars: each quantity from the latent. Dashes: share of the latents' variance that is linear in the "
         "state; a latent that is made to fill more directions than the state has cannot come near 1. Mean "
-        f"correlation (MCC) after a linear map {same.mcc:.2f}, with single latent coordinates {same.mcc_axes:.2f}.",
+        f"correlation (MCC) after a linear map {same.mcc:.2f}, with single latent coordinates "
+        f"{same.mcc_axes:.2f}.",
         figure,
     )
 
@@ -315,9 +317,9 @@ def _matched(
 SECTION = Section(
     "disentanglement",
     "Disentanglement",
-    "Whether each quantity of the true state has a direction of its own in the latent, so that what is read in "
-    "one part of the space holds in the rest; good is an R² near 1 where nothing was fitted, directions near 90 "
-    "degrees, and a state given away by few more yes/no tasks than it has numbers.",
+    "Whether each quantity of the true state has a direction of its own in the latent, so that what is read "
+    "in one part of the space holds in the rest; good is an R² near 1 where nothing was fitted, directions "
+    "near 90 degrees, and a state given away by few more yes/no tasks than it has numbers.",
     disentanglement,
     draw,
 )

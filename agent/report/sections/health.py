@@ -31,8 +31,8 @@ class Shape:
     """How latents (n, D) are spread.
 
     effective_rank: directions really used, 1 to D.     std: of each dimension (D,).
-    coupling: mean absolute correlation between two dimensions.     kurtosis: excess over a Gaussian's, of each
-        dimension (D,): above 0 heavy tails, below 0 a flat top.
+    coupling: mean absolute correlation between two dimensions.
+    kurtosis: excess over a Gaussian's, of each dimension (D,): above 0 heavy tails, below 0 a flat top.
     sigreg: mean value over batches of 128.     sigreg_expected: 95 % of such batches of a Gaussian lie here.
     correlation (D, D); normal (K,), seen (M, K): quantiles of N(0, 1), and of the latents along M random
         directions: for drawing.
@@ -51,7 +51,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Health(Result):
-    """straightness: of paths of latents, pixels and the quantities `names`, in steps of the model; see agent.report.distance.
+    """straightness: of paths of latents, pixels and the quantities `names`, in steps of the model.
 
     honesty, names: distance in the latent against distance over these quantities; None without state.
     odd: pairs of frames (k, 2, h, w, 3), held for too near and for too far, and their distances (k, 2).
@@ -71,7 +71,8 @@ def health(evidence: Evidence) -> Health:
     honest, names, odd = None, (), []
     finding = (
         f"The latents use {spread.effective_rank:.1f} of {len(spread.std)} directions; SIGReg is "
-        f"{spread.sigreg:.2f} (a Gaussian: {spread.sigreg_expected[0]:.2f} to {spread.sigreg_expected[1]:.2f})"
+        f"{spread.sigreg:.2f} (a Gaussian: {spread.sigreg_expected[0]:.2f} to "
+        f"{spread.sigreg_expected[1]:.2f})"
     )
     good = float(np.median(spread.std)) > 0.1 and spread.effective_rank > 1.5
     if evidence.has_state:
@@ -221,8 +222,8 @@ def _draw_distance(found: Honesty) -> Shown:
     charts.legend(axis, loc="lower right", frameon=True)
     return Shown(
         "Latent distance against true distance",
-        "Pairs of held-out frames; brighter is more of them. Good: a narrow band that rises all the way. Where "
-        "it is flat, the planner's cost does not tell how far the goal is.",
+        "Pairs of held-out frames; brighter is more of them. Good: a narrow band that rises all the way. "
+        "Where it is flat, the planner's cost does not tell how far the goal is.",
         figure,
     )
 
@@ -252,8 +253,8 @@ def _draw_share(found: Health) -> Shown:
     return Shown(
         "What latent distance is made of",
         "How much of it goes with a difference in each quantity, were it a weighted sum; the rest, "
-        f"{max(0.0, 1 - float(found.honesty.share.sum())):.0%}, goes with none. A quantity near 0 is one that "
-        "a planner does not see.",
+        f"{max(0.0, 1 - float(found.honesty.share.sum())):.0%}, goes with none. A quantity near 0 is one "
+        "that a planner does not see.",
         figure,
     )
 
@@ -263,8 +264,8 @@ def _draw_odd(title: str, what: str, odd: tuple[np.ndarray, np.ndarray]) -> Show
     above = [f"{latent:.1f} / {true:.1f}" for latent, true in distances]
     figure = charts.strip([pairs[:, 0], pairs[:, 1]], ["one frame", "the other"], above)
     caption = (
-        f"Pairs {what}, the worst by rank. Above each: latent / true distance; the true one is as the crow flies, "
-        "so two places with a wall between them are near in truth."
+        f"Pairs {what}, the worst by rank. Above each: latent / true distance; the true one is as the crow "
+        "flies, so two places with a wall between them are near in truth."
     )
     return Shown(title, caption, figure)
 

@@ -45,16 +45,17 @@ def soundness(
     tried = attack(evidence, starts=starts, samples=samples, rounds=rounds)
     faithful, ranked = fidelity(evidence, tried.plays), ranking(evidence)
     beyond = tried.coverage
-    told = f"by {tried.found:.2f} of the latents' spread, {tried.ratio:.1f} times random ones ({tried.random:.2f})"
+    told = f"by {tried.found:.2f} of the latents' spread"
+    told += f", {tried.ratio:.1f} times random ones ({tried.random:.2f})"
     if tried.found < ROUNDING:
         told = "by no more than rounding"
     return Soundness(
         good=tried.found < SOUND and float(faithful.random.mean()) > FAITHFUL and ranked.first > FIRST,
         finding=(
-            f"The worst actions found make model and simulator disagree {told}; {beyond.found:.0%} of their steps "
-            f"lie outside what was recorded (random: {beyond.random:.0%}); imagined latents hold the state with R² "
-            f"{faithful.random.mean():.2f} (under attack {faithful.found.mean():.2f}); the true next state "
-            f"is ranked first in {ranked.first:.0%} (guessing: {ranked.chance:.0%})."
+            f"The worst actions found make model and simulator disagree {told}; {beyond.found:.0%} of their "
+            f"steps lie outside what was recorded (random: {beyond.random:.0%}); imagined latents hold the "
+            f"state with R² {faithful.random.mean():.2f} (under attack {faithful.found.mean():.2f}); the "
+            f"true next state is ranked first in {ranked.first:.0%} (guessing: {ranked.chance:.0%})."
         ),
         attack=tried,
         fidelity=faithful,
@@ -64,7 +65,7 @@ def soundness(
 
 
 def _films(evidence: Evidence, tried: Attack) -> list[tuple[np.ndarray, float, float]]:
-    """Of the worst sequences: what the simulator does beside the recorded frame nearest to what is imagined."""
+    """Of the worst: what the simulator does, beside the recorded frame nearest to what is imagined."""
     found, known = tried.plays["found"], evidence.sample("fit", RECALLED, branch=45)
     hertz = float(getattr(getattr(evidence.need_env(), "unwrapped", None), "control_hz", 10.0))
     films = []
@@ -105,8 +106,8 @@ def draw(found: Soundness) -> list[Shown]:
     ]
     for number, (frames, hertz, disagreement) in enumerate(found.films, 1):
         caption = (
-            f"Mean disagreement {disagreement:.2f}. Left: what the simulator does. Right: of all recorded frames "
-            "the one whose latent is nearest to the imagined one."
+            f"Mean disagreement {disagreement:.2f}. Left: what the simulator does. Right: of all recorded "
+            "frames the one whose latent is nearest to the imagined one."
         )
         shown.append(Shown(f"Worst actions found, {number}", caption, Film(frames, hertz)))
     if len(found.ranking.mistakes):
@@ -132,8 +133,8 @@ def _draw_steps(tried: Attack) -> Shown:
     charts.legend(axis, loc="upper left", bbox_to_anchor=(0.0, 0.95))
     return Shown(
         "Imagined against simulated",
-        "Distance between imagined and encoded latent, in units of the latents' spread; bands hold 80% of the "
-        f"sequences. The search played {tried.sequences} sequences in {tried.rounds} rounds.",
+        "Distance between imagined and encoded latent, in units of the latents' spread; bands hold 80% of "
+        f"the sequences. The search played {tried.sequences} sequences in {tried.rounds} rounds.",
         figure,
     )
 
@@ -152,8 +153,9 @@ def _draw_coverage(tried: Attack) -> Shown:
     charts.legend(axis, loc="best", frameon=True)
     return Shown(
         "Outside what was recorded?",
-        "One point a sequence, mean over its steps. Right of the dots lies what the recording does not cover. "
-        f"Rank correlation {tried.coverage.correlation:.2f}: near 1, the model errs because it was never shown.",
+        "One point a sequence, mean over its steps. Right of the dots lies what the recording does not "
+        f"cover. Rank correlation {tried.coverage.correlation:.2f}: near 1, the model errs because it was "
+        "never shown.",
         figure,
     )
 
@@ -170,9 +172,9 @@ def _draw_fidelity(found: Fidelity) -> Shown:
     )
     return Shown(
         "State fidelity",
-        "The true state at the end of a sequence, read by linear probes from the frame that the simulator ends "
-        "in, and from what the model imagined, under random actions and the worst found. Where even what is seen "
-        "says little, the object has left the picture. Bars end at -0.5.",
+        "The true state at the end of a sequence, read by linear probes from the frame that the simulator "
+        "ends in, and from what the model imagined, under random actions and the worst found. Where even "
+        "what is seen says little, the object has left the picture. Bars end at -0.5.",
         figure,
     )
 
@@ -185,8 +187,9 @@ def _draw_ranking(found: Ranking) -> Shown:
     low, high = found.interval
     return Shown(
         "Which state comes next?",
-        f"The true one is first among all in {found.first:.0%} of {found.moments} moments (95% interval {low:.0%} "
-        f"to {high:.0%}; guessing {found.chance:.0%}). Bars: each kind of other state alone; dots: guessing.",
+        f"The true one is first among all in {found.first:.0%} of {found.moments} moments (95% interval "
+        f"{low:.0%} to {high:.0%}; guessing {found.chance:.0%}). Bars: each kind of other state alone; dots: "
+        "guessing.",
         figure,
     )
 

@@ -68,7 +68,7 @@ class Violation:
 
 @dataclass(frozen=True)
 class Surprise(Result):
-    """violations by name; `skipped`: what could not be tried, and why; `moment`: index of the first odd frame."""
+    """violations by name; skipped: what could not be tried, and why; moment: index of the first odd frame."""
 
     violations: dict[str, Violation]
     skipped: dict[str, str]
@@ -244,7 +244,8 @@ def _draw_told(found: Surprise) -> Shown:
     left = "".join(f" Not tried: {name}, as {reason}." for name, reason in found.skipped.items())
     return Shown(
         "Can odd be told from ordinary by the error?",
-        f"1: always, 0.5 (dots): not at all. {rows}. The change of colours is a control: the less, the better.{left}",
+        f"1: always, 0.5 (dots): not at all. {rows}. The change of colours is a control: the less, the "
+        f"better.{left}",
         figure,
     )
 
@@ -299,8 +300,8 @@ def _draw_film(name: str, one: Violation, moment: int) -> Shown:
         axis.spines[spine].set_visible(False)
     charts.legend(axis, loc="upper left")
     caption = (
-        f"One stretch, the middle one of {one.pairs} by its error; edges mark odd frames. Over all, the error is "
-        f"larger than as recorded in {one.higher:.0%}."
+        f"One stretch, the middle one of {one.pairs} by its error; edges mark odd frames. Over all, the "
+        f"error is larger than as recorded in {one.higher:.0%}."
     )
     return Shown(f"Surprise: {name}", caption, figure, wide=True)
 
@@ -316,9 +317,9 @@ def _p(value: float) -> str:
 SECTION = Section(
     "surprise",
     "Surprise",
-    "How much larger the prediction error is where physics is broken than on the same stretch as recorded; good "
-    "is a ROC-AUC near 1 and a p below 0.01 for moved objects, reversed time and frozen frames, and less than "
-    "that for a mere change of colours.",
+    "How much larger the prediction error is where physics is broken than on the same stretch as recorded; "
+    "good is a ROC-AUC near 1 and a p below 0.01 for moved objects, reversed time and frozen frames, and "
+    "less than that for a mere change of colours.",
     surprise,
     draw,
 )
