@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("agent", "envs", "planners")
+ENTRIES = {"agent/report/__main__.py"}  # command lines inside a room; like plan.py they may import all rooms
 STDLIB = set(sys.stdlib_module_names)
 
 # What each room may import beside the standard library and itself. An arrow that is not here is a mistake.
@@ -38,7 +39,8 @@ def imported_roots(source: str) -> set[str]:
 
 
 def room_files(room: str) -> list[Path]:
-    return sorted((ROOT / room).rglob("*.py"))
+    entries = {ROOT / entry for entry in ENTRIES}
+    return sorted(path for path in (ROOT / room).rglob("*.py") if path not in entries)
 
 
 @pytest.mark.parametrize("room", ROOMS)

@@ -14,13 +14,25 @@ from __future__ import annotations
 from typing import Any
 
 from agent.report.evidence import Evidence, Skipped, Track
-from agent.report.registry import NAMES, ReportError, section
-from agent.report.section import Film, Result, Section, Shown
+from agent.report.registry import NAMES, ReportError
+from agent.report.registry import find as _find
+from agent.report.section import Film, Result, Section, Shown, Table
 
-__all__ = ["Evidence", "Film", "ReportError", "Result", "Section", "Shown", "Skipped", "Track", *NAMES]
+__all__ = [
+    "Evidence",
+    "Film",
+    "ReportError",
+    "Result",
+    "Section",
+    "Shown",
+    "Skipped",
+    "Table",
+    "Track",
+    *NAMES,
+]
 
 
 def __getattr__(name: str) -> Any:
     if name in NAMES:
-        return section(name).run
+        return _find(name).run
     raise AttributeError(f"module 'agent.report' has no attribute {name!r}")

@@ -21,7 +21,7 @@ BLUE, VERMILION, GREEN, ORANGE, PINK, SKY = "#0072b2", "#d55e00", "#009e73", "#e
 COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PINK, SKY, GREY)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # colour is never the only sign
 MAP = "viridis"
-SIZE = (4.4, 3.1)  # inches
+SIZE = (3.7, 2.7)  # inches
 
 
 def chart(along: str, up: str, *, height: float = SIZE[1], width: float = SIZE[0]) -> tuple[Figure, Axes]:

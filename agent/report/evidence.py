@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from agent.dataset import DatasetError, split_episodes
 from agent.look import latents_of
 
 Split = Literal["fit", "held_out"]
@@ -115,6 +116,7 @@ class Evidence:
         self.state_names, self.angle_names = tuple(state_names), tuple(angle_names)
         self.agent, self.make_env, self.pairs, self.foreign = agent, make_env, pairs, foreign
         self.seed, self.device, self.progress = seed, device, progress
+        self._known: dict[str, Any] = {}
         if not all(self.tracks.values()):
             raise ValueError("a report needs at least one episode to fit on and one held out")
 
@@ -142,6 +144,12 @@ class Evidence:
         if self.agent is None:
             raise Skipped("there is no agent to plan with")
         return self.agent
+
+    def once(self, name: str, make: Callable[[], Any]) -> Any:
+        """What `make` gave when it was first asked for under this name: for what several sections need."""
+        if name not in self._known:
+            self._known[name] = make()
+        return self._known[name]
 
     def random(self, branch: int = 0) -> np.random.Generator:
         """A stream of random numbers that depends on the seed and `branch` only."""
@@ -285,14 +293,51 @@ class Evidence:
 
     @classmethod
     def from_reader(
-        cls, world_model: Any, reader: Any, *, fit: int, held_out: int, split: dict[Split, Any], **others: Any
+        cls,
+        world_model: Any,
+        reader: Any,
+        *,
+        held_out: float = 0.1,
+        split_seed: int = 0,
+        most: tuple[int, int] = (100, 50),
+        memory_gb: float = 2.0,
+        **others: Any,
     ) -> Evidence:
         """From an open recording (envs.episodes.EpisodeReader or the like).
 
-        fit, held_out: how many episodes at most.   split: indices of the episodes to choose from, for each.
-        others: what the class takes. Episodes too short for a window are left out.
+        held_out, split_seed: as the model was trained with, so that `held_out` are episodes it never saw.
+        most: at most so many episodes to fit on and held out, fewer if their frames take more than memory_gb.
+        others: what the class takes. Raises DatasetError.
         """
-        raise NotImplementedError
+        config, lengths = world_model.config, np.asarray(reader.lengths)
+        chosen = split_episodes(
+            lengths, num_frames=config.context_len + 1, frameskip=config.frameskip, held_out=held_out,
+            seed=split_seed, name=str(reader.path),
+        )  # fmt: skip
+        frame = reader.read_rows("pixels", np.array([0]))[0]
+        room = memory_gb * 2**30 / (frame.nbytes * max(1.0, lengths.mean())) / sum(most)
+        tracks: dict[Split, list[Track]] = {}
+        for name, indices, count in zip(SPLITS, (chosen["train"], chosen["held_out"]), most):
+            count = max(1, min(len(indices), int(count * min(1.0, room))))
+            some = indices[np.linspace(0, len(indices) - 1, count).round().astype(int)]
+            bar = tqdm(some, desc=f"read {name}", leave=False, disable=not others.get("progress", False))
+            tracks[name] = [_track(reader, int(episode)) for episode in bar]
+        names = {"state_names": reader.state_names, "angle_names": reader.angle_names}
+        return cls(world_model, **tracks, **names, **others)
+
+
+def _track(reader: Any, episode: int) -> Track:
+    first = int(reader.offsets[episode])
+    last = first + int(reader.lengths[episode])
+    actions = np.asarray(reader.read("action", first, last - 1), np.float32)
+    if not np.isfinite(actions).all():
+        raise DatasetError(
+            f"{reader.path} has actions that are not numbers in episode {episode}: record it again"
+        )
+    state = None
+    if "state" in reader.columns and reader.state_names:
+        state = np.asarray(reader.read("state", first, last), np.float64)
+    return Track(reader.read("pixels", first, last), actions, state)
 
 
 class _opened:

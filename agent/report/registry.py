@@ -23,11 +23,16 @@ class ReportError(ValueError):
     """A report cannot be made as asked; the message says why and what to do."""
 
 
-def section(name: str) -> Section:
-    """The section of that name; ReportError, with the nearest name, when there is none."""
+def check(name: str) -> None:
+    """ReportError, with the nearest name, unless there is a section of that name."""
     if name not in NAMES:
         near = difflib.get_close_matches(name, NAMES, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ReportError(f"There is no section {name!r}; there are {', '.join(NAMES)}.{hint}")
+
+
+def find(name: str) -> Section:
+    """The section of that name; ReportError when there is none."""
+    check(name)
     found: Section = importlib.import_module(f"agent.report.sections.{name}").SECTION
     return found

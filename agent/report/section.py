@@ -57,8 +57,16 @@ class Film:
 
 
 @dataclass(frozen=True)
+class Table:
+    """Rows of short texts, the first of each its name; `head` has one text a column."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
 class Shown:
-    """One figure of the page: a chart (see agent.report.charts), a picture uint8 (h, w, 3), or a film.
+    """One figure of the page: a chart (see agent.report.charts), a picture uint8 (h, w, 3), a film, a table.
 
     title: what it shows, a few words.   caption: how to read it, a sentence or two.
     wide: takes the whole width of the page; on a phone it can be pushed sideways.
@@ -66,7 +74,7 @@ class Shown:
 
     title: str
     caption: str
-    content: Figure | np.ndarray | Film
+    content: Figure | np.ndarray | Film | Table
     wide: bool = False
 
 
