@@ -14,6 +14,11 @@ def visible(evidence: Evidence) -> list[str]:
 
     A velocity, for one, is in no single frame, so no latent of a single frame can hold it.
     """
+    found: list[str] = evidence.once("visible", lambda: _visible(evidence))
+    return found
+
+
+def _visible(evidence: Evidence) -> list[str]:
     names = list(evidence.state_names)
     if evidence.make_env is None:
         return names
