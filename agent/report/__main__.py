@@ -64,9 +64,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {where}{error.strerror or error}; choose another --out", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)
+        print("stopped before anything was measured; nothing was written", file=sys.stderr)
         return 130
     print(told(report, folder))
+    if report.stopped:
+        print("stopped: the page holds what was measured until then", file=sys.stderr)
+        return 130
     return int(any(entry.verdict == "broken" for entry in report.entries))
 
 
@@ -128,8 +131,8 @@ def report_on(
     with episodes(run, world_model.config, recording, progress=progress) as (reader, split, name):
         evidence = Evidence.from_reader(
             world_model, reader, agent=agent, make_env=make_env, pairs=start_goal_pairs(world_model.config),
-            foreign=partial(foreign_frames, world_model.config), seed=seed, device=agent.device, progress=progress,
-            most=EPISODES, **split,
+            foreign=partial(foreign_frames, world_model.config), seed=seed, device=agent.device,
+            progress=progress, most=EPISODES, **split,
         )  # fmt: skip
     report = make(evidence, checkpoint=str(run), recording=name, sha256=info["sha256"], only=only)
     report.write(folder)
