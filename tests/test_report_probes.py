@@ -1,4 +1,4 @@
-"""Probes on a world whose answer is known: all is in the latents of the simulator, nothing in collapsed ones."""
+"""Probes on a world whose answer is known: all is in the simulator's latents, nothing in collapsed ones."""
 
 from __future__ import annotations
 
