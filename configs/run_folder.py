@@ -24,6 +24,7 @@ CHANGEABLE = (
     "data.workers",
     "data.memory_gb",
     "wandb.mode",
+    "report",
 )
 
 

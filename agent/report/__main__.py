@@ -26,11 +26,12 @@ from typing import Any, NoReturn
 import numpy as np
 
 import envs
-from agent import checkpoint, hub
+from agent import checkpoint, hub, reach
 from agent.dataset import DatasetError
 from agent.report.evidence import Evidence
 from agent.report.make import Report, make
 from agent.report.registry import NAMES, ReportError, check
+from agent.report.sections.calibration import Calibration
 from envs.journal import RecordingError
 from envs.world import WorldError
 from planners import PlanError
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parse(sys.argv[1:] if argv is None else argv)
         report, folder = report_on(
             args.run, only=args.only, out=args.out, recording=args.recording, seed=args.seed,
-            device=args.device,
+            device=args.device, pairs=args.pairs,
         )  # fmt: skip
     except MISTAKES as error:
         print(f"error: {error}", file=sys.stderr)
@@ -63,9 +64,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {where}{error.strerror or error}; choose another --out", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)
+        print("stopped before anything was measured; nothing was written", file=sys.stderr)
         return 130
     print(told(report, folder))
+    if report.stopped:
+        print("stopped: the page holds what was measured until then", file=sys.stderr)
+        return 130
     return int(any(entry.verdict == "broken" for entry in report.entries))
 
 
@@ -90,6 +94,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     known.add_argument("--only", metavar="A,B", help=f"these sections only: {', '.join(NAMES)}")
     known.add_argument("--out", metavar="FOLDER", help="where it goes (default: the run folder)")
     known.add_argument("--recording", metavar="FILE", help="episodes to judge it on; see above")
+    known.add_argument("--pairs", type=int, default=PAIRS, metavar="N", help=f"goals (default: {PAIRS})")
     known.add_argument("--seed", type=int, default=0, help="of everything that is drawn (default: 0)")
     known.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
     args = known.parse_args(list(argv))
@@ -98,8 +103,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         check(name)
     if not args.only:
         raise ReportError("--only names no section; see --help")
-    if args.seed < 0:
-        raise ReportError(f"--seed must be at least 0, not {args.seed}")
+    for name, least in (("seed", 0), ("pairs", 1)):
+        if getattr(args, name) < least:
+            raise ReportError(f"--{name} must be at least {least}, not {getattr(args, name)}")
     return args
 
 
@@ -110,12 +116,14 @@ def report_on(
     out: str | Path | None = None,
     recording: str | Path | None = None,
     seed: int = 0,
+    pairs: int = PAIRS,
     device: Any = "auto",
     progress: bool = True,
 ) -> tuple[Report, Path]:
     """Make and write the report on a run folder, bundled name or hf://owner/name; returns it and its folder.
 
-    out: default the run folder; for one that cannot be written to, a new folder in reports/.
+    out: default the run folder; for one that cannot be written to, a new folder in reports/.   pairs: how
+    many goals to plan to, at most.
     """
     from agent.agent import Agent
 
@@ -126,12 +134,16 @@ def report_on(
     make_env = world_maker(world_model.config)
     with episodes(run, world_model.config, recording, progress=progress) as (reader, split, name):
         evidence = Evidence.from_reader(
-            world_model, reader, agent=agent, make_env=make_env, pairs=start_goal_pairs(world_model.config),
-            foreign=foreign_frames(world_model.config), seed=seed, device=agent.device, progress=progress,
-            most=EPISODES, **split,
+            world_model, reader, agent=agent, make_env=make_env,
+            pairs=start_goal_pairs(world_model.config, pairs),
+            foreign=partial(foreign_frames, world_model.config), seed=seed, device=agent.device,
+            progress=progress, most=EPISODES, **split,
         )  # fmt: skip
     report = make(evidence, checkpoint=str(run), recording=name, sha256=info["sha256"], only=only)
     report.write(folder)
+    for entry in report.entries:
+        if isinstance(entry.result, Calibration) and entry.result.telling.threshold is not None:
+            reach.save(folder, entry.result.telling.threshold, info["sha256"])
     return report, folder
 
 
@@ -155,16 +167,17 @@ def world_maker(config: Any) -> Callable[[], Any] | None:
     return partial(envs.make, config.env, image_size=config.image_size, published=config.published_look)
 
 
-def start_goal_pairs(config: Any) -> Any:
-    """The benchmark's pairs of the model's world; fresh ones where it has no list; None without a world."""
+def start_goal_pairs(config: Any, count: int = PAIRS) -> Any:
+    """The benchmark's first `count` pairs of the model's world; fresh ones where it has no list; None without
+    a world."""
     from envs import pairs
 
     if config.env not in envs.names():
         return None
     try:
-        return pairs.load(config.env).first(PAIRS)
+        return pairs.load(config.env).first(count)
     except WorldError:
-        return pairs.make(config.env, PAIRS, FRESH_SEED)
+        return pairs.make(config.env, count, FRESH_SEED)
 
 
 def foreign_frames(config: Any) -> np.ndarray | None:

@@ -15,7 +15,6 @@ A section that cannot be told raises Skipped, most easily by `need_state`, `need
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -25,6 +24,7 @@ from tqdm.auto import tqdm
 
 from agent.dataset import DatasetError, split_episodes
 from agent.look import latents_of
+from agent.report.pieces import Frames, Played, Track, Windows
 
 Split = Literal["fit", "held_out"]
 SPLITS: tuple[Split, Split] = ("fit", "held_out")
@@ -35,55 +35,6 @@ class Skipped(Exception):
     """This section says nothing about this model; the message is the reason, for the reader of the report."""
 
 
-@dataclass(frozen=True)
-class Track:
-    """One recorded episode, every frame of it.
-
-    pixels: uint8 (T, h, w, 3).   actions: float32 (T - 1, A), world's units; actions[t] follows frame t.
-    state: float64 (T, S), or None.
-    """
-
-    pixels: np.ndarray
-    actions: np.ndarray
-    state: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-
-@dataclass(frozen=True)
-class Frames:
-    """n frames of some episodes: latents (n, D), states (n, S) or None, and where each is from."""
-
-    latents: np.ndarray
-    state: np.ndarray | None
-    episode: np.ndarray  # (n,) index into evidence.tracks[split]
-    frame: np.ndarray  # (n,) index into that episode
-
-
-@dataclass(frozen=True)
-class Windows:
-    """n stretches of an episode, K model steps each: K + 1 frames that lie frameskip env steps apart.
-
-    latents (n, K + 1, D); blocks (n, K, F·A), normalised; state (n, K + 1, S) or None; episode, frame (n,):
-    the episode, and the index of the first frame in it.
-    """
-
-    latents: np.ndarray
-    blocks: np.ndarray
-    state: np.ndarray | None
-    episode: np.ndarray
-    frame: np.ndarray
-
-
-@dataclass(frozen=True)
-class Played:
-    """What the world showed: frames (n, T, h, w, 3) and states (n, T, S), T counted as `simulate` says."""
-
-    pixels: np.ndarray
-    state: np.ndarray
-
-
 class Evidence:
     """See the module. `fit` is for whatever is learned in a section, `held_out` for what it is judged on.
 
@@ -91,7 +42,7 @@ class Evidence:
     make_env: a fresh world: observations {"pixels": uint8 (h, w, 3), "state": (S,)}, reset options "state"
         and "goal_state", `info["goal"]`, `info["success"]`, as agent.benchmark has it.
     pairs: start/goal pairs of agent.benchmark.
-    foreign: frames (n, h, w, 3) of other worlds.
+    foreign: frames (n, h, w, 3) of other worlds, or what makes them when they are asked for.
     seed: of everything drawn.   progress: whether bars are shown.
     """
 
@@ -106,7 +57,7 @@ class Evidence:
         agent: Any = None,
         make_env: Callable[[], Any] | None = None,
         pairs: Any = None,
-        foreign: np.ndarray | None = None,
+        foreign: np.ndarray | Callable[[], np.ndarray | None] | None = None,
         seed: int = 0,
         device: torch.device | str = "cpu",
         progress: bool = False,
@@ -114,7 +65,7 @@ class Evidence:
         self.world_model, self.config = world_model, world_model.config
         self.tracks: dict[Split, list[Track]] = {"fit": list(fit), "held_out": list(held_out)}
         self.state_names, self.angle_names = tuple(state_names), tuple(angle_names)
-        self.agent, self.make_env, self.pairs, self.foreign = agent, make_env, pairs, foreign
+        self.agent, self.make_env, self.pairs, self._foreign = agent, make_env, pairs, foreign
         self.seed, self.device, self.progress = seed, device, progress
         self._known: dict[str, Any] = {}
         if not all(self.tracks.values()):
@@ -127,6 +78,12 @@ class Evidence:
         return bool(self.state_names) and all(
             track.state is not None for split in SPLITS for track in self.tracks[split]
         )
+
+    @property
+    def foreign(self) -> np.ndarray | None:
+        """Frames (n, h, w, 3) of other worlds; None without."""
+        made = self._foreign
+        return self.once("foreign", made) if callable(made) else made
 
     def need_state(self) -> None:
         """Raise Skipped where the recording holds no state."""

@@ -50,6 +50,7 @@ class Report:
 
     about: dict[str, Any]
     entries: list[Entry]
+    stopped: bool = False  # by Ctrl-C: the sections that were to come are not there
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -82,16 +83,22 @@ def make(
 
     checkpoint, recording: what they are called on the page.   sha256: of the weights.
     A section that raises an error is told of as broken, with the error in the log, and the others go on.
-    ReportError for a name that is no section.
+    Ctrl-C ends it early, with the sections that are done. ReportError for a name that is no section.
     """
     chosen = [find(name) for name in sorted(only, key=_place)]
     entries = []
     with tqdm(chosen, desc="report", unit="section", disable=not evidence.progress) as bar:
         for each in bar:
             bar.set_postfix_str(each.name)
-            entries.append(_entry(each, evidence))
-    about = {"checkpoint": checkpoint, "env": evidence.config.env, "recording": recording, "sha256": sha256}
-    return Report({**about, "seed": evidence.seed, **provenance()}, entries)
+            try:
+                entries.append(_entry(each, evidence))
+            except KeyboardInterrupt:
+                if not entries:
+                    raise
+                break
+    about: dict[str, Any] = {"checkpoint": checkpoint, "env": evidence.config.env, "recording": recording}
+    about |= {"sha256": sha256, "seed": evidence.seed, **provenance()}
+    return Report(about, entries, stopped=len(entries) < len(chosen))
 
 
 def _place(name: str) -> int:

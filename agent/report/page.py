@@ -59,6 +59,19 @@ def page(report: Report) -> str:
     return "\n".join(parts)
 
 
+def pictures(report: Report) -> dict[str, tuple[bytes, str]]:
+    """{"report/SECTION/TITLE": (bytes, media type)} of all figures but tables, as a tracker takes them."""
+    found = {}
+    for entry in report.entries:
+        for shown in entry.shown:
+            name = f"report/{entry.section.name}/{shown.title}"
+            if isinstance(shown.content, Film):
+                found[name] = film(shown.content)
+            elif not isinstance(shown.content, Table):
+                found[name] = png(shown.content), "image/png"
+    return found
+
+
 def png(content: Figure | np.ndarray) -> bytes:
     """A chart or a picture as PNG."""
     held = io.BytesIO()

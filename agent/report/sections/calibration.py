@@ -13,6 +13,7 @@ from agent.report import charts
 from agent.report.evidence import Evidence
 from agent.report.section import Result, Section, Shown
 from agent.report.sections.planning import Share, played_pairs, share
+from agent.report.statistics import roc_auc
 
 FAR = 40  # goals from far away
 GROUPS = 6  # of the reliability plots
@@ -173,7 +174,7 @@ def _telling(near: Goals, far: Goals, foreign: Goals | None) -> Telling:
     missed, missed_far = (goals.expected[~goals.reached] for goals in (near, far))
     strange = np.empty(0) if foreign is None else foreign.expected
     beyond = np.concatenate([missed, missed_far, strange])
-    aucs = [roc_auc(some, within) for some in (beyond, missed_far, strange)]
+    aucs = [_auc(some, within) for some in (beyond, missed_far, strange)]
     if not len(within):
         return Telling(*aucs, None, None, None)
     threshold = float(np.quantile(within, reach.KEPT))
@@ -181,12 +182,8 @@ def _telling(near: Goals, far: Goals, foreign: Goals | None) -> Telling:
     return Telling(*aucs, threshold, warned, float((within > threshold).mean()))
 
 
-def roc_auc(positive: np.ndarray, negative: np.ndarray) -> float | None:
-    """How often a positive score is above a negative one, ties counting half; None without either."""
-    if not len(positive) or not len(negative):
-        return None
-    above = np.sign(positive[:, None] - negative[None])
-    return float((above + 1).mean() / 2)
+def _auc(beyond: np.ndarray, within: np.ndarray) -> float | None:
+    return roc_auc(within, beyond) if len(beyond) and len(within) else None
 
 
 def draw(found: Calibration) -> list[Shown]:

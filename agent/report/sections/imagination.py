@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from agent.report import charts, decoder
 from agent.report.evidence import Evidence, Windows
 from agent.report.section import Result, Section, Shown, picture
+from agent.report.statistics import spearman
 
 LONGEST = 20  # model steps
 WINDOWS = 400
@@ -136,12 +137,7 @@ def _binned(unusual: np.ndarray, error: np.ndarray) -> Unusual:
     order = np.argsort(unusual, kind="stable")
     groups = np.array_split(order, min(BINS, max(1, len(order) // 10)))
     medians = [[float(np.median(values[group])) for group in groups] for values in (unusual, error)]
-    return Unusual(np.array(medians[0]), np.array(medians[1]), _spearman(unusual, error))
-
-
-def _spearman(a: np.ndarray, b: np.ndarray) -> float:
-    ranks = [np.argsort(np.argsort(values)).astype(float) for values in (a, b)]
-    return float(np.corrcoef(*ranks)[0, 1]) if len(a) > 2 else 0.0
+    return Unusual(np.array(medians[0]), np.array(medians[1]), spearman(unusual, error))
 
 
 # What is seen there ----------------------------------------------------------------------------------------
