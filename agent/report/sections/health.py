@@ -65,9 +65,13 @@ class Health(Result):
 
 
 def health(evidence: Evidence) -> Health:
-    """On held-out episodes. Without a recorded state there is no true distance to compare with."""
+    """Distances on held-out episodes; without a recorded state there is no true distance to compare with.
+
+    How the latents are spread is judged on all episodes: a few are no sample of where things can be, which
+    alone makes latents less Gaussian.
+    """
     frames = evidence.sample("held_out", FRAMES)
-    spread = shape(frames.latents, evidence.seed)
+    spread = shape(np.concatenate([frames.latents, evidence.sample("fit", FRAMES).latents]), evidence.seed)
     honest, names, odd = None, (), []
     finding = (
         f"The latents use {spread.effective_rank:.1f} of {len(spread.std)} directions; SIGReg is "
