@@ -41,7 +41,7 @@ PAPER = "#ffffff"
 def page(report: Report) -> str:
     """The whole HTML document."""
     about = report.about
-    title = f"What {about['checkpoint']} knows of {about['env']}"
+    title = f"What the {about['env']} model knows"
     style = resources.files("agent.report").joinpath("page.css").read_text(encoding="utf-8")
     parts = [
         "<!doctype html>",
@@ -111,7 +111,8 @@ def svg(figure: Figure) -> str:
 
 
 def _told(about: dict[str, Any]) -> str:
-    return f"{about['recording']} · {about['date'][:10]} · {about['machine']['cpu']}"
+    when = about["date"][:10]
+    return f"checkpoint {about['checkpoint']} · {about['recording']} · {when} · {about['machine']['cpu']}"
 
 
 def _summary(entries: Sequence[Entry]) -> str:
