@@ -152,8 +152,9 @@ def _figure(shown: Shown) -> str:
     elif isinstance(content, Film):
         data, kind = film(content)
         source = f"data:{kind};base64,{base64.b64encode(data).decode()}"
-        options = f'controls muted loop playsinline preload=metadata aria-label="{label}"'
-        inside = f'<video {options} src="{source}"></video>'
+        poster = base64.b64encode(png(content.frames[0])).decode()
+        options = f'controls muted loop playsinline aria-label="{label}"'
+        inside = f'<video {options} poster="data:image/png;base64,{poster}" src="{source}"></video>'
         if kind.startswith("image"):
             inside = f'<img alt="{label}" src="{source}">'
     else:
