@@ -53,7 +53,7 @@ def test_the_search_finds_worse_than_chance_where_there_is_worse() -> None:
 def test_what_was_found_is_drawn_and_told() -> None:
     shown = section.draw(found("blind"))
     films = [one.content for one in shown if isinstance(one.content, Film)]
-    assert len(films) == 3 and len(films[0].frames) == 5 * known_world.FRAMESKIP + 1
+    assert len(films) == 1 and len(films[0].frames) == 5 * known_world.FRAMESKIP + 1 + section.HELD
     assert films[0].frames[0].dtype == np.uint8 and films[0].frames[0].ndim == 3
     numbers = found("blind").to_json()
     assert "plays" not in numbers["attack"] and numbers["attack"]["coverage"]["edge"] > 0

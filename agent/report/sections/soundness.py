@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +14,9 @@ from agent.report.ranking import Fidelity, Ranking, fidelity, ranking
 from agent.report.section import Film, Result, Section, Shown, picture
 from agent.video import enlarge
 
-FILMS = 3
-SIDE, BAR = 176, 22  # px of a film
+WORST = 3
+SIDE, GAP, BAR, LABEL = 168, 6, 24, 66  # px of the film
+HERTZ, HELD = 8.0, 8  # frames a second, and repeats of the last
 RECALLED = 20_000  # recorded frames among which the one nearest to an imagined latent is looked for
 ROUNDING = 0.01  # disagreement
 SOUND, FAITHFUL, FIRST = 0.7, 0.5, 0.5
@@ -25,12 +25,12 @@ NAMES = {"recorded": "recorded actions", "random": "random actions", "found": "w
 
 @dataclass(frozen=True)
 class Soundness(Result):
-    """See agent.report.attack and agent.report.ranking. films: (frames, control_hz, disagreement)."""
+    """See agent.report.attack and agent.report.ranking. film: the worst sequences found."""
 
     attack: Attack
     fidelity: Fidelity
     ranking: Ranking
-    films: list[tuple[np.ndarray, float, float]] = picture()
+    film: Film = picture()
 
 
 def soundness(
@@ -60,41 +60,40 @@ def soundness(
         attack=tried,
         fidelity=faithful,
         ranking=ranked,
-        films=_films(evidence, tried),
+        film=_film(evidence, tried),
     )
 
 
-def _films(evidence: Evidence, tried: Attack) -> list[tuple[np.ndarray, float, float]]:
-    """Of the worst: what the simulator does, beside the recorded frame nearest to what is imagined."""
+def _film(evidence: Evidence, tried: Attack) -> Film:
+    """Of the worst: what the simulator does, over the recorded frame nearest to what is imagined."""
     found, known = tried.plays["found"], evidence.sample("fit", RECALLED, branch=45)
-    hertz = float(getattr(getattr(evidence.need_env(), "unwrapped", None), "control_hz", 10.0))
-    films = []
-    for index in np.argsort(-found.disagreement, kind="stable")[:FILMS]:
+    columns = []
+    for index in np.argsort(-found.disagreement, kind="stable")[:WORST]:
         actions = evidence.denormalise(found.blocks[index : index + 1])
         world = evidence.simulate(found.state[index : index + 1, 0], actions, every=1).pixels[0]
         near = nearest(found.imagined[index], known.latents)[1]
         recalled = [evidence.pixels("fit", known.episode[i], known.frame[i]) for i in near]
-        frames = list(_beside(world, [world[0], *recalled], found.error[index], evidence.config.frameskip))
-        films.append((np.array(frames), hertz, float(found.disagreement[index])))
-    return films
+        columns.append((world, [world[0], *recalled], found.error[index]))
+    skip = evidence.config.frameskip
+    frames = [_frame(columns, step, step // skip) for step in range(len(columns[0][0]))]
+    return Film(frames + frames[-1:] * HELD, HERTZ)
 
 
-def _beside(
-    world: np.ndarray, recalled: list[np.ndarray], error: np.ndarray, skip: int
-) -> Iterator[np.ndarray]:
+def _frame(
+    columns: list[tuple[np.ndarray, list[np.ndarray], np.ndarray]], step: int, block: int
+) -> np.ndarray:
     font = ImageFont.load_default(12)
-    for step, frame in enumerate(world):
-        canvas = Image.new("RGB", (2 * SIDE + 6, SIDE + 2 * BAR), (250, 250, 250))
-        draw = ImageDraw.Draw(canvas)
-        canvas.paste(Image.fromarray(enlarge(frame, SIDE)), (0, BAR))
-        draw.text((4, 4), "simulator", fill=charts.INK, font=font)
-        block = step // skip
-        canvas.paste(Image.fromarray(enlarge(recalled[block], SIDE)), (SIDE + 6, BAR))
-        if block > 0:
-            told = f"step {block}: disagreement {error[block - 1]:.2f}"
-            draw.text((4, SIDE + BAR + 4), told, fill=charts.INK, font=font)
-        draw.text((SIDE + 10, 4), "imagined (nearest recorded)", fill=charts.INK, font=font)
-        yield np.asarray(canvas)
+    canvas = Image.new("RGB", (LABEL + len(columns) * (SIDE + GAP), 2 * (SIDE + GAP) + BAR), (250, 250, 250))
+    draw = ImageDraw.Draw(canvas)
+    for row, text in enumerate(("simulator", "imagined")):
+        draw.text((6, BAR + row * (SIDE + GAP) + SIDE // 2 - 6), text, fill=charts.INK, font=font)
+    for column, (world, recalled, error) in enumerate(columns):
+        x = LABEL + column * (SIDE + GAP)
+        told = f"disagreement {error[block - 1]:.2f}" if block else "start"
+        draw.text((x, 5), told, fill=charts.INK, font=font)
+        for row, frame in enumerate((world[step], recalled[block])):
+            canvas.paste(Image.fromarray(enlarge(frame, SIDE)), (x, BAR + row * (SIDE + GAP)))
+    return np.asarray(canvas)
 
 
 def draw(found: Soundness) -> list[Shown]:
@@ -104,12 +103,13 @@ def draw(found: Soundness) -> list[Shown]:
         _draw_fidelity(found.fidelity),
         _draw_ranking(found.ranking),
     ]
-    for number, (frames, hertz, disagreement) in enumerate(found.films, 1):
-        caption = (
-            f"Mean disagreement {disagreement:.2f}. Left: what the simulator does. Right: of all recorded "
-            "frames the one whose latent is nearest to the imagined one."
-        )
-        shown.append(Shown(f"Worst actions found, {number}", caption, Film(frames, hertz)))
+    worst = np.sort(found.attack.plays["found"].disagreement)[::-1][:WORST]
+    caption = (
+        f"Mean disagreement {', '.join(f'{one:.2f}' for one in worst)}. Above: what the simulator does. "
+        "Below: of all recorded frames the one whose latent is nearest to the imagined one, at each step of "
+        "the model."
+    )
+    shown.append(Shown("Worst actions found", caption, found.film, wide=True))
     if len(found.ranking.mistakes):
         rows = [list(row) for row in np.swapaxes(found.ranking.mistakes, 0, 1)]
         strip = charts.strip(rows, ["now", "truly next", "ranked first"])
@@ -130,7 +130,7 @@ def _draw_steps(tried: Attack) -> Shown:
     axis.axhline(np.sqrt(2), color=charts.INK, linestyle=":", linewidth=1, label="unrelated frames")
     axis.set_ylim(bottom=0)
     axis.set_xticks(steps)
-    charts.legend(axis, loc="upper left", bbox_to_anchor=(0.0, 0.95))
+    charts.legend(axis, loc="upper left", bbox_to_anchor=(0.0, 0.97))
     return Shown(
         "Imagined against simulated",
         "Distance between imagined and encoded latent, in units of the latents' spread; bands hold 80% of "

@@ -25,7 +25,7 @@ from agent.plots import CAPTION
 from agent.report import charts
 from agent.report.evidence import Evidence, Skipped, Windows
 from agent.report.quantities import moved, objects, visible
-from agent.report.section import Result, Section, Shown, picture
+from agent.report.section import Result, Section, Shown, Table, picture
 from agent.report.statistics import effect_size, paired_test, roc_auc
 
 PAIRS = 150
@@ -75,13 +75,16 @@ class Surprise(Result):
     moment: int
 
 
-def surprise(evidence: Evidence) -> Surprise:
-    """On held-out episodes. Moved objects need a world and recorded states, the rest needs neither."""
+def surprise(evidence: Evidence, *, pairs: int = PAIRS) -> Surprise:
+    """On at most `pairs` stretches of held-out episodes.
+
+    Moved objects need a world and recorded states, the rest needs neither.
+    """
     steps = min(STEPS, evidence.longest())
     if steps < 2:
         raise Skipped("no episode is long enough to be surprised in")
     moment = (steps + 1) // 2 + 1
-    windows = evidence.windows("held_out", steps, PAIRS, branch=31)
+    windows = evidence.windows("held_out", steps, pairs, branch=31)
     every = np.arange(0, steps * evidence.config.frameskip + 1, evidence.config.frameskip)
     frames = np.stack([
         evidence.pixels("held_out", e, f + every) for e, f in zip(windows.episode, windows.frame)
@@ -221,6 +224,7 @@ def _error(imagined: np.ndarray, seen: np.ndarray, unit: float) -> np.ndarray:
 def draw(found: Surprise) -> list[Shown]:
     return [
         _draw_told(found),
+        _draw_table(found),
         _draw_time(found),
         *(_draw_film(name, one, found.moment) for name, one in found.violations.items()),
     ]
@@ -230,23 +234,34 @@ def _draw_told(found: Surprise) -> Shown:
     names = list(found.violations)
     figure, axis = charts.chart("ROC-AUC", "", height=max(charts.SIZE[1], 0.9 + 0.4 * len(names)))
     ahead = max(len(one.auc_ahead) for one in found.violations.values())
-    series = {"after one step": [one.auc for one in found.violations.values()]}
+    series = {"1 step": [one.auc for one in found.violations.values()]}
     for step in range(1, ahead):
-        series[f"{step + 1} steps at once"] = [one.auc_ahead[step] for one in found.violations.values()]
+        series[f"{step + 1} at once"] = [one.auc_ahead[step] for one in found.violations.values()]
     charts.bars(axis, names, series)
     axis.axvline(0.5, color=charts.INK, linestyle=":", linewidth=1)
     axis.set_xlim(0, 1.02)
-    charts.legend(axis, loc="lower left", bbox_to_anchor=(-0.25, 1.0), ncols=3, columnspacing=0.8)
-    rows = "; ".join(
-        f"{name}: {_times(one.ratio)}, effect size {one.effect:.1f}, p {_p(one.p)}, {one.pairs} pairs"
-        for name, one in found.violations.items()
+    charts.legend(
+        axis, loc="lower left", bbox_to_anchor=(-0.45, 1.0), ncols=3, columnspacing=0.8, handlelength=1.2
     )
-    left = "".join(f" Not tried: {name}, as {reason}." for name, reason in found.skipped.items())
     return Shown(
         "Can odd be told from ordinary by the error?",
-        f"1: always, 0.5 (dots): not at all. {rows}. The change of colours is a control: the less, the "
-        f"better.{left}",
+        "ROC-AUC: at 1 always, at 0.5 (dots) not at all. The change of colours is a control: the less, the "
+        "better.",
         figure,
+    )
+
+
+def _draw_table(found: Surprise) -> Shown:
+    rows = [
+        [name, str(one.pairs), f"{one.ordinary:.3f}", f"{one.odd:.3f}", f"{one.effect:.1f}", _p(one.p)]
+        for name, one in found.violations.items()
+    ]
+    left = "".join(f" Not tried: {name}, as {reason}." for name, reason in found.skipped.items())
+    return Shown(
+        "Error with and without",
+        "Mean squared error at the moment, relative to the latents' variance; effect size: mean difference "
+        f"over its standard deviation; p of the paired test.{left}",
+        Table(["", "pairs", "ordinary", "odd", "effect", "p"], rows),
     )
 
 
@@ -311,7 +326,7 @@ def _times(ratio: float) -> str:
 
 
 def _p(value: float) -> str:
-    return "below 0.001" if value < 0.001 else f"{value:.3f}"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 SECTION = Section(
