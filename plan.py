@@ -173,6 +173,7 @@ def reach(args: argparse.Namespace) -> None:
     print(f"planning to {args.goal} in {agent.config.env}, checkpoint {about['name']}, on {agent.device}")
     budget = args.budget or BUDGET
     agent.set_goal(images.resize_pixels(shown, agent.config.image_size), steps=budget)
+    warn_out_of_reach(agent, about, observation["pixels"], shown)
     played = follow(agent, env, observation, budget, success)
     print("\n".join(story(played)))
     goal = {"goal": str(args.goal), "goal_state": list(text.state) if text else None, "seed": agent.seed}
@@ -198,6 +199,25 @@ def painter(
     seen = [start(args, scene, text)[0], *(scene.step(action)[0] for action in played.actions)]
     frames = {state.tobytes(): obs["pixels"] for state, obs in zip(played.states, seen)}
     return lambda state: frames[state.tobytes()]
+
+
+def warn_out_of_reach(agent: Any, about: dict[str, Any], now: np.ndarray, goal: np.ndarray) -> None:
+    """Say so when the first plan expects to stay farther from the goal than those that led to their goals.
+
+    Only where the checkpoint's report has measured how far that is.
+    """
+    from agent import checkpoint, reach
+
+    most = reach.load(checkpoint.find(about["name"]), about["sha256"])
+    if most is None:
+        return
+    expected = reach.expected_distance(agent, agent.plan(now), goal[None])[0]
+    if expected > most:
+        message = (
+            "the goal seems out of reach: the first plan ends %.1f away from it in latent space, and %.0f %% "
+            "of the goals that were reached began with one that ends within %.1f"
+        )
+        log.warning(message, expected, 100 * reach.KEPT, most)
 
 
 def explain(

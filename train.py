@@ -146,7 +146,10 @@ def train(config: DictConfig) -> Path:
         trained = trainer.fit()
     reader.close()
     if first:
-        report(config, folder, trained, test(config, folder, device))
+        result = test(config, folder, device)
+        if config.report:
+            what_it_knows(folder, device, tracker)
+        report(config, folder, trained, result)
     return folder
 
 
@@ -322,6 +325,16 @@ def test(config: DictConfig, folder: Path, device: Any) -> dict[str, Any] | None
     plots.plot_loss(rows, folder / "loss.png")
     plots.plot_success(rows, folder / "success.png", result)
     return result
+
+
+def what_it_knows(folder: Path, device: Any, tracker: Any) -> None:
+    """report.html and report.json in the run folder, and their figures to the tracker."""
+    from agent.report.__main__ import report_on
+    from agent.report.page import pictures
+
+    made, _ = report_on(folder, device=device)
+    with tracker:
+        tracker.show(pictures(made))
 
 
 def report(config: DictConfig, folder: Path, trained: dict[str, Any], result: dict[str, Any] | None) -> None:

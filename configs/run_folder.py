@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -25,6 +26,7 @@ CHANGEABLE = (
     "data.memory_gb",
     "wandb.mode",
     "module",
+    "report",
 )
 
 
@@ -108,3 +110,12 @@ def resumed(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
         ) from error
     stored.out, stored.resume = str(folder), str(folder)
     return stored
+
+
+def stored_settings(folder: Path) -> dict[str, Any] | None:
+    """The settings that a run folder holds, as plain values; None where it holds none that can be read."""
+    try:
+        plain: Any = OmegaConf.to_container(OmegaConf.load(folder / SETTINGS))
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException):
+        return None
+    return plain if isinstance(plain, dict) and "data" in plain and "seed" in plain else None

@@ -82,7 +82,10 @@ def test_metrics_hold_losses_and_tests_on_the_way(run) -> None:
 def test_a_run_goes_on_in_the_same_folder(run, monkeypatch, capsys) -> None:
     folder, _ = run
     monkeypatch.chdir(folder)
-    assert train.main(["resume=run", "train.steps=8", "wandb.mode=disabled"]) == 0
+    told: list[Path] = []
+    monkeypatch.setattr(train, "what_it_knows", lambda folder, device, tracker: told.append(folder))
+    assert train.main(["resume=run", "train.steps=8", "wandb.mode=disabled", "report=true"]) == 0
+    assert told == [Path("run")]
     assert [row["step"] for row in rows(folder / "run") if "loss" in row] == [2, 3, 4, 6, 8]
     assert sorted(path.name for path in folder.iterdir()) == ["data", "run"]
     assert "8 steps" in capsys.readouterr().out
