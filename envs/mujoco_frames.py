@@ -13,7 +13,7 @@ import importlib
 import logging
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,8 +35,9 @@ _OFFSCREEN = mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value
 class _Context:
     """The OpenGL context of this process, current only inside a `with`, for one thread at a time.
 
-    Other programs in the process free what they drew with whatever context is current then, and would free
-    ours: mujoco's own Renderer and dm_control do so when they are collected as garbage.
+    What was current before is so again afterwards. mujoco's own Renderer and dm_control free what they drew
+    with in whatever context is current when they are collected as garbage, and would free ours; dm_control
+    draws without a look whether its own still is.
     """
 
     def __init__(self) -> None:
@@ -47,9 +48,12 @@ class _Context:
             logging.getLogger("OpenGL.acceleratesupport").setLevel(logging.WARNING)  # says what is not missed
             # by name, since mujoco may have been imported before there was an answer
             named = backend if backend in ("egl", "osmesa", "glfw") else "gl_context"
-            self._context = importlib.import_module(f"mujoco.{named}").GLContext(64, 64)
+            kind = importlib.import_module(f"mujoco.{named}").GLContext
+            self._backend = sys.modules[kind.__module__]
+            give_back = self._holder()
+            self._context = kind(64, 64)
             self._context.make_current()
-            self._release()
+            give_back()
         except Exception as error:  # each backend has errors of its own
             raise _unusable(error) from error
         self._lock = threading.RLock()
@@ -59,13 +63,14 @@ class _Context:
     def __enter__(self) -> None:
         self._lock.acquire()
         try:
+            self._give_back = self._holder()
             self._context.make_current()
         except BaseException:
             self._lock.release()
             raise
 
     def __exit__(self, *_: object) -> None:
-        self._release()
+        self._give_back()
         self._lock.release()
 
     def make(self, model: mujoco.MjModel) -> mujoco.MjrContext:
@@ -77,20 +82,27 @@ class _Context:
         self._made.append(made)
         return made
 
-    def _release(self) -> None:
-        backend: Any = sys.modules[type(self._context).__module__]
+    def _holder(self) -> Callable[[], object]:
+        """What makes current again what now is, where that can be known; otherwise lets go of ours."""
+        backend: Any = self._backend
         if hasattr(backend, "EGL"):
             egl = backend.EGL
-            egl.eglMakeCurrent(
-                backend.EGL_DISPLAY, egl.EGL_NO_SURFACE, egl.EGL_NO_SURFACE, egl.EGL_NO_CONTEXT
-            )
-        elif hasattr(backend, "osmesa"):
-            backend.osmesa.OSMesaMakeCurrent(None, None, backend.GL.GL_FLOAT, 0, 0)
-        elif hasattr(backend, "cgl"):
-            backend.cgl.CGLUnlockContext(self._context._context)
-            backend.cgl.CGLSetCurrentContext(None)
-        else:
-            backend.glfw.make_context_current(None)
+            if held := egl.eglGetCurrentContext():
+                surfaces = [egl.eglGetCurrentSurface(which) for which in (egl.EGL_DRAW, egl.EGL_READ)]
+                return functools.partial(egl.eglMakeCurrent, egl.eglGetCurrentDisplay(), *surfaces, held)
+            nothing = (egl.EGL_NO_SURFACE, egl.EGL_NO_SURFACE, egl.EGL_NO_CONTEXT)
+            return lambda: egl.eglMakeCurrent(backend.EGL_DISPLAY, *nothing)
+        if hasattr(backend, "osmesa"):
+            return lambda: backend.osmesa.OSMesaMakeCurrent(None, None, backend.GL.GL_FLOAT, 0, 0)
+        if hasattr(backend, "cgl"):
+            return self._leave_cgl
+        held = backend.glfw.get_current_context() if hasattr(self, "_context") else None  # it needs a start
+        return lambda: backend.glfw.make_context_current(held)
+
+    def _leave_cgl(self) -> None:
+        cgl: Any = self._backend.cgl  # type: ignore[attr-defined]
+        cgl.CGLUnlockContext(self._context._context)
+        cgl.CGLSetCurrentContext(None)
 
     def _free(self) -> None:
         try:

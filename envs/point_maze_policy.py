@@ -13,7 +13,7 @@ from envs.point_maze import DAMPING, FORCE, MEDIUM_MAZE, U_MAZE, cell_centre, ce
 class PointMazePolicy:
     """Acts on `obs["state"]` (4,); `reset(rng)` starts an episode whose choices all come from `rng`."""
 
-    maze = U_MAZE
+    maze: tuple[str, ...] = U_MAZE
 
     def __init__(self) -> None:
         self._cells = [tuple(cell) for cell in free_cells(self.maze).tolist()]

@@ -208,8 +208,12 @@ class TestReacher:
         with theirs.reset_context():
             theirs.data.qpos[:] = state[:2]
         drawn = theirs.render(height=224, width=224, camera_id="fixed")
+        ours = envs.make("reacher", image_size=224, published=True)
+        np.testing.assert_array_equal(ours.render_state(state), drawn)
+        theirs.data.qpos[:] = 0.0  # ours in between does not stop theirs from drawing
+        theirs.forward()
         np.testing.assert_array_equal(
-            envs.make("reacher", image_size=224, published=True).render_state(state), drawn
+            theirs.render(height=224, width=224, camera_id="fixed"), ours.render_state(np.zeros(4))
         )
 
     def test_states_the_arm_cannot_have_are_named(self) -> None:
