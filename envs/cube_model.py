@@ -64,9 +64,7 @@ def ogbench_cube(*, published: bool) -> CubeEnv:
     for name in ("cube_spot", "hand_spot"):
         root.worldbody.add("body", name=name, mocap=True)
     if not published:
-        for body, name, colour, shape in _SHAPES:
-            hollow = {"contype": 0, "conaffinity": 0, "mass": 0, "group": 0}
-            root.find("body", body).add("geom", name=name, rgba=colour, **hollow, **shape)
+        _reshape(root)
     source._mjcf_model = root
     source.compile_model_and_data()
     model = source.model
@@ -75,6 +73,20 @@ def ogbench_cube(*, published: bool) -> CubeEnv:
     if not published:
         _plain(model)
     return source
+
+
+def _reshape(root: Any) -> None:
+    """Add the plain shapes, drop the arm's 120,000 triangles: its masses do not depend on them."""
+    for mesh in root.find_all("mesh"):
+        if not mesh.full_identifier.startswith("ur5e/robotiq/"):
+            for geom in root.find_all("geom"):
+                if geom.mesh is mesh:
+                    geom.remove()
+            mesh.remove()
+    root.find("texture", "skybox").remove()
+    hollow = {"contype": 0, "conaffinity": 0, "mass": 0, "group": 0}
+    for body, name, colour, shape in _SHAPES:
+        root.find("body", body).add("geom", name=name, rgba=colour, **hollow, **shape)
 
 
 def _plain(model: mujoco.MjModel) -> None:
@@ -93,4 +105,5 @@ def _plain(model: mujoco.MjModel) -> None:
     model.light_diffuse[0], model.light_specular[0] = 0.45, 0.0
     headlight = model.vis.headlight
     headlight.ambient, headlight.diffuse, headlight.specular = [0.35] * 3, [0.35] * 3, [0.0] * 3
+    model.vis.quality.shadowsize = 0  # no shadows, no memory for them
     model.vis.quality.numslices, model.vis.quality.numstacks, model.vis.quality.numquads = 10, 6, 1

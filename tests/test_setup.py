@@ -21,7 +21,7 @@ ALLOWED = {
     "planners": {"torch"},
     "envs": {
         "numpy", "gymnasium", "h5py", "pymunk", "mujoco", "PIL", "tqdm", "av",
-        "hdf5plugin", "cramjam", "pyarrow",
+        "hdf5plugin", "cramjam", "pyarrow", "ogbench",
     },
     "agent": {
         "torch", "planners", "numpy", "einops", "accelerate", "safetensors",
