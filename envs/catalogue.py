@@ -28,6 +28,18 @@ WORLDS = {
     "pusht": Entry("envs/PushT-v0", "envs.pusht:PushT", "envs.pusht_policy:PushTPolicy"),
     "two_room": Entry("envs/TwoRoom-v0", "envs.two_room:TwoRoom", "envs.two_room_policy:TwoRoomPolicy"),
     "wall": Entry("envs/Wall-v0", "envs.wall:Wall", "envs.two_room_policy:TwoRoomPolicy"),
+    "reacher": Entry(
+        "envs/Reacher-v0", "envs.reacher:Reacher", "envs.reacher_policy:ReacherPolicy", "worlds"
+    ),
+    "cube": Entry("envs/Cube-v0", "envs.cube:Cube", "envs.cube_policy:CubePolicy", "worlds"),
+    "point_maze": Entry(
+        "envs/PointMaze-v0", "envs.point_maze:PointMaze", "envs.point_maze_policy:PointMazePolicy"
+    ),
+    "point_maze_medium": Entry(
+        "envs/PointMazeMedium-v0",
+        "envs.point_maze:PointMazeMedium",
+        "envs.point_maze_policy:PointMazeMediumPolicy",
+    ),
 }
 
 

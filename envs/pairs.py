@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 import envs
+from envs import cube_policy, policies
 from envs import factors as variation
-from envs import policies
 from envs.files import beside
 from envs.world import WorldError
 
@@ -174,6 +174,12 @@ def _file(name: str, version: str, offset: int) -> str:
 
 def demands(pairs: Pairs) -> dict[str, float]:
     """What the pairs ask for: how far things must move, and in which share of the pairs."""
+    if pairs.name == "cube":
+        return cube_policy.demands(pairs.start, pairs.goal)
+    if pairs.name not in ("pusht", "two_room", "wall"):
+        change = np.median(policies.changes(pairs.name, pairs.start, pairs.goal), axis=0)
+        names = envs.make(pairs.name, image_size=16).state_names
+        return {f"{n} must change, median": round(float(c), 3) for n, c in zip(names, change)}
     away = np.linalg.norm(pairs.goal[:, :2] - pairs.start[:, :2], axis=1)
     report = {"agent must move, median px": float(np.median(away))}
     if pairs.name == "pusht":
