@@ -27,9 +27,9 @@ from torch import Tensor
 import planners
 from agent import checkpoint
 from agent.device import pick_device
-from agent.look import latents_of
+from agent.look import checked_frames, latents_of
 from agent.objective import Objective, parse
-from agent.problem import Problem, chosen_problems, mix_seeds, steps_per_problem
+from agent.problem import Problem, chosen_problems, executed_per_problem, mix_seeds, steps_per_problem
 from agent.settings import checked_change, checked_deadline
 from agent.solver import Solver
 from agent.world_model import WorldModel
@@ -161,7 +161,7 @@ class Agent:
         steps: environment steps left to reach it, one number or (B,); plans then never look further ahead.
         None: no limit.   mask: (B,) bool, only these problems; the others keep goal and plan.
         """
-        frames, _ = self._frames(pixels)
+        frames, _ = checked_frames(pixels)
         self._pursue(frames[:, None], steps, mask, near=0.0)
 
     @torch.no_grad()
@@ -187,7 +187,7 @@ class Agent:
                 f"not {pictures.shape}."
             )
         pictures = pictures[None] if pictures.ndim == 4 else pictures
-        frames, _ = self._frames(pictures.reshape(-1, *pictures.shape[2:]))
+        frames, _ = checked_frames(pictures.reshape(-1, *pictures.shape[2:]))
         if near is not None and not near >= 0:
             raise PlanError(f"near must be a distance of at least 0, not {near!r}.")
         self._pursue(frames.reshape(pictures.shape), steps, mask, near)
@@ -225,11 +225,13 @@ class Agent:
         """
         started = time.perf_counter()
         deadline = self.deadline if deadline is None else checked_deadline(deadline)
-        frames, single = self._frames(pixels)
+        frames, single = checked_frames(pixels)
         self._check_goals(len(frames))
+        for problem in self._problems:
+            problem.give_up_handed()
         due = [i for i, problem in enumerate(self._problems) if not problem.pending]
         if due:
-            seen = self._look(frames, due)
+            seen = self._look(frames[due], [self._problems[i] for i in due])
             replan = [p for p in seen if not p.blocks or p.begun >= self.plan_config.replan_every]
             looked = time.perf_counter() - started
             for group in self._groups(replan):
@@ -257,19 +259,47 @@ class Agent:
         """
         started = time.perf_counter()
         deadline = self.deadline if deadline is None else checked_deadline(deadline)
-        frames, single = self._frames(pixels)
+        frames, single = checked_frames(pixels)
         self._check_goals(len(frames))
-        groups = self._groups(self._look(frames, range(len(frames))))
-        if len(groups) > 1:
-            raise PlanError("These problems are at different points of their way: plan them in own sessions.")
+        problems = self._one_group(self._look(frames, self._problems))
         looked = time.perf_counter() - started
         remaining = None if deadline is None else deadline - looked
-        return self._to_numpy(self._solve(groups[0], remaining), looked, single)
+        return self._to_numpy(self._solve(problems, remaining), looked, single)
+
+    @torch.no_grad()
+    def replan(self, pixels: np.ndarray, *, executed: Any = None, deadline: float | None = None) -> Plan:
+        """Plan anew from what is seen now, and begin that plan: for programs that step through plans
+        themselves, as `agent.realtime` and the clients of a server do. Otherwise `act` is simpler.
+
+        pixels: as for `plan`, and the Plan is as there.   deadline: as for `act`.
+        executed: what was done since the frame of the call before: how many actions of the plan it gave, or
+            the actions themselves, (n, A) or (B, n, A) in environment units. The plan then starts from the
+            frames before, too, and counts the steps left. None: not known; as much as `replan_every` says is
+            taken as done, and the plan starts from this frame alone.
+        """
+        started = time.perf_counter()
+        deadline = self.deadline if deadline is None else checked_deadline(deadline)
+        frames, single = checked_frames(pixels)
+        self._check_goals(len(frames))
+        frameskip = self.config.frameskip
+        done = executed_per_problem(executed, len(frames), self.config.action_dim)
+        problems = [replace(problem) for problem in self._problems]
+        for problem, own in zip(problems, done):
+            problem.take_back(own, frameskip, self._normalised, self.plan_config.replan_every * frameskip)
+        problems = self._one_group(self._look(frames, problems))
+        looked = time.perf_counter() - started
+        self._replan(problems, None if deadline is None else deadline - looked, looked, single)
+        plan = self.last_plan
+        assert plan is not None
+        for problem, actions in zip(problems, plan.actions[None] if single else plan.actions):
+            problem.handed = actions
+        self._problems = problems
+        return plan
 
     @torch.no_grad()
     def latent_distance(self, pixels: np.ndarray) -> np.ndarray | float:
         """Euclidean distance of pixels to the goal in latent space: a float, or (B,) for (B, H, W, 3)."""
-        frames, single = self._frames(pixels)
+        frames, single = checked_frames(pixels)
         self._check_goals(len(frames))
         goal = torch.stack([problem.goal for problem in self._problems])  # type: ignore[misc]
         distance = (self._encode(frames) - goal).float().norm(dim=-1).cpu().numpy()
@@ -283,12 +313,12 @@ class Agent:
             return self.plan_config.horizon
         return max(1, min(self.plan_config.horizon, math.ceil(problem.steps_left / self.config.frameskip)))
 
-    def _look(self, frames: np.ndarray, which: Sequence[int]) -> list[Problem]:
+    def _look(self, frames: np.ndarray, problems: Sequence[Problem]) -> list[Problem]:
         """Copies of these problems with what frames (B, H, W, 3) show now as the newest latent."""
         looking = []
-        for i, latent in zip(which, self._encode(frames[which])):
-            latents, past = self._problems[i].context(latent, self.context_len)
-            looking.append(replace(self._problems[i], latents=latents, past=past).passing())
+        for problem, latent in zip(problems, self._encode(frames)):
+            latents, past = problem.context(latent, self.context_len)
+            looking.append(replace(problem, latents=latents, past=past).passing())
         return looking
 
     def _groups(self, problems: Sequence[Problem]) -> list[list[Problem]]:
@@ -298,6 +328,12 @@ class Agent:
             sizes = len(problem.latents), self._horizon(problem), len(problem.blocks), problem.last is None
             groups[sizes].append(problem)
         return list(groups.values())
+
+    def _one_group(self, problems: Sequence[Problem]) -> list[Problem]:
+        groups = self._groups(problems)
+        if len(groups) > 1:
+            raise PlanError("These problems are at different points of their way: plan them in own sessions.")
+        return groups[0]
 
     def _replan(self, problems: list[Problem], deadline: float | None, looked: float, single: bool) -> None:
         plan = self._solve(problems, deadline)
@@ -318,6 +354,11 @@ class Agent:
         actions = self._solver.env_actions(blocks.to(self.device)).cpu().numpy().astype(np.float32)
         return actions.clip(self._low, self._high) if self._solver.planner.bounded else actions
 
+    def _normalised(self, actions: np.ndarray) -> Tensor:
+        """(n, A) in environment units -> the model's, on the CPU."""
+        given = torch.tensor(np.array(actions), device=self.device)
+        return self.world_model.normalise_actions(given).float().cpu()
+
     def _to_numpy(self, plan: Plan, looked: float, single: bool) -> Plan:
         arrays = {
             "actions": self._env_actions(plan.actions),
@@ -334,17 +375,6 @@ class Agent:
     def _encode(self, frames: np.ndarray) -> Tensor:
         """uint8 (B, H, W, 3) -> latents (B, D)."""
         return latents_of(self.world_model, frames, self.device)
-
-    def _frames(self, pixels: np.ndarray) -> tuple[np.ndarray, bool]:
-        """pixels as (B, H, W, 3), and whether the batch axis was missing."""
-        frames = np.asarray(pixels)
-        if frames.dtype != np.uint8:
-            raise PlanError(f"pixels must be uint8 from 0 to 255, not {frames.dtype}.")
-        if frames.ndim not in (3, 4) or frames.shape[-1] != 3 or 0 in frames.shape:
-            raise PlanError(
-                f"pixels must be (H, W, 3), or (B, H, W, 3) for several problems, not {frames.shape}."
-            )
-        return (frames[None], True) if frames.ndim == 3 else (frames, False)
 
     def _check_goals(self, count: int) -> None:
         without = [i for i, problem in enumerate(self._problems) if problem.goal is None]

@@ -95,7 +95,7 @@ class KeypointNet(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         maps, values = self.filters(frames.contiguous()).flatten(2).split([self.width, self.values], 1)
         seen = F.silu(values + self.value_bias[:, None])
-        cells = torch.cat([self.places.to(seen.dtype).expand(len(seen), -1, -1), seen], 1)
+        cells = torch.cat([self.places.to(seen.dtype).expand(seen.shape[0], -1, -1), seen], 1)
         x, y, xx, yy, xy, *_ = means = (maps.softmax(-1) @ cells.mT).unbind(-1)
         known = torch.stack([x, y, xx - x * x, yy - y * y, xy - x * y, *means[5:]], -1)
         return (self.norm(known.flatten(1)).unflatten(1, (self.width, -1)) * self.scale).flatten(1)
@@ -151,7 +151,7 @@ class ViT(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         patches = self.patches(frames).flatten(2).mT
-        token = self.cls_token.expand(len(patches), -1, -1).to(patches.dtype)
+        token = self.cls_token.expand(patches.shape[0], -1, -1).to(patches.dtype)
         x = torch.cat([token, patches], 1) + self.positions
         *first, last = self.blocks
         for block in first:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from planners import PlanError
+
+Normalise = Callable[[np.ndarray], Tensor]  # (n, A) in environment units -> the model's, on the CPU
 
 
 @dataclass
@@ -28,11 +31,47 @@ class Problem:
     begun: int = 0  # blocks begun since the last replan
     pending: list[np.ndarray] = field(default_factory=list)  # (A,) each: what is left of the block under way
     last: np.ndarray | None = None  # (A,), what was done last, in environment units
+    handed: np.ndarray | None = None  # (H·F, A), the plan that `Agent.replan` gave out, in environment units
 
     def drop_plan(self) -> None:
         if self.pending:  # cut short, so the context's frames would not be one model step apart
             self.latents, self.past = [], []
         self.blocks, self.pending, self.stalled = [], [], False
+
+    def give_up_handed(self) -> None:
+        """Nobody will say what was done of the plan that `Agent.replan` gave out."""
+        if self.handed is not None:
+            self.drop_plan()
+            self.handed, self.latents, self.past = None, [], []
+
+    def take_back(
+        self, executed: int | np.ndarray | None, frameskip: int, normalise: Normalise, assumed: int
+    ) -> None:
+        """Note what was done since `Agent.replan` gave out a plan: so many of its actions, or these (n, A);
+        None: perhaps `assumed` of its actions. What is left of the plan stays, as whole blocks."""
+        handed, self.handed = self.handed, None
+        if handed is None:
+            if self.pending:
+                self.drop_plan()
+            return
+        number = assumed if executed is None else executed if isinstance(executed, int) else len(executed)
+        done = executed if isinstance(executed, np.ndarray) else handed[:number]
+        if len(done):
+            self.last = done[-1]
+        if number == 0:
+            self.latents = self.latents[:-1]  # this moment is looked at again
+        elif number == frameskip and executed is not None:
+            self.past = [*self.past, normalise(done).flatten()]
+        else:  # the frames are not one model step apart, or nobody knows what lies between
+            self.latents, self.past = [], []
+        if self.blocks:  # otherwise there is a new goal since
+            if self.steps_left is not None:
+                self.steps_left -= number
+            rest = handed[number:]
+            whole = len(rest) // frameskip
+            self.blocks = list(
+                normalise(rest[: whole * frameskip]).reshape(whole, frameskip * handed.shape[1])
+            )
 
     def passing(self) -> Problem:
         """Itself, or a copy that pursues the next goal, with no plan yet, when this one is passed."""
@@ -79,3 +118,24 @@ def steps_per_problem(steps: int | Sequence[int] | np.ndarray | None, count: int
     if left.dtype.kind not in "iu" or left.shape not in ((), (count,)) or (left < 1).any():
         raise PlanError(f"steps must be a whole number of at least 1, or one per problem, not {steps!r}.")
     return np.broadcast_to(left, count).tolist()
+
+
+def executed_per_problem(executed: Any, count: int, action_dim: int) -> list[int | np.ndarray | None]:
+    """What each problem did: one whole number, (n, A) for one problem or (B, n, A) for several; or None."""
+    if executed is None or (isinstance(executed, (int, np.integer)) and not isinstance(executed, bool)):
+        if executed is not None and executed < 0:
+            raise PlanError(f"executed must be at least 0 actions, not {executed}.")
+        return [executed if executed is None else int(executed)] * count
+    try:
+        actions = np.array(executed, np.float32)
+    except (TypeError, ValueError):
+        actions = np.full(0, np.nan, np.float32)
+    actions = actions[None] if actions.ndim == 2 and count == 1 else actions
+    if actions.ndim != 3 or (len(actions), actions.shape[2]) != (count, action_dim):
+        raise PlanError(
+            f"executed must be a number of actions, or the actions: (n, {action_dim}), or "
+            f"({count}, n, {action_dim})."
+        )
+    if not np.isfinite(actions).all():
+        raise PlanError("executed holds actions that are not finite numbers.")
+    return list(actions)

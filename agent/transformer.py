@@ -107,7 +107,7 @@ class Attention(nn.Module):
             t.unflatten(-1, (self.heads, -1)).transpose(-3, -2) for t in self.qkv(self.norm(x)).chunk(3, -1)
         )
         tokens = x.shape[-2]
-        mask, causal = None, self.distance_bias is None and tokens <= self.window
+        mask, causal = None, self.distance_bias is None and bool(tokens <= self.window)
         if not causal:
             places = torch.arange(tokens, device=x.device)
             distance = places[:, None] - places

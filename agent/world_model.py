@@ -63,6 +63,7 @@ class WorldModelConfig:
     proposal_steps: int = 5  # longest plan that is proposed, in model steps
     proposer_width: int = 512
     published_look: bool = False  # frames show what the world's published version draws, see envs.make
+    control_hz: float | None = None  # environment actions a second in the recording; None: not known
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -150,6 +151,13 @@ class WorldModelConfig:
 
 def _checked(name: str, kind: str, value: Any) -> Any:
     """value as the field's type: no guessing from text, no NaN."""
+    if kind == "float | None":
+        known = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
+        if value is not None and not known:
+            raise ValueError(
+                f"{name} must be a number above 0, or null where it is not known, not {value!r}."
+            )
+        return value if value is None else float(value)
     if kind == "str":
         if not isinstance(value, str):
             raise ValueError(f"{name} must be text, but is {value!r}.")

@@ -11,6 +11,7 @@ import importlib
 from dataclasses import dataclass
 from typing import Any
 
+from envs.gym_names import is_gym
 from envs.world import WorldError
 
 
@@ -45,6 +46,8 @@ WORLDS = {
 
 def entry(name: str) -> Entry:
     """The entry of the world called `name`; WorldError, with the nearest name, when there is none."""
+    if is_gym(name):
+        return Entry(name, "envs.gym_world:GymWorld", "envs.gym_policies:Smooth", "gym")
     if name not in WORLDS:
         near = difflib.get_close_matches(str(name), WORLDS, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""

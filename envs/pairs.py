@@ -22,6 +22,7 @@ import envs
 from envs import cube_policy, policies
 from envs import factors as variation
 from envs.files import beside
+from envs.gym_names import is_gym
 from envs.world import WorldError
 
 VERSION = "v1"
@@ -74,6 +75,10 @@ def make(name: str, count: int, seed: int, offset: int = OFFSET) -> Pairs:
         raise WorldError(
             f"Count and offset of pairs must be 1 or more, the seed 0 or more, not {count}, {offset}, {seed}."
         )
+    if is_gym(name):
+        from envs import replayed_pairs
+
+        return replayed_pairs.make(name, count, seed, offset)
     env, policy = envs.make(name, image_size=16), policies.make(name)
     found: list[tuple[int, np.ndarray, np.ndarray]] = []
     episode = 0
@@ -119,9 +124,13 @@ def shifted(pairs: Pairs, shift: str) -> Pairs:
 def load(name: str, version: str = VERSION, offset: int = OFFSET) -> Pairs:
     """The fixed list of the world `name` whose goals lie `offset` env steps from their starts.
 
+    That of `gym:ID` is made anew, the same every time.
+
     Raises:
         WorldError: when there is no such list, or its file is damaged.
     """
+    if is_gym(name):
+        return replace(make(name, COUNT, SEED, offset), version=version)
     path = _DATA / _file(name, version, offset)
     if not path.is_file():
         there = ", ".join(sorted(known.stem for known in _DATA.glob("*.json")))

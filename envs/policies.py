@@ -12,8 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 
 import envs
-from envs import cube_policy
+from envs import cube_policy, gym_policies
 from envs.catalogue import entry, found
+from envs.gym_names import is_gym
 from envs.pusht_geometry import BOARD, gap
 from envs.two_room import HIGH, LOW
 from envs.two_room_frames import LAYOUT
@@ -56,6 +57,8 @@ def make(name: str, action_size: int = 2) -> Policy:
     """
     if name == "random":
         return RandomPolicy(action_size)
+    if is_gym(name):
+        return gym_policies.make("smooth", envs.make(name))
     if name not in names():
         raise WorldError(f"There is no policy called {name!r}; the policies are {', '.join(names())}.")
     policy: type[Any] = found(entry(name).policy, name)
@@ -80,8 +83,12 @@ def rollouts(world: str, policy: str, *, episodes: int, length: int, seed: int =
 
 def coverage(world: str, states: np.ndarray, offset: int = 25) -> dict[str, Any]:
     """What episodes (E, T, S) of a world cover, in plain numbers."""
-    rooms = {"two_room": _two_room_coverage, "wall": _two_room_coverage}
-    own = {"pusht": _pusht_coverage, **rooms, "cube": cube_policy.coverage}
+    own = {
+        "pusht": _pusht_coverage,
+        "two_room": _two_room_coverage,
+        "wall": _two_room_coverage,
+        "cube": cube_policy.coverage,
+    }
     return own[world](states, offset) if world in own else _any_coverage(world, states, offset)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 import envs
 from envs.episodes import EpisodeReader
+from envs.gym_names import is_gym
 from envs.journal import RecordingError
 from envs.pairs import Pairs
 
@@ -74,6 +75,8 @@ def choose(
     Raises:
         RecordingError: where there are too few such rows, or no states of that world.
     """
+    if is_gym(name):
+        raise RecordingError(f"{name} cannot be put into a recorded state: leave out benchmark.protocol=lewm")
     world = envs.make(name, image_size=16)
     names = ", ".join(world.state_names)
     size = reader.read("state", 0, 1).shape[1] if "state" in reader.columns else 0

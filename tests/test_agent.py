@@ -510,3 +510,94 @@ def test_on_cuda_a_recorded_graph_gives_what_the_model_gives(tiny_checkpoint, ob
     agent.set_goal(frames)
     together = agent.act(frames[::-1].copy())
     assert together.shape == (2, config.action_dim)
+
+
+class TestReplan:
+    def follow(self, agent, place, executes, say=None):
+        """Replan and execute so many actions of each plan; the places it went through."""
+        place, places, done = np.asarray(place, float), [], None
+        for number in executes:
+            plan = agent.replan(draw(place), executed=done)
+            actions = plan.actions[:number]
+            places.append(place + STEP * actions.cumsum(axis=0))
+            place = places[-1][-1]
+            done = say(actions) if say else number
+        return np.concatenate(places)
+
+    @pytest.mark.parametrize("say", [None, lambda actions: actions, lambda actions: None])
+    def test_a_program_that_steps_through_plans_reaches_the_goal(self, say):
+        agent = make_agent()
+        agent.set_goal(draw((30, 25)), steps=30)
+        places = self.follow(agent, (12, 10), [3, 4, 3, 6, 3, 3, 8], say)
+        assert np.linalg.norm(places - (30, 25), axis=1).min() < 1.5
+
+    def test_one_block_at_a_time_it_plans_as_act_does(self):
+        acting, stepping = make_agent(), make_agent()
+        place, done = np.array((12.0, 10.0)), None
+        for agent in (acting, stepping):
+            agent.set_goal(draw((30, 25)), steps=13)
+        for _ in range(5):
+            plan = stepping.replan(draw(place), executed=done)
+            ours = np.stack([acting.act(draw(place + 9)) if i else acting.act(draw(place)) for i in range(3)])
+            assert np.allclose(plan.actions[:3], ours, atol=1e-4)
+            place, done = place + STEP * ours.sum(axis=0), ours
+        assert stepping.last_plan is plan
+
+    @pytest.mark.parametrize(("said", "frames"), [(3, 2), (0, 1), (2, 1), (None, 1), (6, 1), (99, 1)])
+    def test_frames_before_count_only_where_they_are_one_model_step_apart(self, said, frames):
+        agent = make_agent()
+        agent.set_goal(draw((30, 25)))
+        agent.replan(draw((12, 10)))
+        agent.replan(draw((14, 12)), executed=said)
+        call = agent.world_model.solves()[-1]
+        assert call["latents"].shape[1] == frames
+
+    def test_the_rest_of_the_plan_is_where_the_next_search_starts(self):
+        agent = make_agent()
+        agent.set_goal(draw((30, 25)))
+        first = agent.replan(draw((12, 10))).actions
+        agent.replan(draw((14, 12)), executed=4)
+        mean = agent.world_model.solves()[QUICK.iterations]["candidates"][0, 0].reshape(-1, 2)
+        assert np.allclose(agent.world_model.denormalise_actions(mean)[:6], first[4:10], atol=1e-5)
+
+    def test_a_new_goal_counts_its_steps_from_now_and_starts_from_rest(self):
+        agent = make_agent()
+        agent.set_goal(draw((30, 25)), steps=6)
+        agent.replan(draw((12, 10)))
+        agent.set_goal(draw((5, 5)), steps=9)
+        assert agent.replan(draw((14, 12)), executed=3).actions.shape == (9, 2)
+        assert agent.replan(draw((14, 12)), executed=3).actions.shape == (6, 2)
+
+    def test_act_may_follow_and_change_limits_hold_over_what_was_executed(self):
+        agent = make_agent(max_change=0.3)
+        agent.set_goal(draw((30, 25)))
+        agent.replan(draw((12, 10)))
+        plan = agent.replan(draw((14, 12)), executed=np.array([[0.0, 0.0], [-0.5, 0.5]]))
+        assert np.abs(plan.actions[0] - (-0.5, 0.5)).max() <= 0.3 + 1e-5
+        assert agent.act(draw((14, 12))).shape == (2,)
+
+    def test_several_problems(self):
+        agent = make_agent()
+        frames = np.stack([draw((12, 10)), draw((20, 20))])
+        agent.set_goal(frames[::-1].copy())
+        plan = agent.replan(frames)
+        assert plan.actions.shape == (2, 12, 2)
+        assert agent.replan(frames, executed=plan.actions[:, :3]).actions.shape == (2, 12, 2)
+
+    @pytest.mark.parametrize("said", [-1, True, 1.5, "all", np.zeros((2, 3)), np.full((3, 2), np.nan)])
+    def test_nonsense_about_what_was_executed_is_refused_and_changes_nothing(self, said):
+        agent, plain = make_agent(), make_agent()
+        for one in (agent, plain):
+            one.set_goal(draw((30, 25)))
+            one.replan(draw((12, 10)))
+        with pytest.raises(PlanError, match="executed"):
+            agent.replan(draw((14, 12)), executed=said)
+        ours, theirs = (one.replan(draw((14, 12)), executed=3).actions for one in (agent, plain))
+        assert np.array_equal(ours, theirs)
+
+
+def test_several_cameras_are_refused_by_a_model_of_one():
+    agent = make_agent()
+    agent.set_goal(FRAME)
+    with pytest.raises(PlanError, match="one camera and without proprioception.* not a dict of top, wrist"):
+        agent.act({"top": FRAME, "wrist": FRAME})

@@ -6,6 +6,7 @@ import logging
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,6 +67,16 @@ def test_statistics_are_those_of_training_episodes_without_their_last_rows() -> 
     assert np.allclose(again.pixel_mean, pixels.mean((0, 1, 2)), atol=1e-5)
     assert np.allclose(again.pixel_std, pixels.std((0, 1, 2)), atol=1e-5)
     assert again.statistics()["action_high"] == (1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("attrs", "rate"),
+    [({}, None), ({"control_hz": 10}, 10.0), ({"control_hz": 0.0}, None), ({"control_hz": "?"}, None)],
+)
+def test_the_control_rate_is_what_the_recording_says(attrs: dict[str, Any], rate: float | None) -> None:
+    reader = SquareRecording()
+    reader.attrs = attrs  # type: ignore[attr-defined]
+    assert tiny_dataset(reader).statistics()["control_hz"] == rate
 
 
 def test_constant_actions_stay_finite() -> None:

@@ -40,7 +40,7 @@ def policy_states(name: str, count: int = 40) -> np.ndarray:
 
 
 def test_the_names_are_the_worlds() -> None:
-    assert envs.names()[:2] == ["pusht", "two_room"]
+    assert envs.names()[:3] == ["pusht", "two_room", "wall"]
     with pytest.raises(
         WorldError, match="no world called 'push'; the worlds are pusht, two_room.*Did you mean 'pusht'"
     ):
@@ -159,6 +159,20 @@ def test_two_room_success_is_the_published_rule() -> None:
     assert env.is_success([50, 50], [50, 65.9]) and not env.is_success([50, 50], [50, 66.1])
 
 
+def _goal_place(name: str, goal: np.ndarray) -> tuple[float, float]:
+    """Where in the frame, as shares of its side from the top left, the goal's marker stands."""
+    if name == "pusht":
+        return goal[2] / 512, goal[3] / 512
+    if name in ("two_room", "wall"):
+        return goal[0] / 224, goal[1] / 224
+    if name == "reacher":  # the fingertip, seen from 0.62 m through a lens of 45 degrees
+        x, y = (0.12 * (f(goal[0]) + f(goal[0] + goal[1])) for f in (math.cos, math.sin))
+        half = 0.6 * math.tan(math.radians(22.5))
+    else:
+        (x, y), half = goal[:2], 1.8
+    return 0.5 + x / half / 2, 0.5 - y / half / 2
+
+
 def test_wall_success_is_the_published_rule() -> None:
     env, goal = envs.make("wall"), np.array([50, 50, 100, 60.0])
     assert env.is_success(goal + [0, 15.4, 0, 0], goal) and not env.is_success(goal + [0, 15.6, 0, 0], goal)
@@ -199,20 +213,6 @@ def test_the_wall_stands_and_the_door_opens_where_the_state_says() -> None:
             frame = env.render_state([wall + 40, 110, wall, door])
             dark = frame[round(y / 3.5), round(wall / 3.5)].max() < 100
             assert dark is not np.bool_(passes) or abs(y - door) == 12
-
-
-def _goal_place(name: str, goal: np.ndarray) -> tuple[float, float]:
-    """Where in the frame, as shares of its side from the top left, the goal's marker stands."""
-    if name == "pusht":
-        return goal[2] / 512, goal[3] / 512
-    if name in ("two_room", "wall"):
-        return goal[0] / 224, goal[1] / 224
-    if name == "reacher":  # the fingertip, seen from 0.62 m through a lens of 45 degrees
-        x, y = (0.12 * (f(goal[0]) + f(goal[0] + goal[1])) for f in (math.cos, math.sin))
-        half = 0.6 * math.tan(math.radians(22.5))
-    else:
-        (x, y), half = goal[:2], 1.8
-    return 0.5 + x / half / 2, 0.5 - y / half / 2
 
 
 @pytest.mark.parametrize("name", WORLDS)

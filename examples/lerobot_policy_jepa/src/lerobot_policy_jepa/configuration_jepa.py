@@ -1,0 +1,63 @@
+"""What LeRobot knows of this policy before it is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from lerobot.configs.policies import PreTrainedConfig
+from lerobot.configs.types import FeatureType, NormalizationMode
+
+
+@PreTrainedConfig.register_subclass("jepa")
+@dataclass
+class JepaConfig(PreTrainedConfig):
+    """checkpoint: a run folder of train.py, a bundled name, or hf://owner/name.
+
+    image_key: the camera, of those the robot has.   goal_key: where a batch may carry goal pictures.
+    goal_path: a picture to reach, where no batch carries one.   goal_steps: control steps to get there.
+    chunk_size: actions that predict_action_chunk gives; None: the whole plan.
+    planner: how to search, changing what the checkpoint says, as {"num_samples": 64, "deadline": 0.1}.
+    world_model: of weights that LeRobot saved, what they are the weights of; save_pretrained fills it.
+    """
+
+    checkpoint: str = "pusht"
+    image_key: str = "observation.image"
+    goal_key: str = "observation.goal"
+    goal_path: str | None = None
+    goal_steps: int | None = None
+    chunk_size: int | None = None
+    seed: int = 0
+    planner: dict[str, Any] = field(default_factory=dict)
+    world_model: dict[str, Any] = field(default_factory=dict)
+    # the world model normalises by itself, with the statistics it was trained with
+    normalization_mapping: dict[str, NormalizationMode] = field(
+        default_factory=lambda: {kind: NormalizationMode.IDENTITY for kind in ("VISUAL", "STATE", "ACTION")}
+    )
+
+    @property
+    def observation_delta_indices(self) -> None:
+        return None
+
+    @property
+    def action_delta_indices(self) -> None:
+        return None
+
+    @property
+    def reward_delta_indices(self) -> None:
+        return None
+
+    def get_optimizer_preset(self) -> Any:
+        raise NotImplementedError("This policy plans; train its world model with latent-planner's train.py.")
+
+    def get_scheduler_preset(self) -> None:
+        return None
+
+    def validate_features(self) -> None:
+        """ValueError unless the camera called image_key is among those of the robot."""
+        cameras = [
+            key for key, known in (self.input_features or {}).items() if known.type is FeatureType.VISUAL
+        ]
+        if cameras and self.image_key not in cameras:
+            told = ", ".join(sorted(cameras))
+            raise ValueError(f"There is no camera {self.image_key!r}: set image_key to one of {told}.")

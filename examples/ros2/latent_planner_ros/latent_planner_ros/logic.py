@@ -1,0 +1,140 @@
+"""What the node does, without ROS: messages in, commands out. Nothing here waits or imports torch.
+
+Messages are anything with the fields of sensor_msgs/Image; times are seconds of one clock, the node's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+# bytes a pixel, and where red, green and blue are in them
+ENCODINGS = {
+    "rgb8": (3, (0, 1, 2)),
+    "bgr8": (3, (2, 1, 0)),
+    "rgba8": (4, (0, 1, 2)),
+    "bgra8": (4, (2, 1, 0)),
+    "mono8": (1, (0, 0, 0)),
+    "8UC3": (3, (2, 1, 0)),  # OpenCV's order
+}
+AHEAD = 0.05  # seconds by which a camera's clock may run ahead
+TURNED_BACK = 1.0  # seconds: the clock was set back, as when a recording starts again
+
+
+class MessageError(ValueError):
+    """A message that cannot be used; the text says why."""
+
+
+class Loop(Protocol):
+    """What plans on a thread of its own, and never makes anybody wait: agent.realtime.PlannerThread."""
+
+    def observe(self, pixels: np.ndarray, stamp: float) -> None: ...
+
+    def set_goal(self, pixels: np.ndarray) -> None: ...
+
+    def action(self, now: float) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Command:
+    """action (A,), None to send nothing, and the state to tell the world."""
+
+    action: np.ndarray | None
+    state: str
+
+
+def picture(message: Any) -> np.ndarray:
+    """sensor_msgs/Image -> uint8 (H, W, 3), RGB; rows may be padded. MessageError."""
+    if message.encoding not in ENCODINGS:
+        known = ", ".join(ENCODINGS)
+        raise MessageError(f"the encoding {message.encoding!r} is not read here; publish one of {known}")
+    size, order = ENCODINGS[message.encoding]
+    height, width, step = int(message.height), int(message.width), int(message.step)
+    data = np.frombuffer(message.data, np.uint8)
+    if height < 1 or width < 1 or step < size * width or data.size < step * height:
+        raise MessageError(
+            f"{height} rows of {step} bytes do not make a {width} x {height} picture in {message.encoding}, "
+            f"or not all of its bytes came ({data.size})"
+        )
+    rows = data[: step * height].reshape(height, step)[:, : size * width]
+    return np.ascontiguousarray(rows.reshape(height, width, size)[:, :, list(order)])
+
+
+def seconds(stamp: Any) -> float:
+    """builtin_interfaces/Time or Duration -> seconds."""
+    return stamp.sec + 1e-9 * stamp.nanosec
+
+
+class FrameGate:
+    """Lets frames through that were taken lately, each later than the one before, and counts the others."""
+
+    def __init__(self, max_age: float) -> None:
+        self.max_age = max_age
+        self.newest: float | None = None  # when the last one that passed was taken
+        self.counts = {"passed": 0, "stale": 0, "out of order": 0, "from the future": 0}
+        self._now = -math.inf
+
+    def passes(self, taken: float, now: float) -> bool:
+        if now < self._now - TURNED_BACK:
+            self.newest = None
+        self._now = now
+        if now - taken > self.max_age:
+            verdict = "stale"
+        elif taken > now + AHEAD:
+            verdict = "from the future"
+        elif self.newest is not None and taken <= self.newest:
+            verdict = "out of order"
+        else:
+            self.newest, verdict = taken, "passed"
+        self.counts[verdict] += 1
+        return verdict == "passed"
+
+
+class Controller:
+    """Callbacks of the node, and its watchdog.
+
+    max_frame_age: seconds; an older frame is not planned from.   frame_timeout: seconds since the last frame
+    that passed was taken, after which no plan is followed.   safe_action: (A,), what to send whenever no plan
+    is followed; None: nothing, which holds a robot that is told positions. Velocities want zeros.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        *,
+        max_frame_age: float = 0.3,
+        frame_timeout: float = 0.5,
+        safe_action: Sequence[float] | None = None,
+    ) -> None:
+        self.loop, self.frame_timeout = loop, frame_timeout
+        self.safe_action = None if safe_action is None else np.asarray(safe_action, float)
+        self.gate = FrameGate(max_frame_age)
+        self.has_goal = False
+
+    def image(self, message: Any, now: float) -> None:
+        """A frame came: hand it on if it is fresh. MessageError."""
+        taken = seconds(message.header.stamp)
+        if self.gate.passes(taken, now):
+            self.loop.observe(picture(message), taken)
+
+    def goal(self, message: Any) -> None:
+        """A goal picture came. MessageError; the goal before then stays."""
+        self.loop.set_goal(picture(message))
+        self.has_goal = True
+
+    def tick(self, now: float) -> Command:
+        """What to send now."""
+        if not self.has_goal:
+            return Command(self.safe_action, "waiting for a goal")
+        planned, newest = self.loop.action(now), self.gate.newest
+        if newest is None:
+            return Command(self.safe_action, "waiting for frames")
+        if now - newest > self.frame_timeout:
+            return Command(self.safe_action, "no fresh frames")
+        if planned.safe is not None:
+            return Command(self.safe_action, planned.safe)
+        return Command(np.asarray(planned.action, float), "following a plan")

@@ -1,0 +1,209 @@
+"""The policy server under load and abuse, on the loopback: many clients, nonsense, clients that vanish."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import numpy as np
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from agent import Agent
+from agent.client import Client, pack
+from agent.server import Limits, PolicyServer, running
+
+FRAMES = np.random.default_rng(0).integers(0, 256, (17, 48, 48, 3), np.uint8)
+FRAMES[:, ::2] = np.linspace(0, 255, 17, dtype=np.uint8)[
+    :, None, None, None
+]  # so that they differ to a model
+IMAGE = "observation/image"
+MEGABYTE = 2**20
+
+
+@pytest.fixture(scope="module")
+def agent(tiny_checkpoint: Path) -> Agent:
+    return Agent.from_pretrained(tiny_checkpoint, device="cpu")
+
+
+@pytest.fixture
+def server(agent: Agent) -> Iterator[PolicyServer]:
+    with running(agent, limits=Limits(message_bytes=MEGABYTE)) as running_server:
+        yield running_server
+
+
+def url(server: PolicyServer) -> str:
+    return f"ws://127.0.0.1:{server.port}"
+
+
+def until(true: Any) -> None:
+    end = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.005)
+
+
+def memory() -> int:
+    """Bytes of main memory this process (server and clients) takes."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def follow(planner: Any, goal: int) -> np.ndarray:
+    """The plans of three requests on the way to one of the frames, and what they cost."""
+    planner.set_goal(FRAMES[goal], steps=60)
+    plans = [planner.replan(FRAMES[16], executed=5) for _ in range(3)]
+    return np.stack([np.append(plan.actions, plan.cost) for plan in plans])
+
+
+def test_sixteen_clients_at_once_get_their_own_answers(server: PolicyServer, agent: Agent) -> None:
+    wanted = [follow(agent.session(), goal) for goal in range(16)]
+    assert len({plans[0, -1] for plans in wanted}) == 16, "different goals, different costs"
+    together = threading.Barrier(16)
+
+    def ask(goal: int) -> np.ndarray:
+        with Client(url(server), timeout=60) as client:
+            together.wait(30)
+            return follow(client, goal)
+
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(ask, range(16)))
+    assert np.allclose(found, wanted, rtol=1e-4, atol=1e-4)
+    until(lambda: server.sessions == 0)
+
+
+def nonsense(rng: np.random.Generator) -> Iterator[bytes | str]:
+    """Messages of every bad kind, without end."""
+    good = bytearray(pack({IMAGE: FRAMES[0][:8, :8], "goal/image": FRAMES[1][:8, :8], "timestamp": 1.0}))
+    picture = {b"__ndarray__": True, b"data": b"\0" * 192, b"dtype": "|u1", b"shape": [8, 8, 3]}
+    shapes = [(3, 8, 8), (0, 8, 3), (2, 8, 8, 3), ()]
+    wrong: list[Any] = [np.full((8, 8, 3), value) for value in (np.nan, np.inf, 0.5)]
+    wrong += [*(np.zeros(shape, np.uint8) for shape in shapes), np.int64(3), None, "x", []]
+    while True:
+        yield rng.bytes(int(rng.integers(0, 200)))
+        yield "text " * int(rng.integers(0, 9))
+        damaged = bytearray(good)
+        damaged[: int(rng.integers(1, 20))] = rng.bytes(3)
+        yield bytes(damaged)
+        yield bytes(good[: int(rng.integers(len(good)))])
+        for value in wrong:
+            yield pack({IMAGE: value})
+            yield pack({"goal/image": value, "goal/steps": 1.5, "reset": "yes"})
+        for shape in ([2**31, 2**31], [10**12], [-1, 3], [8] * 40, "8x8", [8, 8, 3.0]):
+            yield msgpack.packb({IMAGE: {**picture, b"shape": shape}})
+        for dtype in ("|O", "<M8[s]", "|V192", "|S192", "<U48", "|u1,|u1", "<c16", "", "u" * 500):
+            yield msgpack.packb({IMAGE: {**picture, b"dtype": dtype}})
+        for head in (b"\xdd", b"\xdf", b"\xc6", b"\xdb", b"\xc9"):  # sizes of 4 G that are not there
+            yield head + b"\xff\xff\xff\xff" + rng.bytes(8)
+        yield b"\x91" * 5000
+        yield b"\x90" * 5000
+        yield b"\xdc\xff\xff" + b"\x90" * 65535
+        yield msgpack.packb([[None] * 1000] * 20)
+
+
+async def shout(address: str, seed: int, count: int) -> int:
+    """Send so many messages of nonsense and read the answers; how many were refused in one line."""
+    refused = 0
+    async with connect(address, compression=None, proxy=None) as connection:
+        await connection.recv()
+        for _, message in zip(range(count), nonsense(np.random.default_rng(seed))):
+            await connection.send(message)
+            answer = await connection.recv()
+            refused += isinstance(answer, str) and "\n" not in answer and "Traceback" not in answer
+    return refused
+
+
+def shout_together(address: str, seed: int, count: int, connections: int = 4) -> int:
+    async def together() -> int:
+        each = count // connections
+        return sum(await asyncio.gather(*(shout(address, seed + i, each) for i in range(connections))))
+
+    return asyncio.run(together())
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads its memory from /proc")
+def test_ten_thousand_messages_of_nonsense_hurt_nobody(server: PolicyServer, agent: Agent) -> None:
+    alone = agent.session()
+    with Client(url(server), timeout=60) as other:
+        for one in (other, alone):
+            one.set_goal(FRAMES[3])
+        refused = shout_together(url(server), seed=0, count=2000)
+        before = memory()
+        for round_ in range(4):
+            refused += shout_together(url(server), seed=10 + round_, count=2000)
+            plans = [one.replan(FRAMES[round_], executed=5).actions for one in (alone, other)]
+            assert np.allclose(*plans, atol=1e-4), "the session of somebody else"
+        assert memory() - before < 16 * MEGABYTE
+        assert refused > 9000, "the rest were resets that came through by chance"
+        assert server.refused == refused and server.sessions == 1 and other.connections == 1
+
+
+def test_a_message_that_is_too_big_ends_that_connection_alone(server: PolicyServer) -> None:
+    async def send() -> int | None:
+        async with connect(url(server), compression=None, proxy=None) as connection:
+            await connection.recv()
+            try:
+                await connection.send(bytes(2 * MEGABYTE))
+                await connection.recv()
+            except ConnectionClosed as closed:
+                return closed.rcvd.code if closed.rcvd else None
+        return None
+
+    with Client(url(server)) as other:
+        assert asyncio.run(send()) == 1009
+        other.set_goal(FRAMES[0])
+        assert other.replan(FRAMES[1]).actions.shape == (25, 2) and other.connections == 1
+
+
+def raw(server: PolicyServer, *parts: bytes) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=5)
+    for part in parts:
+        connection.sendall(part)
+    return connection
+
+
+HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+def test_connections_that_never_become_one_hurt_nobody(server: PolicyServer) -> None:
+    rng = np.random.default_rng(0)
+    left_open = [raw(server) for _ in range(40)]
+    left_open += [raw(server, HANDSHAKE[: int(rng.integers(1, len(HANDSHAKE) - 4))]) for _ in range(40)]
+    left_open += [raw(server, rng.bytes(500)) for _ in range(40)]
+    left_open += [raw(server, b"GET /nothing HTTP/1.1\r\n\r\n"), raw(server, b"A" * 100_000)]
+    # a frame that says 8 EB, one that is not masked, one cut short, and an opcode that does not exist
+    for frame in (b"\x82\xff" + b"\x7f" * 8, b"\x82\x05hello", b"\x82\xfe\x10\x00half", b"\x8b\x80abcd"):
+        left_open.append(raw(server, HANDSHAKE, frame))
+    with Client(url(server)) as client:
+        client.set_goal(FRAMES[0])
+        assert client.replan(FRAMES[1]).actions.shape == (25, 2)
+    for connection in left_open:
+        connection.close()
+    until(lambda: server.sessions == 0)
+
+
+def test_a_client_that_vanishes_frees_its_session(server: PolicyServer) -> None:
+    request = pack({IMAGE: FRAMES[0], "goal/image": FRAMES[1]})
+    mask = b"\0\0\0\0"
+    frame = b"\x82\xfe" + struct.pack(">H", len(request)) + mask + request
+    for abrupt in (False, True):
+        connections = [raw(server, HANDSHAKE, frame) for _ in range(8)]
+        until(lambda: server.sessions == 8)
+        for connection in connections:
+            if abrupt:  # a reset instead of a farewell
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+        until(lambda: server.sessions == 0)
