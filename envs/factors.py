@@ -138,9 +138,8 @@ def _array(value: Any) -> np.ndarray:
 
 def background() -> dict[str, Factor]:
     """What lies under everything else: the same in every world that is drawn here."""
-    pale = {"saturation": (0.05, 0.35), "brightness": (0.7, 1.0)}
     return {
-        "background.color": Color("background", (255, 255, 255), "of the ground", **pale),
+        "background.color": Color("background", (255, 255, 255), "of the ground", (0.05, 0.35), (0.7, 1.0)),
         "background.pattern": Choice("background", "plain", ("plain", "stripes", "checks"), "on the ground"),
     }
 

@@ -230,7 +230,7 @@ def test_the_benchmark_under_a_shift_says_so(tiny_checkpoint, tmp_path, monkeypa
         (["benchmark.shfit=color"], "did you mean 'benchmark.shift'"),
         (["benchmark.offset=50.5"], "whole number of env steps"),
         (["benchmark.offset=0"], "whole number of env steps"),
-        (["benchmark.offset=30"], "there are pusht-offset100-v1, pusht-offset50-v1, pusht-v1"),
+        (["benchmark.offset=30"], "pusht-offset100-v1, pusht-offset50-v1, pusht-v1"),
     ],
 )
 def test_mistakes_on_the_command_line(
