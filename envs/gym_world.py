@@ -36,7 +36,7 @@ from envs.gym_names import GymName, parse
 from envs.gym_policies import Smooth
 from envs.world import World, WorldError
 
-LARGEST_STATE = 1024  # numbers; a longer observation is taken for a picture
+LARGEST_STATE = 512  # numbers; a longer observation is taken for a picture
 THUMB = 8  # side of the grey picture that is then the state
 GOAL_STEPS = 25  # of smooth noise, to the goal of a reset that names none
 EPISODES, STEPS = 20, 100  # of smooth noise, from which the deviations are taken
