@@ -114,7 +114,7 @@ def make_goal(args: argparse.Namespace) -> None:
     scene: Any = envs.make(name, image_size=GOAL_SIZE).unwrapped
     if is_gym(name):  # its start is the reset with this seed
         _, info = scene.reset(seed=seed)
-        images.write_goal(path, info["goal"], info["goal_state"], name, seed, steps=GOAL_STEPS)
+        images.write_goal(path, scene.goal_picture, info["goal_state"], name, seed, steps=GOAL_STEPS)
     else:
         pair = pairs.make(name, 1, seed, offset=GOAL_STEPS)
         pixels = scene.render_state(pair.goal[0])

@@ -187,7 +187,7 @@ def parse_goal_text(text: str) -> GoalText:
 
 
 def _numbers(name: str, values: object) -> tuple[float, ...]:
-    if not isinstance(values, list) or not 1 <= len(values) <= 1024:
+    if not isinstance(values, list) or not 1 <= len(values) <= 512:
         raise ValueError(f"its {name} is not a list of numbers")
     if not all(_is_number(value) for value in values):
         raise ValueError(f"its {name} holds something that is not a finite number")

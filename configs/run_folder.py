@@ -92,14 +92,14 @@ def resumed(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
         if not isinstance(stored, DictConfig):
             raise ValueError("settings have names")
         stored.module = None  # code is only ever named on the command line
-        if stored.env.get("policy"):
-            stored.env.policy = None  # likewise, and the recording is there
         absent = dict(flat(config)).keys() - dict(flat(stored)).keys()
         absent = {
             key for key in absent if not key.startswith(("model.", "planner."))
         }  # other models have others
         if absent:
             raise ValueError(f"without {min(absent)}")
+        if stored.env.get("policy"):
+            stored.env.policy = None  # may name code, too, and the recording is there
         if {"train.steps", "train.minutes"} & set(keys):
             stored.train.update(steps=None, minutes=None)
         for key in keys:

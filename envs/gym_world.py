@@ -17,9 +17,11 @@ Time limits are left out. When the environment says that its episode has ended, 
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import os
 import sys
+import weakref
 from functools import lru_cache
 from typing import Any
 
@@ -29,11 +31,12 @@ from gymnasium import spaces
 from PIL import Image
 
 from envs import gl
+from envs.gym_frames import lacking, rendered, squeezed
 from envs.gym_names import GymName, parse
 from envs.gym_policies import Smooth
 from envs.world import World, WorldError
 
-LARGEST_STATE = 1024  # numbers; a longer observation is taken for a picture
+LARGEST_STATE = 512  # numbers; a longer observation is taken for a picture
 THUMB = 8  # side of the grey picture that is then the state
 GOAL_STEPS = 25  # of smooth noise, to the goal of a reset that names none
 EPISODES, STEPS = 20, 100  # of smooth noise, from which the deviations are taken
@@ -81,6 +84,7 @@ class GymWorld(World):
         self.parts = goal_parts(name, self.says, size)
         self.ended = False
         self.raw: Any = None  # the environment's own last observation
+        self.goal_picture: np.ndarray | None = None  # of the last reset, as large as the environment draws it
 
     # Places -----------------------------------------------------------------------------------------------
 
@@ -107,7 +111,9 @@ class GymWorld(World):
             self.replay(start, before)
             for action in self._noise(start) if there is None else self._actions(there):
                 self.play(action)
-            goal_state, self._goal_frame = self.state(), self._draw(None)
+            frame = rendered(self.name, self._env)
+            goal_state, self._goal_frame = self.state(), squeezed(frame, self.image_size)
+            self.goal_picture = squeezed(frame, min(*frame.shape[:2], 1024))
         self._goal_state = self.check_state(goal_state, "goal_state")
         self.replay(start, before)
         state = self.state()
@@ -144,7 +150,9 @@ class GymWorld(World):
 
     def close(self) -> None:
         """Let go of the environment."""
-        self._env.close()
+        if self._env in _open:
+            _open.discard(self._env)
+            self._env.close()
 
     # The environment --------------------------------------------------------------------------------------
 
@@ -239,7 +247,7 @@ def opened(name: str, says: GymName) -> gymnasium.Env:
             says.id, render_mode="rgb_array", max_episode_steps=-1, disable_env_checker=True, **says.options
         )
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
-        raise _lacking(name, error) from error
+        raise lacking(name, error) from error
     except WorldError:
         raise
     except (gymnasium.error.Error, TypeError, ValueError) as error:
@@ -250,15 +258,18 @@ def opened(name: str, says: GymName) -> gymnasium.Env:
     modes = env.metadata.get("render_modes") or []
     if "rgb_array" not in modes:
         raise WorldError(f"{name} draws no frames: its render modes are {', '.join(modes) or 'none'}.")
+    _open.add(env)
     return env
 
 
-def _lacking(name: str, error: Exception) -> WorldError:
-    reason = " ".join(str(error).split())
-    ours = any(word in reason.lower() for word in ("pygame", "mujoco", "imageio"))
-    return WorldError(
-        f"{name} needs what is not installed: " + (f"pip install -e '.[gym]' ({reason})" if ours else reason)
-    )
+_open: weakref.WeakSet[gymnasium.Env] = weakref.WeakSet()
+
+
+@atexit.register
+def _close() -> None:
+    """Windows and OpenGL contexts do not like to outlive the interpreter."""
+    for env in list(_open):
+        env.close()
 
 
 def action_box(name: str, space: Any) -> spaces.Box:
@@ -318,22 +329,3 @@ def spread(name: str) -> np.ndarray:
     world.close()
     deviation = np.std(seen, axis=0)
     return np.where(deviation > 1e-6, deviation, 1.0)
-
-
-def rendered(name: str, env: gymnasium.Env) -> np.ndarray:
-    """The environment's own frame, uint8 (H, W, 3), of whatever size it draws."""
-    try:
-        frame: Any = env.render()
-    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
-        raise _lacking(name, error) from error
-    frame = np.asarray(frame)
-    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-        raise WorldError(f"{name} draws {frame.dtype} of shape {frame.shape}: uint8 (H, W, 3) is needed.")
-    return frame
-
-
-def squeezed(frame: np.ndarray, size: int) -> np.ndarray:
-    """uint8 (H, W, 3) -> (size, size, 3), averaged over areas; oblong ones are squeezed."""
-    if frame.shape[:2] == (size, size):
-        return np.array(frame)
-    return np.array(Image.fromarray(frame).resize((size, size), Image.Resampling.BOX))
