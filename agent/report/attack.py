@@ -139,10 +139,14 @@ def attack(
 
     mean = {name: float(one.disagreement.mean()) for name, one in plays.items()}
     return Attack(
-        **mean,
+        recorded=mean["recorded"],
+        random=mean["random"],
+        found=mean["found"],
         ratio=mean["found"] / max(mean["random"], 1e-9),
         worst=float(plays["found"].disagreement.max()),
-        **{f"{name}_steps": one.error.mean(0) for name, one in plays.items()},
+        recorded_steps=plays["recorded"].error.mean(0),
+        random_steps=plays["random"].error.mean(0),
+        found_steps=plays["found"].error.mean(0),
         rounds=plan.iterations,
         sequences=plan.iterations * samples * count,
         coverage=coverage(evidence, plays),
