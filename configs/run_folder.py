@@ -105,7 +105,7 @@ def resumed(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
 def stored_settings(folder: Path) -> dict[str, Any] | None:
     """The settings that a run folder holds, as plain values; None where it holds none that can be read."""
     try:
-        plain = OmegaConf.to_container(OmegaConf.load(folder / SETTINGS))
+        plain: Any = OmegaConf.to_container(OmegaConf.load(folder / SETTINGS))
     except (OSError, ValueError, YAMLError, OmegaConfBaseException):
         return None
     return plain if isinstance(plain, dict) and "data" in plain and "seed" in plain else None

@@ -164,7 +164,13 @@ def world_maker(config: Any) -> Callable[[], Any] | None:
     """Makes the model's world as the model learned to see it; None where it is not a world here."""
     if config.env not in envs.names():
         return None
-    return partial(envs.make, config.env, image_size=config.image_size, published=config.published_look)
+    made = partial(envs.make, config.env, image_size=config.image_size, published=config.published_look)
+    try:
+        made().close()
+    except WorldError as error:
+        log.warning("sections that play are skipped: %s", error)
+        return None
+    return made
 
 
 def start_goal_pairs(config: Any, count: int = PAIRS) -> Any:
@@ -212,6 +218,8 @@ def episodes(
                 raise ReportError(f"{path} was recorded in {reader.env}, and the model is of {config.env}")
             yield reader, split, f"held-out episodes of {Path(path).name}"
         return
+    if path is not None:
+        log.warning("%s, which the run learned from, is gone: fresh episodes are recorded instead", path)
     if config.env not in envs.names() or config.published_look:
         raise ReportError(f"there are no episodes of {config.env} to judge {run} on: say --recording FILE")
     from envs.collect import collect

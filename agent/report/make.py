@@ -85,7 +85,7 @@ def make(
     A section that raises an error is told of as broken, with the error in the log, and the others go on.
     Ctrl-C ends it early, with the sections that are done. ReportError for a name that is no section.
     """
-    chosen = [find(name) for name in sorted(only, key=_place)]
+    chosen = [find(name) for name in sorted(set(only), key=_place)]
     entries = []
     with tqdm(chosen, desc="report", unit="section", disable=not evidence.progress) as bar:
         for each in bar:

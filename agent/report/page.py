@@ -41,7 +41,7 @@ PAPER = "#ffffff"
 def page(report: Report) -> str:
     """The whole HTML document."""
     about = report.about
-    title = f"What {about['checkpoint']} knows of {about['env']}"
+    title = f"What the {about['env']} model knows"
     style = resources.files("agent.report").joinpath("page.css").read_text(encoding="utf-8")
     parts = [
         "<!doctype html>",
@@ -111,7 +111,8 @@ def svg(figure: Figure) -> str:
 
 
 def _told(about: dict[str, Any]) -> str:
-    return f"{about['recording']} · {about['date'][:10]} · {about['machine']['cpu']}"
+    when = about["date"][:10]
+    return f"checkpoint {about['checkpoint']} · {about['recording']} · {when} · {about['machine']['cpu']}"
 
 
 def _summary(entries: Sequence[Entry]) -> str:
@@ -151,8 +152,9 @@ def _figure(shown: Shown) -> str:
     elif isinstance(content, Film):
         data, kind = film(content)
         source = f"data:{kind};base64,{base64.b64encode(data).decode()}"
-        options = f'controls muted loop playsinline preload=metadata aria-label="{label}"'
-        inside = f'<video {options} src="{source}"></video>'
+        poster = base64.b64encode(png(content.frames[0])).decode()
+        options = f'controls muted loop playsinline aria-label="{label}"'
+        inside = f'<video {options} poster="data:image/png;base64,{poster}" src="{source}"></video>'
         if kind.startswith("image"):
             inside = f'<img alt="{label}" src="{source}">'
     else:
