@@ -174,12 +174,13 @@ def _telling(near: Goals, far: Goals, foreign: Goals | None) -> Telling:
     missed, missed_far = (goals.expected[~goals.reached] for goals in (near, far))
     strange = np.empty(0) if foreign is None else foreign.expected
     beyond = np.concatenate([missed, missed_far, strange])
-    aucs = [_auc(some, within) for some in (beyond, missed_far, strange)]
+    auc, auc_far, auc_foreign = (_auc(some, within) for some in (beyond, missed_far, strange))
     if not len(within):
-        return Telling(*aucs, None, None, None)
+        return Telling(auc, auc_far, auc_foreign, None, None, None)
     threshold = float(np.quantile(within, reach.KEPT))
     warned = float((beyond > threshold).mean()) if len(beyond) else None
-    return Telling(*aucs, threshold, warned, float((within > threshold).mean()))
+    false_alarms = float((within > threshold).mean())
+    return Telling(auc, auc_far, auc_foreign, threshold, warned, false_alarms)
 
 
 def _auc(beyond: np.ndarray, within: np.ndarray) -> float | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from agent import benchmark
 from agent.report import charts
@@ -161,7 +162,7 @@ def failure_kinds(played: Sequence[Episode]) -> dict[int, str]:
 def _groups(success: np.ndarray, distance: np.ndarray) -> tuple[Group, ...]:
     groups = np.array_split(np.argsort(distance, kind="stable"), min(GROUPS, len(distance)))
     return tuple(
-        Group(*vars(share(success[g])).values(), float(distance[g].min()), float(distance[g].max()))
+        Group(**vars(share(success[g])), nearest=float(distance[g].min()), farthest=float(distance[g].max()))
         for g in groups
     )
 
@@ -247,7 +248,7 @@ def _by_distance(found: Planning) -> Figure:
 def _failures(found: Planning) -> Figure:
     figure, axis = charts.chart("episodes", "", height=0.8 + 0.35 * len(found.failures))
     charts.bars(axis, list(found.failures), {"episodes": list(found.failures.values())})
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
