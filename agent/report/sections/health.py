@@ -72,7 +72,9 @@ def health(evidence: Evidence) -> Health:
     """
     frames = evidence.sample("held_out", FRAMES)
     spread = shape(np.concatenate([frames.latents, evidence.sample("fit", FRAMES).latents]), evidence.seed)
-    honest, names, odd = None, (), []
+    honest: Honesty | None = None
+    names: tuple[str, ...] = ()
+    odd: list[tuple[np.ndarray, np.ndarray]] = []
     finding = (
         f"The latents use {spread.effective_rank:.1f} of {len(spread.std)} directions; SIGReg is "
         f"{spread.sigreg:.2f} (a Gaussian: {spread.sigreg_expected[0]:.2f} to "
@@ -266,7 +268,7 @@ def _draw_share(found: Health) -> Shown:
 def _draw_odd(title: str, what: str, odd: tuple[np.ndarray, np.ndarray]) -> Shown:
     pairs, distances = odd
     above = [f"{latent:.1f} / {true:.1f}" for latent, true in distances]
-    figure = charts.strip([pairs[:, 0], pairs[:, 1]], ["one frame", "the other"], above)
+    figure = charts.strip([list(pairs[:, 0]), list(pairs[:, 1])], ["one frame", "the other"], above)
     caption = (
         f"Pairs {what}, the worst by rank. Above each: latent / true distance; the true one is as the crow "
         "flies, so two places with a wall between them are near in truth."

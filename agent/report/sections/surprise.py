@@ -15,8 +15,9 @@ changed colours.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -117,7 +118,7 @@ def _violations(
     found: dict[str, Callable[[], np.ndarray]] = {}
     if evidence.has_state and evidence.make_env is not None:
         for name, components in objects(evidence, visible(evidence)).items():
-            found[f"{name} moved"] = lambda own=components: _moved(evidence, windows, frames, moment, own)
+            found[f"{name} moved"] = partial(_moved, evidence, windows, frames, moment, components)
     else:
         found["objects moved"] = _cannot_move
     found["time reversed"] = lambda: _reversed(frames, moment)
@@ -234,7 +235,7 @@ def _draw_told(found: Surprise) -> Shown:
     names = list(found.violations)
     figure, axis = charts.chart("ROC-AUC", "", height=max(charts.SIZE[1], 0.9 + 0.4 * len(names)))
     ahead = max(len(one.auc_ahead) for one in found.violations.values())
-    series = {"1 step": [one.auc for one in found.violations.values()]}
+    series: dict[str, Sequence[float]] = {"1 step": [one.auc for one in found.violations.values()]}
     for step in range(1, ahead):
         series[f"{step + 1} at once"] = [one.auc_ahead[step] for one in found.violations.values()]
     charts.bars(axis, names, series)
@@ -311,8 +312,8 @@ def _draw_film(name: str, one: Violation, moment: int) -> Shown:
         range(count), [f"{index - moment:+d}" if index != moment else "0" for index in range(count)]
     )
     axis.tick_params(labelsize=CAPTION - 1, colors=charts.INK)
-    for spine in ("top", "right"):
-        axis.spines[spine].set_visible(False)
+    for side_name in ("top", "right"):
+        axis.spines[side_name].set_visible(False)
     charts.legend(axis, loc="upper left")
     caption = (
         f"One stretch, the middle one of {one.pairs} by its error; edges mark odd frames. Over all, the "
