@@ -244,7 +244,7 @@ def _kinds(found: Calibration) -> Figure:
         "another world": [] if found.foreign is None else [found.foreign.expected],
     }
     rows = {name: np.concatenate(parts) for name, parts in kinds.items() if parts and sum(map(len, parts))}
-    figure, axis = charts.chart("expected distance", "", height=1.0 + 0.35 * len(rows))
+    figure, axis = charts.chart("expected distance (log)", "", height=1.0 + 0.35 * len(rows))
     for y, (values, colour, marker) in enumerate(zip(rows.values(), charts.COLOURS, charts.MARKERS)):
         spread = y + np.linspace(-0.25, 0.25, len(values))
         axis.plot(values, spread, marker, color=colour, markersize=4, alpha=0.7, markeredgewidth=0)
@@ -252,7 +252,8 @@ def _kinds(found: Calibration) -> Figure:
         axis.axvline(found.telling.threshold, color=charts.INK, linewidth=1, linestyle="--")
     axis.set_yticks(range(len(rows)), list(rows))
     axis.invert_yaxis()
-    axis.set_xlim(left=0)
+    axis.set_xscale("log")
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     return figure
 
 

@@ -135,7 +135,7 @@ def goal_distances(evidence: Evidence) -> tuple[np.ndarray, str]:
     known = evidence.quantities(np.concatenate([track.state for track in evidence.tracks["fit"]]))  # type: ignore[misc]
     first, last = evidence.quantities(start), evidence.quantities(goal)
     apart = [(last[name] - first[name]) / max(known[name].std(), 1e-9) for name in known]
-    return np.sqrt(np.square(apart).mean(0)), "standard deviations of the state"
+    return np.sqrt(np.square(apart).mean(0)), "std of the state"
 
 
 def failure_kinds(played: Sequence[Episode]) -> dict[int, str]:
@@ -234,7 +234,7 @@ def _reached(found: Planning) -> Figure:
 
 
 def _by_distance(found: Planning) -> Figure:
-    figure, axis = charts.chart(f"distance of the goal, {found.unit}", "goals reached", height=2.3)
+    figure, axis = charts.chart(f"goal's distance, {found.unit}", "goals reached", height=2.3)
     for group in found.groups:
         middle = (group.nearest + group.farthest) / 2
         axis.plot([group.nearest, group.farthest], [group.success] * 2, color=charts.BLUE, linewidth=3)

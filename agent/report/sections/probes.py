@@ -93,6 +93,8 @@ def _published(name: str, known: dict[str, tuple[float, float]]) -> tuple[float 
 
 def draw(found: Probes) -> list[Shown]:
     names = [q.name for q in found.quantities]
+    published = any(q.lewm_mlp_r is not None for q in found.quantities)
+    known = " LeWM: as published for this world." if published else ""
     shown = [
         Shown(
             "Read from the latent of one frame",
@@ -102,7 +104,7 @@ def draw(found: Probes) -> list[Shown]:
         ),
         Shown(
             "The same in numbers",
-            "r is the correlation between what is read and what was so. LeWM: as published for this world.",
+            "r is the correlation between what is read and what was so." + known,
             _table(found.quantities),
         ),
     ]
