@@ -6,7 +6,7 @@ beside each other where there is room. Ink, grey and paper become those of the p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,7 @@ def legend(axis: Axes, **options: Any) -> None:
     axis.legend(**({"fontsize": CAPTION - 1, "frameon": False, "labelcolor": INK} | options))
 
 
-def bars(axis: Axes, names: Sequence[str], series: dict[str, Sequence[float]]) -> None:
+def bars(axis: Axes, names: Sequence[str], series: Mapping[str, Sequence[float]]) -> None:
     """Horizontal bars, one group a name, one bar a series."""
     height = 0.8 / len(series)
     for index, (label, values) in enumerate(series.items()):
@@ -56,7 +56,7 @@ def bars(axis: Axes, names: Sequence[str], series: dict[str, Sequence[float]]) -
 
 
 def strip(
-    rows: Sequence[Sequence[np.ndarray]],
+    rows: Sequence[Sequence[np.ndarray] | np.ndarray],
     left: Sequence[str],
     above: Sequence[str] = (),
     *,

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 SIDE = 64  # px, of what it draws
-STEPS, BATCH, WIDTH = 700, 48, 24
+STEPS, BATCH, WIDTH = 1500, 48, 24
 RATE = 2e-3
 
 

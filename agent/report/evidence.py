@@ -214,7 +214,7 @@ class Evidence:
 
     def quantities(self, state: np.ndarray) -> dict[str, np.ndarray]:
         """States (…, S) -> {name: (…)}: as recorded, an angle as <name>_sin and <name>_cos."""
-        found = {}
+        found: dict[str, np.ndarray] = {}
         for index, name in enumerate(self.state_names):
             values = state[..., index]
             if name in self.angle_names:
@@ -280,7 +280,7 @@ class Evidence:
             bar = tqdm(some, desc=f"read {name}", leave=False, disable=not others.get("progress", False))
             tracks[name] = [_track(reader, int(episode)) for episode in bar]
         names = {"state_names": reader.state_names, "angle_names": reader.angle_names}
-        return cls(world_model, **tracks, **names, **others)
+        return cls(world_model, fit=tracks["fit"], held_out=tracks["held_out"], **names, **others)
 
 
 def _track(reader: Any, episode: int) -> Track:

@@ -174,12 +174,13 @@ def _telling(near: Goals, far: Goals, foreign: Goals | None) -> Telling:
     missed, missed_far = (goals.expected[~goals.reached] for goals in (near, far))
     strange = np.empty(0) if foreign is None else foreign.expected
     beyond = np.concatenate([missed, missed_far, strange])
-    aucs = [_auc(some, within) for some in (beyond, missed_far, strange)]
+    auc, auc_far, auc_foreign = (_auc(some, within) for some in (beyond, missed_far, strange))
     if not len(within):
-        return Telling(*aucs, None, None, None)
+        return Telling(auc, auc_far, auc_foreign, None, None, None)
     threshold = float(np.quantile(within, reach.KEPT))
     warned = float((beyond > threshold).mean()) if len(beyond) else None
-    return Telling(*aucs, threshold, warned, float((within > threshold).mean()))
+    false_alarms = float((within > threshold).mean())
+    return Telling(auc, auc_far, auc_foreign, threshold, warned, false_alarms)
 
 
 def _auc(beyond: np.ndarray, within: np.ndarray) -> float | None:
@@ -243,7 +244,7 @@ def _kinds(found: Calibration) -> Figure:
         "another world": [] if found.foreign is None else [found.foreign.expected],
     }
     rows = {name: np.concatenate(parts) for name, parts in kinds.items() if parts and sum(map(len, parts))}
-    figure, axis = charts.chart("expected distance", "", height=1.0 + 0.35 * len(rows))
+    figure, axis = charts.chart("expected distance (log)", "", height=1.0 + 0.35 * len(rows))
     for y, (values, colour, marker) in enumerate(zip(rows.values(), charts.COLOURS, charts.MARKERS)):
         spread = y + np.linspace(-0.25, 0.25, len(values))
         axis.plot(values, spread, marker, color=colour, markersize=4, alpha=0.7, markeredgewidth=0)
@@ -251,7 +252,8 @@ def _kinds(found: Calibration) -> Figure:
         axis.axvline(found.telling.threshold, color=charts.INK, linewidth=1, linestyle="--")
     axis.set_yticks(range(len(rows)), list(rows))
     axis.invert_yaxis()
-    axis.set_xlim(left=0)
+    axis.set_xscale("log")
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     return figure
 
 

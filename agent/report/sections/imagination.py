@@ -86,7 +86,8 @@ def imagination(evidence: Evidence, *, decoder_steps: int = decoder.STEPS) -> Im
     draws = _decoder(evidence, decoder_steps)
     paths, columns = _paths(evidence, windows, imagined, draws)
     return Imagination(
-        good, finding, np.arange(1, longest + 1), error.mean(0), *np.quantile(error, [0.25, 0.75], axis=0),
+        good, finding, np.arange(1, longest + 1), error.mean(0), np.quantile(error, 0.25, 0),
+        np.quantile(error, 0.75, 0),
         still, mean, _until(ahead), _recorded(evidence, away), _tried(evidence, away),
         _decoded(evidence, draws), paths, columns,
     )  # fmt: skip

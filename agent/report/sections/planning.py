@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from agent import benchmark
 from agent.report import charts
@@ -134,7 +135,7 @@ def goal_distances(evidence: Evidence) -> tuple[np.ndarray, str]:
     known = evidence.quantities(np.concatenate([track.state for track in evidence.tracks["fit"]]))  # type: ignore[misc]
     first, last = evidence.quantities(start), evidence.quantities(goal)
     apart = [(last[name] - first[name]) / max(known[name].std(), 1e-9) for name in known]
-    return np.sqrt(np.square(apart).mean(0)), "standard deviations of the state"
+    return np.sqrt(np.square(apart).mean(0)), "std of the state"
 
 
 def failure_kinds(played: Sequence[Episode]) -> dict[int, str]:
@@ -161,7 +162,7 @@ def failure_kinds(played: Sequence[Episode]) -> dict[int, str]:
 def _groups(success: np.ndarray, distance: np.ndarray) -> tuple[Group, ...]:
     groups = np.array_split(np.argsort(distance, kind="stable"), min(GROUPS, len(distance)))
     return tuple(
-        Group(*vars(share(success[g])).values(), float(distance[g].min()), float(distance[g].max()))
+        Group(**vars(share(success[g])), nearest=float(distance[g].min()), farthest=float(distance[g].max()))
         for g in groups
     )
 
@@ -233,7 +234,7 @@ def _reached(found: Planning) -> Figure:
 
 
 def _by_distance(found: Planning) -> Figure:
-    figure, axis = charts.chart(f"distance of the goal, {found.unit}", "goals reached", height=2.3)
+    figure, axis = charts.chart(f"goal's distance, {found.unit}", "goals reached", height=2.3)
     for group in found.groups:
         middle = (group.nearest + group.farthest) / 2
         axis.plot([group.nearest, group.farthest], [group.success] * 2, color=charts.BLUE, linewidth=3)
@@ -247,7 +248,7 @@ def _by_distance(found: Planning) -> Figure:
 def _failures(found: Planning) -> Figure:
     figure, axis = charts.chart("episodes", "", height=0.8 + 0.35 * len(found.failures))
     charts.bars(axis, list(found.failures), {"episodes": list(found.failures.values())})
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 

@@ -69,8 +69,8 @@ def probes(evidence: Evidence, *, frames: int = FRAMES) -> Probes:
     published = PUBLISHED.get(evidence.config.env, {})
     found = []
     for name in names:
-        values = [v for kind in ("linear", "mlp") for v in score(read[kind][name], true[name])]
-        found.append(Quantity(name, *values, *_published(name, published)))
+        (linear_r2, linear_r), (mlp_r2, mlp_r) = (score(read[k][name], true[name]) for k in ("linear", "mlp"))
+        found.append(Quantity(name, linear_r2, linear_r, mlp_r2, mlp_r, *_published(name, published)))
     there = [max(q.linear_r2, q.mlp_r2) >= ENOUGH for q in found]
     good = sum(there) > len(there) / 2
     finding = f"{sum(there)} of {len(there)} quantities can be read with R² of {ENOUGH} or more"
@@ -93,6 +93,8 @@ def _published(name: str, known: dict[str, tuple[float, float]]) -> tuple[float 
 
 def draw(found: Probes) -> list[Shown]:
     names = [q.name for q in found.quantities]
+    published = any(q.lewm_mlp_r is not None for q in found.quantities)
+    known = " LeWM: as published for this world." if published else ""
     shown = [
         Shown(
             "Read from the latent of one frame",
@@ -102,7 +104,7 @@ def draw(found: Probes) -> list[Shown]:
         ),
         Shown(
             "The same in numbers",
-            "r is the correlation between what is read and what was so. LeWM: as published for this world.",
+            "r is the correlation between what is read and what was so." + known,
             _table(found.quantities),
         ),
     ]
