@@ -6,6 +6,9 @@
     python plan.py --goal goal.png planner=mppi planner.num_samples=100
     python plan.py --goal goal.png --explain         # also draws how it planned: explain.png
     python plan.py --benchmark --env two_room        # success on the fixed list of start/goal pairs
+    python plan.py --benchmark --env two_room benchmark.offset=100   # on goals farther away
+    python plan.py --benchmark --env pusht benchmark.shift=color     # in colors it has never seen
+    python plan.py --make-goal goal.png --env gym:Pendulum-v1    # Gymnasium's, see docs/worlds/gym.md
     python plan.py --benchmark --checkpoint runs/mine benchmark.protocol=lewm data.path=expert.h5
 
 The goal may be any image file of any size; an oblong one is cropped about its centre. Planning uses the
@@ -21,7 +24,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +35,12 @@ import envs
 from agent import images
 from agent.attempt import RESULTS, Attempt, attempt, story, write_results
 from agent.provenance import about_agent, write_json
-from configs.benchmark_settings import PROTOCOL
+from configs.benchmark_settings import OFFSET, PROTOCOL, SHIFT
 from configs.overrides import ConfigError
 from configs.plan_options import BUDGET, parse_options
 from configs.planner_settings import planner_settings
+from envs import gym_world
+from envs.gym_names import is_gym
 
 log = logging.getLogger("plan")
 
@@ -62,6 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="warning: %(message)s")
     try:
         args = parse(sys.argv[1:] if argv is None else argv)
+        if args.module is not None:
+            gym_world.bring(args.module)
         if args.make_goal is not None:
             make_goal(args)
         elif args.benchmark:
@@ -104,12 +111,17 @@ def make_goal(args: argparse.Namespace) -> None:
     path, name, seed = Path(args.make_goal), args.env or "pusht", args.seed or 0
     if path.exists() and images.read_goal_text(path) is None:
         raise ConfigError(f"{path} is there already and was not made by --make-goal; choose another name")
-    pair = pairs.make(name, 1, seed, offset=GOAL_STEPS)
     scene: Any = envs.make(name, image_size=GOAL_SIZE).unwrapped
-    pixels = scene.render_state(pair.goal[0])
-    images.write_goal(path, pixels, pair.goal[0], name, seed, start_state=pair.start[0], steps=GOAL_STEPS)
+    if is_gym(name):  # its start is the reset with this seed
+        _, info = scene.reset(seed=seed)
+        images.write_goal(path, scene.goal_picture, info["goal_state"], name, seed, steps=GOAL_STEPS)
+    else:
+        pair = pairs.make(name, 1, seed, offset=GOAL_STEPS)
+        pixels = scene.render_state(pair.goal[0])
+        images.write_goal(path, pixels, pair.goal[0], name, seed, start_state=pair.start[0], steps=GOAL_STEPS)
     print(f"{path}: a goal of {name}, {GOAL_STEPS} steps from its start")
-    print(f"reach it with: python plan.py --goal {path}")
+    checkpoint = " --checkpoint RUN" if is_gym(name) else ""
+    print(f"reach it with: python plan.py --goal {path}{checkpoint}")
 
 
 def load_agent(args: argparse.Namespace, env_name: str | None) -> tuple[Any, dict[str, Any]]:
@@ -130,7 +142,7 @@ def load_agent(args: argparse.Namespace, env_name: str | None) -> tuple[Any, dic
 
 def world_of(agent: Any) -> Any:
     """The world that the agent's model knows, as it learned to see it, with frames of its size."""
-    if agent.config.env not in envs.names():
+    if not envs.known(agent.config.env):
         raise ConfigError(f"the checkpoint is of {agent.config.env}, which is not a world here; use Agent")
     look = agent.config.published_look
     env = envs.make(agent.config.env, image_size=agent.config.image_size, published=look)
@@ -143,15 +155,15 @@ def world_of(agent: Any) -> Any:
 
 def reach(args: argparse.Namespace) -> None:
     """Plan to the goal picture and write result.json, plan.png and plan.mp4."""
-    shown = images.read_goal(args.goal)
     text = images.read_goal_text(args.goal)
-    if text is not None and text.env not in envs.names():
+    if text is not None and not envs.known(text.env):
         log.warning("%s says it shows the world %s, which is unknown here", args.goal, text.env)
         text = None
     if text is not None and args.env not in (None, text.env):
         raise ConfigError(f"{args.goal} shows the world {text.env}, not {args.env}; leave --env out")
     agent, about = load_agent(args, args.env or (text.env if text else None))
     env = world_of(agent)
+    shown = images.read_goal(args.goal, squeeze=is_gym(agent.config.env))  # as that world's frames are
     if text is not None and not fits(text, env, shown):
         log.warning("the state that %s carries is not the one it shows, so it is ignored", args.goal)
         text = None
@@ -161,20 +173,61 @@ def reach(args: argparse.Namespace) -> None:
     print(f"planning to {args.goal} in {agent.config.env}, checkpoint {about['name']}, on {agent.device}")
     budget = args.budget or BUDGET
     agent.set_goal(images.resize_pixels(shown, agent.config.image_size), steps=budget)
+    warn_out_of_reach(agent, about, observation["pixels"], shown)
     played = follow(agent, env, observation, budget, success)
     print("\n".join(story(played)))
     goal = {"goal": str(args.goal), "goal_state": list(text.state) if text else None, "seed": agent.seed}
     notes = {"env": agent.config.env, "checkpoint": about, **goal, **about_agent(agent)}
     folder = out_folder(args.out, Path(args.goal).stem)
-    scene: Any = envs.make(agent.config.env, image_size=SCENE_SIZE, published=env.unwrapped.published)
-    write_results(folder, played, shown, notes, render=scene.render_state, fps=scene.control_hz)
+    draw = painter(args, agent, env, played, text)
+    write_results(folder, played, shown, notes, render=draw, fps=env.unwrapped.control_hz)
     for name, what in RESULTS.items():
         print(f"{folder / name}: {what}")
     if args.explain:
-        explain(args, agent, played, shown, folder)
+        explain(args, agent, played, shown, folder, draw)
 
 
-def explain(args: argparse.Namespace, agent: Any, played: Attempt, goal: np.ndarray, folder: Path) -> None:
+def painter(
+    args: argparse.Namespace, agent: Any, env: Any, played: Attempt, text: Any
+) -> Callable[[Any], np.ndarray]:
+    """State (S,) of the attempt -> its frame, as large as the video shows it."""
+    name = agent.config.env
+    scene: Any = envs.make(name, image_size=SCENE_SIZE, published=env.unwrapped.published)
+    if not is_gym(name):
+        return scene.render_state
+    # its states cannot be set, so all of it is played once more
+    seen = [start(args, scene, text)[0], *(scene.step(action)[0] for action in played.actions)]
+    frames = {state.tobytes(): obs["pixels"] for state, obs in zip(played.states, seen)}
+    return lambda state: frames[state.tobytes()]
+
+
+def warn_out_of_reach(agent: Any, about: dict[str, Any], now: np.ndarray, goal: np.ndarray) -> None:
+    """Say so when the first plan expects to stay farther from the goal than those that led to their goals.
+
+    Only where the checkpoint's report has measured how far that is.
+    """
+    from agent import checkpoint, reach
+
+    most = reach.load(checkpoint.find(about["name"]), about["sha256"])
+    if most is None:
+        return
+    expected = reach.expected_distance(agent, agent.plan(now), goal[None])[0]
+    if expected > most:
+        message = (
+            "the goal seems out of reach: the first plan ends %.1f away from it in latent space, and %.0f %% "
+            "of the goals that were reached began with one that ends within %.1f"
+        )
+        log.warning(message, expected, 100 * reach.KEPT, most)
+
+
+def explain(
+    args: argparse.Namespace,
+    agent: Any,
+    played: Attempt,
+    goal: np.ndarray,
+    folder: Path,
+    draw: Callable[[Any], np.ndarray],
+) -> None:
     """Draw explain.png: the search, the imagined paths beside what happened, the time."""
     from agent import explain
     from envs.samples import sample_frames
@@ -183,13 +236,10 @@ def explain(args: argparse.Namespace, agent: Any, played: Attempt, goal: np.ndar
         print("nothing was planned, so there is nothing to explain")
         return
     name, size = agent.config.env, agent.config.image_size
-    count = LIBRARY if size < 128 else LIBRARY // 8
+    count = LIBRARY // 8 if size >= 128 or is_gym(name) else LIBRARY  # which are slow to draw
     library = explain.Library.of(agent, sample_frames(name, count, size, args.recording))
-    scene: Any = envs.make(name, image_size=max(size, SCENE_SIZE // 2)).unwrapped
     path = folder / explain.PICTURE
-    explain.write_explanation(
-        path, agent, played, library, images.resize_pixels(goal, size), render=scene.render_state
-    )
+    explain.write_explanation(path, agent, played, library, images.resize_pixels(goal, size), render=draw)
     print(f"{path}: how the plans came about")
 
 
@@ -201,6 +251,8 @@ def fits(text: images.GoalText, env: Any, shown: np.ndarray) -> bool:
             check_state(env, text.start_state, "the goal's start")
     except ConfigError:
         return False
+    if is_gym(text.env):  # no state of it can be drawn
+        return True
     plain: Any = envs.make(text.env, image_size=env.unwrapped.image_size)
     drawn = plain.render_state(np.array(text.state)).astype(float)
     return float(np.abs(drawn - images.resize_pixels(shown, len(drawn))).mean()) < SAME_PICTURE
@@ -230,7 +282,8 @@ def start(
         options["state"] = np.array(state)
     elif args.seed is None and text is not None and text.start_state is not None:
         options["state"] = np.array(text.start_state)
-    observation, info = env.reset(seed=args.seed or 0, options=options)
+    own = text.seed if text and text.start_state is None else None  # of a world without settable states
+    observation, info = env.reset(seed=own or 0 if args.seed is None else args.seed, options=options)
     return observation, bool(info["success"]) if text else None
 
 
@@ -250,9 +303,9 @@ def out_folder(out: str | None, name: str) -> Path:
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
         return Path(out)
-    from configs.run_folder import new_folder
+    from configs.run_folder import file_name, new_folder
 
-    return new_folder(Path("plans") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    return new_folder(Path("plans") / f"{file_name(name)}-{time.strftime('%Y%m%d-%H%M%S')}")
 
 
 def recorded_pairs(args: argparse.Namespace, config: Any) -> Any:
@@ -261,27 +314,42 @@ def recorded_pairs(args: argparse.Namespace, config: Any) -> Any:
 
     keys = {key: args.settings.get(f"data.{key}") for key in ("path", "camera", "state")}
     seed = recorded.SEED if args.seed is None else args.seed
-    return recorded.load(**keys, name=config.env, seed=seed, published=config.published_look)
+    offset = int(args.settings.get(OFFSET, recorded.OFFSET))
+    return recorded.load(**keys, name=config.env, seed=seed, published=config.published_look, offset=offset)
+
+
+def held_out_pairs(args: argparse.Namespace, name: str) -> Any:
+    """The world's fixed start/goal pairs, or fresh ones, as the words ask."""
+    from envs import pairs as lists
+
+    offset = int(args.settings.get(OFFSET, lists.OFFSET))
+    if args.pairs_seed is not None:
+        pairs = lists.make(name, args.pairs or lists.COUNT, args.pairs_seed, offset)
+    else:
+        pairs = lists.load(name, offset=offset)
+    return lists.shifted(pairs, args.settings[SHIFT]) if SHIFT in args.settings else pairs
 
 
 def benchmark(args: argparse.Namespace) -> None:
     """Run the protocol, ours on the world's fixed pairs, and write what came out as JSON."""
     from agent import benchmark as protocol
     from agent import checkpoint, hub
-    from envs import pairs as lists
 
     (agent, about), lewm = load_agent(args, args.env), args.settings[PROTOCOL] == "lewm"
     if lewm and args.pairs_seed is not None:
         raise ConfigError("--pairs-seed has no meaning with benchmark.protocol=lewm; leave it out")
-    pairs = recorded_pairs(args, agent.config) if lewm else lists.load(agent.config.env)
-    if args.pairs_seed is not None:
-        pairs = lists.make(agent.config.env, args.pairs or len(pairs.start), args.pairs_seed)
-    elif args.pairs is not None:
+    pairs = recorded_pairs(args, agent.config) if lewm else held_out_pairs(args, agent.config.env)
+    if args.pairs is not None:
         if args.pairs > len(pairs.start):
             raise ConfigError(f"--pairs {args.pairs}: there are only {len(pairs.start)}; or add --pairs-seed")
         pairs = pairs.first(args.pairs)
     count, name = len(pairs.start), agent.config.env
-    print(f"{count} start/goal pairs of {name}, checkpoint {about['name']}, on {agent.device}")
+    print(
+        f"{count} start/goal pairs of {name}, {pairs.offset} steps apart, {pairs.budget} to get there, "
+        f"checkpoint {about['name']}, on {agent.device}"
+    )
+    if protocol.varied(pairs):
+        print(f"shifted: every episode draws {', '.join(protocol.varied(pairs))}")
     result = protocol.run(agent, lambda: world_of(agent), pairs, seed=args.seed or 0)
     rules = {"name": args.settings[PROTOCOL], "in_distribution": lewm, "changed": args.overrides}
     if lewm:

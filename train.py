@@ -3,6 +3,8 @@
     python train.py env=pusht                          # half an hour on two cores
     python train.py env=two_room                       # ten minutes
     python train.py env=pusht data.path=my.h5 train.minutes=60
+    python train.py env=gym env.id=Pendulum-v1         # any Gymnasium environment, see docs/worlds/gym.md
+    python train.py env=recorded data.path=my.h5       # a recording of your own, see docs/own-recordings.md
     python train.py model=lewm train.minutes=240       # the published architecture, for a GPU
     python train.py resume=runs/RUN                    # go on with a run that was stopped
     python train.py -m seed=0,1,2                      # one run after the other; Hydra's launchers work too
@@ -14,6 +16,7 @@ Settings are written key=value. env, model and planner name a file in configs/; 
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,12 +25,13 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from configs.overrides import ConfigError, check_word, checked, listing
-from configs.run_folder import check_free, resumed, run_folder
+from configs.run_folder import check_free, file_name, resumed, run_folder
 
 log = logging.getLogger("train")
 
@@ -36,6 +40,7 @@ ANY_WORLD = {"env": "any", "action_mean": (0,), "action_std": (1,), "action_low"
 ANY_WORLD |= {"pixel_mean": (0, 0, 0), "pixel_std": (1, 1, 1)}
 PANEL = 160  # px of a world in the video
 RECORDED = "recorded"  # the env of recordings without a world
+GYM = "gym"  # the env that stands for all of Gymnasium's
 VALIDATION_SEED = 1_000_003  # of the goals planned to while training; the benchmark has others
 
 
@@ -46,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{__doc__}\n{listing()}", end="")
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for noisy in ("accelerate", "hydra", "matplotlib", "PIL", "wandb"):
+    for noisy in ("accelerate", "hydra", "matplotlib", "OpenGL", "PIL", "wandb"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     before = sys.argv
     try:
@@ -102,6 +107,7 @@ def train(config: DictConfig) -> Path:
     device = training_device(config.device)
     settings, planner = train_config(config), planner_settings(config)
     model_config(config, ANY_WORLD)  # mistakes in it are told before anything is collected
+    name_world(config)
     processes = PartialState()
     first = processes.is_main_process  # the one that speaks and writes
     logging.getLogger().setLevel(logging.INFO if first else logging.ERROR)
@@ -140,8 +146,38 @@ def train(config: DictConfig) -> Path:
         trained = trainer.fit()
     reader.close()
     if first:
-        report(config, folder, trained, test(config, folder, device))
+        result = test(config, folder, device)
+        if config.report:
+            what_it_knows(folder, device, tracker)
+        report(config, folder, trained, result)
     return folder
+
+
+def name_world(config: DictConfig) -> None:
+    """Make env.name what recording and checkpoint will call it: of env=gym, what env.id and others say."""
+    from envs import gym_names, gym_world
+
+    env = config.env
+    gym_world.bring(config.module)
+    if env.name == GYM:
+        if env.id is None:
+            raise ConfigError(
+                "env=gym needs to know which environment: say env.id=, as in env.id=Pendulum-v1"
+            )
+        env.name = gym_names.compose(env.id, tolerance=env.tolerance, goal=env.goal, past_end=env.past_end)
+
+
+def policy_of(config: DictConfig) -> str | None:
+    """What acts while a Gymnasium environment is recorded; None for the other worlds, which have their own.
+
+    A Stable-Baselines3 file becomes a file of plain numbers in data/.
+    """
+    policy = config.env.get("policy")
+    if policy is None or not policy.startswith("sb3:"):
+        return policy
+    from agent import sb3
+
+    return f"mlp:{sb3.convert(policy.removeprefix('sb3:'), Path('data'))}"
 
 
 def train_config(config: DictConfig) -> Any:
@@ -171,26 +207,38 @@ def open_recording(config: DictConfig) -> Any:
     """The recording to learn from: data.path, or one that is collected now unless it is there already."""
     from envs.collect import collect
     from envs.episodes import EpisodeReader
+    from envs.gym_names import as_recorded
     from envs.recorded_pairs import looks_published
 
     if config.data.path is None:
         if config.env.name == RECORDED:
             raise ConfigError("env=recorded has nothing to learn from: say data.path=RECORDING")
         env, size = config.env, config.model.image_size
-        name = f"{env.name}-{size}-{env.episodes}x{env.length}-seed{config.seed}.h5"
+        policy = policy_of(config)
+        world = as_recorded(env.name)
+        label = world if policy in (None, "smooth") else f"{world}-{policy}"
+        name = f"{file_name(label)}-{size}-{env.episodes}x{env.length}-seed{config.seed}.h5"
         config.data.path = str(Path("data") / name)
         collect(
-            env.name,
+            world,
             Path(config.data.path),
             episodes=env.episodes,
             length=env.length,
             image_size=size,
             seed=config.seed,
             workers=config.data.workers or None,
+            policy=policy,
+            module=config.module,
         )
     config.data.path = str(Path(config.data.path).resolve())  # so that the run can go on from elsewhere
     data = config.data
     reader = EpisodeReader(data.path, camera=data.camera, action=data.action, state=data.state)
+    if config.env.get("past_end") is False and 2 * np.median(reader.lengths) < config.env.length:
+        log.warning(
+            "half of the episodes end within %d frames, because %s says so: env.past_end=true goes on",
+            np.median(reader.lengths),
+            config.env.name,
+        )
     if data.published is None:
         data.published = bool(looks_published(reader, config.env.name))
     return reader
@@ -212,8 +260,9 @@ def make_world_model(config: DictConfig, dataset: Any) -> Any:
     import torch
 
     from agent.world_model import WorldModel
+    from envs.gym_names import as_recorded
 
-    if dataset.env not in (None, config.env.name):  # others' recordings do not say
+    if dataset.env not in (None, as_recorded(config.env.name)):  # others' recordings do not say
         raise ConfigError(f"{dataset.name} was recorded in {dataset.env}: say env={dataset.env}")
     (height, width), size = dataset.frame_size, config.model.image_size
     if (height, width) != (size, size):
@@ -256,17 +305,19 @@ def test(config: DictConfig, folder: Path, device: Any) -> dict[str, Any] | None
     """The benchmark of the best model (None without pairs), and pictures of it and of the training."""
     from agent import Agent, benchmark, plots, provenance, video
     from envs import pairs
+    from envs.gym_names import is_gym
 
     rows, result = plots.read_rows(folder / "metrics.jsonl"), None
     if config.benchmark.pairs > 0:
         shown: list[video.Episode] = []
+        large = None if is_gym(config.env.name) else env_maker(config, PANEL)().unwrapped.render_state
         result = benchmark.run(
             Agent.from_pretrained(folder, device=device),
             env_maker(config),
             pairs.load(config.env.name).first(config.benchmark.pairs),
             recordings=shown,
             record=config.benchmark.videos,
-            draw=env_maker(config, PANEL)().unwrapped.render_state,
+            draw=large,
         )
         provenance.write_json(folder / "benchmark.json", result)
         if shown:
@@ -274,6 +325,16 @@ def test(config: DictConfig, folder: Path, device: Any) -> dict[str, Any] | None
     plots.plot_loss(rows, folder / "loss.png")
     plots.plot_success(rows, folder / "success.png", result)
     return result
+
+
+def what_it_knows(folder: Path, device: Any, tracker: Any) -> None:
+    """report.html and report.json in the run folder, and their figures to the tracker."""
+    from agent.report.__main__ import report_on
+    from agent.report.page import pictures
+
+    made, _ = report_on(folder, device=device)
+    with tracker:
+        tracker.show(pictures(made))
 
 
 def report(config: DictConfig, folder: Path, trained: dict[str, Any], result: dict[str, Any] | None) -> None:
@@ -299,8 +360,9 @@ def report(config: DictConfig, folder: Path, trained: dict[str, Any], result: di
     if config.env.name == RECORDED:
         print(f"next: Agent.from_pretrained({str(folder)!r}) in your own program")
         return
-    print(f"next: python plan.py --make-goal goal.png --env {config.env.name}")
-    print(f"      python plan.py --goal goal.png --checkpoint {folder}")
+    module = f" --module {config.module}" if config.module else ""
+    print(f"next: python plan.py --make-goal goal.png --env {shlex.quote(config.env.name)}{module}")
+    print(f"      python plan.py --goal goal.png --checkpoint {folder}{module}")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,9 @@ rounding of batched arithmetic.
 
 Pairs that come from a recording may bring its frames along (`start_frames`, `goal_frames`, uint8 (P, H, W,
 3)): the agent then sees those first, and success counts from the first step on, as in the published protocol.
+Pairs may name factors of variation to draw (`vary`): the same starts and goals, otherwise drawn or moved.
+Worlds that cannot be put into a state have pairs with the actions that lead from the reset to the start and
+from there to the goal (`to_start`, `to_goal`, (P, L, A)), and say what counts as reached (`rule`).
 """
 
 from __future__ import annotations
@@ -66,6 +69,10 @@ class Run:
     @classmethod
     def start(cls, env: Any, pairs: Pairs, index: int) -> Run:
         options = {"state": pairs.start[index], "goal_state": pairs.goal[index]}
+        if varied(pairs):
+            options["vary"] = varied(pairs)
+        if hasattr(pairs, "to_start"):
+            options = {"actions": pairs.to_start[index], "goal_actions": pairs.to_goal[index]}  # type: ignore
         observation, info = env.reset(seed=int(pairs.seed[index]) % 2**63, options=options)
         recorded = getattr(pairs, "start_frames", None)
         if recorded is None:
@@ -147,11 +154,18 @@ def run(
             "count": count,
             "offset": int(pairs.offset),
             "budget": int(pairs.budget),
+            **({"vary": varied(pairs)} if varied(pairs) else {}),
+            **({"rule": pairs.rule} if hasattr(pairs, "rule") else {}),
         },
         **about_agent(agent),
         **provenance(),
         "episodes": [finished.outcome() for finished in runs],
     }
+
+
+def varied(pairs: Pairs) -> list[str]:
+    """What the pairs have drawn anew for each episode, from its seed: the reset option "vary"."""
+    return list(getattr(pairs, "vary", ()))
 
 
 def floor(kind: str, env: Any, pairs: Pairs, *, seed: int = 0) -> dict[str, Any]:

@@ -104,7 +104,9 @@ class WindowDataset:
         self.state_names, self.angle_names = tuple(reader.state_names), tuple(reader.angle_names)
         self.device = torch.device(device)
 
-        episodes = self._split(np.asarray(reader.lengths), held_out, seed)
+        windows = {"num_frames": num_frames, "frameskip": frameskip}
+        lengths = np.asarray(reader.lengths)
+        episodes = split_episodes(lengths, **windows, held_out=held_out, seed=seed, name=self.name)
         actions = self._read_actions(reader)
         self.action_dim = actions.shape[1]
         self.state = self._read_state(reader)
@@ -244,28 +246,6 @@ class WindowDataset:
                     "give it a matching recording, or train a model that matches this one"
                 )
 
-    def _split(self, lengths: np.ndarray, held_out: float, seed: int) -> dict[Split, np.ndarray]:
-        """Indices of training and held-out episodes, ascending, without those shorter than a window."""
-        if len(lengths) == 0:
-            raise DatasetError(f"{self.name} holds no complete episode: record some first")
-        long_enough = np.flatnonzero(lengths >= self.span)
-        window = f"the window of {self.span} ({self.num_frames} frames, {self.frameskip} steps apart)"
-        if len(long_enough) == 0:
-            raise DatasetError(
-                f"every episode of {self.name} is shorter than {window}, the longest has {lengths.max()} "
-                "frames: record longer episodes, or lower num_frames or frameskip"
-            )
-        if len(long_enough) < len(lengths):
-            short = len(lengths) - len(long_enough)
-            logger.warning("%d episodes are shorter than %s and are left out", short, window)
-        if not 0 < held_out < 1:
-            raise DatasetError(f"held_out is a share between 0 and 1, not {held_out}")
-        if len(long_enough) < 2:
-            raise DatasetError(f"{self.name} has one usable episode; record at least one more to hold out")
-        count = min(max(1, round(held_out * len(long_enough))), len(long_enough) - 1)
-        shuffled = np.random.default_rng(seed).permutation(long_enough)
-        return {"train": np.sort(shuffled[count:]), "held_out": np.sort(shuffled[:count])}
-
     def _read_actions(self, reader: Any) -> np.ndarray:
         """All actions (N, A), float64; each episode's last row (no action follows it) becomes 0."""
         actions = np.array(reader.read("action", 0, reader.num_frames), dtype=np.float64)
@@ -302,6 +282,36 @@ def _rate(recorded: Any) -> float | None:
     """Actions a second, of what a recording says or does not say."""
     known = isinstance(recorded, (int, float, np.number)) and np.isfinite(recorded) and recorded > 0
     return float(recorded) if known else None
+
+
+def split_episodes(
+    lengths: np.ndarray, *, num_frames: int, frameskip: int, held_out: float, seed: int, name: str
+) -> dict[Split, np.ndarray]:
+    """Indices of training and held-out episodes, ascending, without those shorter than a window.
+
+    lengths: (E,) frames.   name: of the recording, for the sentences of DatasetError; the rest as for
+    WindowDataset, which splits with this.
+    """
+    span = (num_frames - 1) * frameskip + 1
+    if len(lengths) == 0:
+        raise DatasetError(f"{name} holds no complete episode: record some first")
+    long_enough = np.flatnonzero(lengths >= span)
+    window = f"the window of {span} ({num_frames} frames, {frameskip} steps apart)"
+    if len(long_enough) == 0:
+        raise DatasetError(
+            f"every episode of {name} is shorter than {window}, the longest has {lengths.max()} "
+            "frames: record longer episodes, or lower num_frames or frameskip"
+        )
+    if len(long_enough) < len(lengths):
+        short = len(lengths) - len(long_enough)
+        logger.warning("%d episodes are shorter than %s and are left out", short, window)
+    if not 0 < held_out < 1:
+        raise DatasetError(f"held_out is a share between 0 and 1, not {held_out}")
+    if len(long_enough) < 2:
+        raise DatasetError(f"{name} has one usable episode; record at least one more to hold out")
+    count = min(max(1, round(held_out * len(long_enough))), len(long_enough) - 1)
+    shuffled = np.random.default_rng(seed).permutation(long_enough)
+    return {"train": np.sort(shuffled[count:]), "held_out": np.sort(shuffled[:count])}
 
 
 def _rows(reader: Any, episodes: np.ndarray, drop: int) -> np.ndarray:

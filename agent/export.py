@@ -33,6 +33,7 @@ from agent.world_model import WorldModel
 
 DESCRIPTION = "model.json"
 VERSION = 1
+RESIZED = {True: "bilinear with antialiasing", False: "the mean of what each pixel covers"}  # a ViT's; others
 NEEDED = ("onnx", "onnxscript", "onnxruntime")  # for the format onnx
 # The frame that the numbers under "check" are of: easy to make anywhere, and unlike any other when turned.
 CHECK_FRAME = "pixels[y][x][channel] = (7*y + 3*x + 85*channel) mod 256"
@@ -143,7 +144,7 @@ def _description(
         "pixels": {
             "size": config.image_size,
             "order": "batch, rows from the top, columns, RGB",
-            "resize": "a frame of another size: bilinear with antialiasing, to size x size",
+            "resize": f"a frame of another size: {RESIZED[config.encoder == 'vit']}, to size x size",
             "normalised_inside": True,
             "mean": list(config.pixel_mean),
             "std": list(config.pixel_std),

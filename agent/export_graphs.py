@@ -6,7 +6,7 @@
     proposer   latent, goal (batch, D), steps int64 (batch,)       -> blocks (batch, guesses, longest, F·A)
 
 Pixels are normalised inside the encoder; blocks are normalised everywhere, as a planner searches over them.
-`rollout` is `step` H times from one frame and computes nothing twice; `step` also starts from several.
+`rollout` is `step` H times from one frame, nothing computed twice; `step` also starts from several frames.
 """
 
 from __future__ import annotations

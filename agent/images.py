@@ -53,8 +53,10 @@ class GoalText:
     steps: int | None = None  # env steps that the world's policy took from start_state to state
 
 
-def read_goal(path: str | os.PathLike, size: int | None = None) -> np.ndarray:
+def read_goal(path: str | os.PathLike, size: int | None = None, *, squeeze: bool = False) -> np.ndarray:
     """Picture at `path` as uint8 (H, W, 3), square; `size` pixels a side if given, else at most MAX_SIDE.
+
+    squeeze: an oblong picture is squeezed into a square, and not cropped.
 
     Raises GoalImageError for everything that is not a readable picture; logs a warning when it had to choose
     (first frame of several, crop to a square, a picture of one flat colour).
@@ -86,7 +88,7 @@ def read_goal(path: str | os.PathLike, size: int | None = None) -> np.ndarray:
     except Exception as error:  # decoders raise nearly every type on broken files
         reason = " ".join(str(error).split()) or type(error).__name__
         raise GoalImageError(f"{path} is damaged or cut off ({reason}); save the picture again") from error
-    return _resize(_square(path, rgb), size)
+    return _resize(_square(path, rgb, squeeze), size)
 
 
 def resize_pixels(pixels: np.ndarray, size: int) -> np.ndarray:
@@ -172,7 +174,7 @@ def parse_goal_text(text: str) -> GoalText:
     if not isinstance(fields, dict) or fields.get("version") != TEXT_VERSION:
         raise ValueError(f"its text is not of version {TEXT_VERSION}")
     env = fields.get("env")
-    if not isinstance(env, str) or not re.fullmatch(r"[A-Za-z0-9_/.-]{1,80}", env):
+    if not isinstance(env, str) or not re.fullmatch(r"[A-Za-z0-9_/.:?=&,-]{1,200}", env):
         raise ValueError("its env is not a name")
     state = _numbers("state", fields.get("state"))
     start = fields.get("start_state")
@@ -185,7 +187,7 @@ def parse_goal_text(text: str) -> GoalText:
 
 
 def _numbers(name: str, values: object) -> tuple[float, ...]:
-    if not isinstance(values, list) or not 1 <= len(values) <= 256:
+    if not isinstance(values, list) or not 1 <= len(values) <= 512:
         raise ValueError(f"its {name} is not a list of numbers")
     if not all(_is_number(value) for value in values):
         raise ValueError(f"its {name} holds something that is not a finite number")
@@ -284,10 +286,12 @@ def _deep_grey(values: np.ndarray) -> np.ndarray:
     return (values * np.float32(scale) + np.float32(0.5)).clip(0, 255).astype(np.uint8)
 
 
-def _square(path: Path, image: Image.Image) -> Image.Image:
+def _square(path: Path, image: Image.Image, squeeze: bool) -> Image.Image:
     width, height = image.size
     side = min(width, height)
-    if width != height:
+    if squeeze:
+        image = image.resize((side, side), Image.Resampling.BOX)
+    elif width != height:
         message = "%s is not square (%d x %d): its middle %d x %d is the goal"
         log.warning(message, path, width, height, side, side)
         left, top = (width - side) // 2, (height - side) // 2

@@ -31,19 +31,34 @@ def probe(
     x_test, targets_test = _latents_and_targets(world_model, dataset, "held_out", frames // 4, seed)
     world_model.train(training)
 
-    names = [name for name in targets if min(targets[name].std(), targets_test[name].std()) > 1e-6]
-    y, y_test = (torch.stack([t[name] for name in names], 1).to(x.device) for t in (targets, targets_test))
-    x, x_test = _standardise(x, x_test)
-    y, y_test = _standardise(y, y_test)
-    predicted = {"linear": _ridge(x, y, x_test)}
-    if mlp:
-        predicted["mlp"] = _mlp(x, y, x_test, seed)
-    scores: Scores = {name: {} for name in names}
-    for kind, values in predicted.items():
-        for i, name in enumerate(names):
-            r2, r = _score(values[:, i], y_test[:, i])
-            scores[name] |= {f"{kind}_r2": r2, f"{kind}_r": r}
+    read = read_out(x, targets, x_test, seed=seed, mlp=mlp)
+    scores: Scores = {}
+    for kind, values in read.items():
+        for name, predicted in values.items():
+            if float(targets_test[name].std()) > 1e-6:
+                r2, r = score(predicted, targets_test[name].to(predicted.device))
+                scores.setdefault(name, {}).update({f"{kind}_r2": r2, f"{kind}_r": r})
     return scores
+
+
+@torch.no_grad()
+def read_out(
+    x: Tensor, targets: dict[str, Tensor], x_test: Tensor, *, seed: int = 0, mlp: bool = True
+) -> dict[str, dict[str, Tensor]]:
+    """Probes fitted on latents x (n, D) and targets {quantity: (n,)}, asked about x_test (m, D).
+
+    Returns {"linear": {quantity: (m,)}, "mlp": …}, in the quantities' own units, without what never varies.
+    """
+    names = [name for name in targets if float(targets[name].std()) > 1e-6]
+    if not names:
+        return {}
+    y = torch.stack([targets[name] for name in names], 1).to(x)
+    mean, std = y.mean(0), y.std(0)
+    x, x_test = _standardise(x, x_test)
+    predicted = {"linear": _ridge(x, (y - mean) / std, x_test)}
+    if mlp:
+        predicted["mlp"] = _mlp(x, (y - mean) / std, x_test, seed)
+    return {kind: dict(zip(names, (v * std + mean).unbind(1))) for kind, v in predicted.items()}
 
 
 def _latents_and_targets(
@@ -97,7 +112,8 @@ def _mlp(x: Tensor, y: Tensor, x_test: Tensor, seed: int, *, width: int = 256, e
     return net(x_test)
 
 
-def _score(predicted: Tensor, target: Tensor) -> tuple[float, float]:
+def score(predicted: Tensor, target: Tensor) -> tuple[float, float]:
+    """(n,), (n,) -> R² and correlation r."""
     residual = (target - predicted).square().mean()
     r2 = float(1 - residual / target.var(correction=0))
     if float(predicted.std()) < 1e-9:

@@ -35,6 +35,10 @@ def command() -> str:
     """The command line of this process, as one would type it, without folders of this machine."""
     script = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
     words = [script, *sys.argv[1:]]
+    if script == "__main__.py":  # of a package, as python -m starts it
+        package = getattr(sys.modules["__main__"].__spec__, "parent", None)
+        words = ["-m", package, *sys.argv[1:]] if package else words
+        return shlex.join(["python", *words])
     return shlex.join(["python", *words] if script.endswith(".py") else words)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,24 @@ class Tracker:
                 self.run.log(dict(row), step=row["step"])
             except Exception as error:
                 self._give_up(error)
+
+    def show(self, pictures: Mapping[str, tuple[bytes, str]]) -> None:
+        """Send pictures and films, {name: (bytes, media type)}: PNG, WebP or MP4."""
+        if self.run is None or not pictures:
+            return
+        try:
+            import wandb
+
+            with tempfile.TemporaryDirectory() as folder:
+                shown: dict[str, Any] = {}
+                for index, (name, (data, kind)) in enumerate(pictures.items()):
+                    path = Path(folder) / f"{index}.{kind.rpartition('/')[2]}"
+                    path.write_bytes(data)
+                    film = kind.startswith("video")
+                    shown[name] = wandb.Video(str(path), format="mp4") if film else wandb.Image(str(path))
+                self.run.log(shown)
+        except Exception as error:
+            self._give_up(error)
 
     def __exit__(self, *exception: object) -> None:
         if self.run is not None:

@@ -12,12 +12,12 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from agent.encoder import make_encoder
 from agent.predictor import make_predictor
 from agent.proposer import Proposer
+from agent.squeeze import squeeze
 
 ENCODERS = ("keypoint", "conv", "vit")
 PREDICTORS = ("banded", "lewm")
@@ -214,17 +214,14 @@ class WorldModel(nn.Module):
     def encode(self, pixels: Tensor) -> Tensor:
         """Frames uint8 (B, T, 3, h, w), of any size -> latents (B, T, D). ValueError for anything else.
 
-        Frames of another size are resized as the published preprocessing does: normalised, then bilinear with
-        antialiasing.
+        Frames of another size are squeezed to the model's (agent.squeeze); those for a ViT as published.
         """
         if pixels.ndim != 5 or pixels.shape[2] != 3 or pixels.dtype != torch.uint8:
             raise ValueError(f"encode takes uint8 frames (B, T, 3, h, w), but got {_told(pixels)}.")
         frames = pixels.flatten(0, 1).to(self.pixel_mean.dtype)
         mean, std = (255 * t.view(3, 1, 1) for t in (self.pixel_mean, self.pixel_std))
         frames = frames.sub_(mean).div_(std)
-        size = self.config.image_size
-        if frames.shape[-2:] != (size, size):
-            frames = F.interpolate(frames, (size, size), mode="bilinear", antialias=True)
+        frames = squeeze(frames, self.config.image_size, published=self.config.encoder == "vit")
         return self.encoder(frames).unflatten(0, pixels.shape[:2])
 
     def predict(self, latents: Tensor, actions: Tensor) -> Tensor:

@@ -31,23 +31,23 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (FOLDER / group).glob("*.yaml"))
 
 
-def did_you_mean(name: str, known: Sequence[str]) -> str:
+def did_you_mean(name: str, known: Sequence[str], few: int = 8) -> str:
     """What to add to "there is no NAME": the nearest known name, or all of them when they are few."""
     word, last = name.split(".")[-1], {key.split(".")[-1]: key for key in reversed(known)}
     initials = [last[key] for key in last if "".join(part[0] for part in key.split("_")) == word]  # lr
     near = initials or difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if not near:  # compare the last words alone
         near = [last[key] for key in difflib.get_close_matches(word, list(last), n=1, cutoff=0.7)]
-    all_of_them = f"choose from {', '.join(known)}" if len(known) <= 8 else ""
+    all_of_them = f"choose from {', '.join(known)}" if len(known) <= few else ""
     if near:
         return f"; did you mean {near[0]!r}? {all_of_them}".rstrip()
     return f"; {all_of_them or '`--help` lists them all'}"
 
 
-def check_word(key: str, value: str, known: Sequence[str]) -> None:
+def check_word(key: str, value: str, known: Sequence[str], few: int = 8) -> None:
     """Raise ConfigError unless the value of this setting is one of the known words."""
     if value not in known:
-        raise ConfigError(f"there is no {key}={value}{did_you_mean(str(value), known)}")
+        raise ConfigError(f"there is no {key}={value}{did_you_mean(str(value), known, few)}")
 
 
 def checked(arguments: Sequence[str]) -> list[str]:
@@ -105,7 +105,9 @@ def _check_choice(override: Override) -> None:
     group, known = override.key_or_group, options(override.key_or_group)
     sweep = override.is_sweep_override()
     for name in override.sweep_string_iterator() if sweep else [str(override.value())]:
-        check_word(group, name, known)
+        if group == "env" and name.startswith("gym:"):
+            raise ConfigError(f"Gymnasium's environments are env=gym env.id={name.removeprefix('gym:')}")
+        check_word(group, name, known, few=50 if group == "env" else 8)  # all worlds are listed
 
 
 def _settings(choices: Sequence[str]) -> dict[str, Any]:

@@ -16,9 +16,9 @@ BUDGET = 50  # env steps
 # Which options go with which of the three things this program does.
 USES = {
     "goal": {"checkpoint", "env", "seed", "state", "budget", "out", "device", "overrides"}
-    | {"explain", "recording"},
-    "make_goal": {"env", "seed"},
-    "benchmark": {"checkpoint", "env", "seed", "out", "device", "pairs", "pairs_seed", "overrides"},
+    | {"explain", "recording", "module"},
+    "make_goal": {"env", "seed", "module"},
+    "benchmark": {"module", "checkpoint", "env", "seed", "out", "device", "pairs", "pairs_seed", "overrides"},
 }
 
 
@@ -40,8 +40,9 @@ def parser(about: str, worlds: Sequence[str]) -> Parser:
     what("--benchmark", action="store_true", help="success on the world's fixed start/goal pairs")
     how = made.add_argument_group("options").add_argument
     how("--checkpoint", metavar="NAME", help="bundled name or run folder (default: the world's bundled one)")
-    known = f"world: {', '.join(worlds)} (default: the picture's or checkpoint's, else pusht)"
+    known = f"world: {', '.join(worlds)}, gym:ID (default: the picture's or checkpoint's, else pusht)"
     how("--env", metavar="NAME", help=known)
+    how("--module", metavar="NAME", help="module of yours that registers the Gymnasium environment gym:ID")
     how("--seed", type=int, help="of start and planner (default: the picture's own start, else 0)")
     how("--state", metavar="X,Y,...", help="start from this state, in the world's units")
     how("--budget", type=int, metavar="STEPS", help=f"env steps allowed (default: {BUDGET})")
@@ -88,8 +89,10 @@ def parse_options(argv: Sequence[str], *, about: str, worlds: Sequence[str]) -> 
             raise ConfigError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
     if args.benchmark:
         args.overrides, args.settings = benchmark_settings(args.overrides)
-    if args.env is not None and args.env not in worlds:
-        raise ConfigError(f"there is no world {args.env!r}{did_you_mean(args.env, worlds)}")
+    if args.env is not None and args.env not in worlds and not args.env.startswith("gym:"):
+        raise ConfigError(
+            f"there is no world {args.env!r}{did_you_mean(args.env, [*worlds, 'gym:ID'], few=50)}"
+        )
     if args.recording is not None and not args.explain:
         raise ConfigError("--recording is for --explain; say both or neither")
     folder = Path(args.out or ".").absolute()

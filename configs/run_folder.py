@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -23,6 +25,8 @@ CHANGEABLE = (
     "data.workers",
     "data.memory_gb",
     "wandb.mode",
+    "module",
+    "report",
 )
 
 
@@ -39,7 +43,7 @@ def run_folder(config: DictConfig) -> Path:
     check_free(config)
     if config.out is None:
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        folder = new_folder(Path("runs") / f"{config.env.name}-{config.model.name}-{stamp}")
+        folder = new_folder(Path("runs") / f"{file_name(config.env.name)}-{config.model.name}-{stamp}")
     else:
         folder = Path(config.out)
         folder.mkdir(parents=True, exist_ok=True)
@@ -50,6 +54,11 @@ def run_folder(config: DictConfig) -> Path:
     finally:
         beside.unlink(missing_ok=True)
     return folder
+
+
+def file_name(text: str) -> str:
+    """`text` as a part of a file's name, on every system."""
+    return re.sub(r"[^\w.-]+", "-", text).strip("-.")
 
 
 def new_folder(wanted: Path) -> Path:
@@ -82,12 +91,15 @@ def resumed(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
         stored = OmegaConf.load(folder / SETTINGS)
         if not isinstance(stored, DictConfig):
             raise ValueError("settings have names")
+        stored.module = None  # code is only ever named on the command line
         absent = dict(flat(config)).keys() - dict(flat(stored)).keys()
         absent = {
             key for key in absent if not key.startswith(("model.", "planner."))
         }  # other models have others
         if absent:
             raise ValueError(f"without {min(absent)}")
+        if stored.env.get("policy"):
+            stored.env.policy = None  # may name code, too, and the recording is there
         if {"train.steps", "train.minutes"} & set(keys):
             stored.train.update(steps=None, minutes=None)
         for key in keys:
@@ -98,3 +110,12 @@ def resumed(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
         ) from error
     stored.out, stored.resume = str(folder), str(folder)
     return stored
+
+
+def stored_settings(folder: Path) -> dict[str, Any] | None:
+    """The settings that a run folder holds, as plain values; None where it holds none that can be read."""
+    try:
+        plain: Any = OmegaConf.to_container(OmegaConf.load(folder / SETTINGS))
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException):
+        return None
+    return plain if isinstance(plain, dict) and "data" in plain and "seed" in plain else None

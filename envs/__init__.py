@@ -1,4 +1,4 @@
-"""Worlds with pixels, as Gymnasium environments: PushT, TwoRoom and those in envs/catalogue.py.
+"""Worlds with pixels, as Gymnasium environments: PushT, TwoRoom, Wall and those in envs/catalogue.py.
 
     import envs
     env = envs.make("pusht", image_size=64)
@@ -14,9 +14,10 @@ from typing import Any
 import gymnasium
 
 from envs.catalogue import WORLDS, entry, found
+from envs.gym_names import is_gym
 from envs.world import World, WorldError
 
-__all__ = ["World", "WorldError", "make", "names"]
+__all__ = ["World", "WorldError", "known", "make", "names"]
 
 for _entry in WORLDS.values():
     if _entry.id not in gymnasium.registry:
@@ -24,8 +25,13 @@ for _entry in WORLDS.values():
 
 
 def names() -> list[str]:
-    """The names that `make` knows."""
+    """The names that `make` knows; beside them it takes `gym:ID`, see envs.gym_names."""
     return list(WORLDS)
+
+
+def known(name: str) -> bool:
+    """Whether `make` knows a world of this name, or may: of `gym:ID` only Gymnasium can tell."""
+    return name in WORLDS or is_gym(name)
 
 
 def make(
@@ -41,4 +47,6 @@ def make(
             size that cannot be drawn.
     """
     world: type[World] = found(entry(name).world, name)
+    if is_gym(name):
+        options["name"] = name
     return world(image_size=image_size, goal_marker=goal_marker, published=published, **options)

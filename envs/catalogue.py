@@ -11,6 +11,7 @@ import importlib
 from dataclasses import dataclass
 from typing import Any
 
+from envs.gym_names import is_gym
 from envs.world import WorldError
 
 
@@ -27,11 +28,26 @@ class Entry:
 WORLDS = {
     "pusht": Entry("envs/PushT-v0", "envs.pusht:PushT", "envs.pusht_policy:PushTPolicy"),
     "two_room": Entry("envs/TwoRoom-v0", "envs.two_room:TwoRoom", "envs.two_room_policy:TwoRoomPolicy"),
+    "wall": Entry("envs/Wall-v0", "envs.wall:Wall", "envs.two_room_policy:TwoRoomPolicy"),
+    "reacher": Entry(
+        "envs/Reacher-v0", "envs.reacher:Reacher", "envs.reacher_policy:ReacherPolicy", "worlds"
+    ),
+    "cube": Entry("envs/Cube-v0", "envs.cube:Cube", "envs.cube_policy:CubePolicy", "worlds"),
+    "point_maze": Entry(
+        "envs/PointMaze-v0", "envs.point_maze:PointMaze", "envs.point_maze_policy:PointMazePolicy"
+    ),
+    "point_maze_medium": Entry(
+        "envs/PointMazeMedium-v0",
+        "envs.point_maze:PointMazeMedium",
+        "envs.point_maze_policy:PointMazeMediumPolicy",
+    ),
 }
 
 
 def entry(name: str) -> Entry:
     """The entry of the world called `name`; WorldError, with the nearest name, when there is none."""
+    if is_gym(name):
+        return Entry(name, "envs.gym_world:GymWorld", "envs.gym_policies:Smooth", "gym")
     if name not in WORLDS:
         near = difflib.get_close_matches(str(name), WORLDS, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""

@@ -24,6 +24,7 @@ from typing import Any
 from tqdm import tqdm
 
 import envs
+from envs import gym_policies
 from envs.collect_worker import FAILED, REPLY, Job, Player, request
 from envs.episodes import EpisodeReader, EpisodeWriter, RecordingError, partial_path
 from envs.frames import usable_cpus
@@ -42,11 +43,15 @@ def collect(
     seed: int = 0,
     workers: int | None = None,
     progress: bool = True,
+    policy: str | None = None,
+    module: str | None = None,
 ) -> Path:
     """Record `episodes` episodes of `length` frames of the world `name` into the HDF5 file `path`.
 
     workers    processes that play; None for one a core, 1 to play in this process
     progress   show a bar with the rate and the time left
+    policy     of a Gymnasium environment: what acts, see envs.gym_policies; None for smooth noise
+    module     likewise: the module that registers it; imported here and by the workers
 
     A finished recording of the same settings is left as it is; an unfinished one goes on. Returns `path`.
 
@@ -57,7 +62,7 @@ def collect(
         KeyboardInterrupt: on Ctrl-C, with a message that says what is kept; likewise.
     """
     path = Path(path)
-    job = Job(name, _whole("length", length, 2), image_size, _whole("seed", seed, 0))
+    job = Job(name, _whole("length", length, 2), image_size, _whole("seed", seed, 0), policy, module)
     episodes = _whole("episodes", episodes, 1)
     workers = usable_cpus() if workers is None else _whole("workers", workers, 1)
     player = Player(job)
@@ -87,14 +92,16 @@ def collect(
 def attributes(player: Player) -> dict[str, Any]:
     """What a recording says about itself, and what two must have in common to be one."""
     world, space = player.world, player.world.action_space
+    job = asdict(player.job)
+    del job["module"]
     return {
-        **asdict(player.job),
-        "policy": player.job.env,
+        **job,
+        "policy": player.job.policy or player.job.env,
         "control_hz": float(world.control_hz),
         "state_names": list(world.state_names),
         "angle_names": list(world.angle_names),
-        "action_low": space.low.tolist(),  # type: ignore[attr-defined]
-        "action_high": space.high.tolist(),  # type: ignore[attr-defined]
+        "action_low": space.low.tolist(),
+        "action_high": space.high.tolist(),
     }
 
 
@@ -249,13 +256,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m envs.collect", description="Record a world under its behaviour policy."
     )
-    parser.add_argument("env", help=f"world: {', '.join(envs.names())}")
+    parser.add_argument("env", help=f"world: {', '.join(envs.names())}, or gym:ID")
     parser.add_argument("path", type=Path, help="HDF5 file to write")
     parser.add_argument("--episodes", type=int, default=2000)
     parser.add_argument("--length", type=int, default=100, help="frames an episode (default 100)")
     parser.add_argument("--image-size", type=int, default=64, help="height and width of a frame (default 64)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=None, help="processes (default: one a core)")
+    parser.add_argument("--policy", help=f"of gym:ID: {gym_policies.KINDS} (default: smooth)")
+    parser.add_argument("--module", help="of gym:ID: the module of yours that registers it")
     args = parser.parse_args()
     began = time.monotonic()
     try:
@@ -267,6 +276,8 @@ def main() -> int:
             image_size=args.image_size,
             seed=args.seed,
             workers=args.workers,
+            policy=args.policy,
+            module=args.module,
         )
     except KeyboardInterrupt as stop:
         print(stop or "stopped", file=sys.stderr)

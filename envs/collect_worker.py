@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 
 import envs
-from envs import policies
+from envs import gym_policies, policies
+from envs.gym_names import is_gym
+from envs.gym_world import bring
 from envs.journal import RecordingError, encode
 
 BRANCH = 0  # of the seeds: training episodes; benchmark pairs come from another
@@ -28,46 +30,63 @@ FAILED = -1
 
 @dataclass(frozen=True)
 class Job:
-    """What to record: `length` frames an episode of the world `env` under its behaviour policy."""
+    """What to record: `length` frames an episode of the world `env` under its behaviour policy.
+
+    policy, module: of a Gymnasium environment, what else than smooth noise acts (envs.gym_policies), and the
+    module that registers it.
+    """
 
     env: str
     length: int
     image_size: int
     seed: int
+    policy: str | None = None
+    module: str | None = None
 
 
 class Player:
     """A world and its policy, which play the episodes of a job in any order."""
 
     def __init__(self, job: Job) -> None:
+        if not is_gym(job.env) and (job.policy or job.module):
+            raise RecordingError(
+                f"{job.env} is recorded with its own policy: leave out the policy and module"
+            )
+        bring(job.module)
         self.job = job
-        self.world = envs.make(job.env, image_size=job.image_size)
-        self.policy = policies.make(job.env)
+        self.world: Any = envs.make(job.env, image_size=job.image_size)
+        own = job.policy is None
+        self.policy = policies.make(job.env) if own else gym_policies.make(str(job.policy), self.world)
 
     def record(self, index: int) -> bytes:
         """Episode `index` as a journal record: a function of the job and the index alone."""
         return encode(self.play(index))
 
     def play(self, index: int) -> dict[str, np.ndarray]:
-        """Episode `index`: pixels (T, H, W, 3), state (T, S), action (T, A), the last of which is NaN."""
+        """Episode `index`: pixels (T, H, W, 3), state (T, S), action (T, A), the last of which is NaN.
+
+        It is shorter than the job says where the world ends it.
+        """
         job, space = self.job, self.world.action_space
         of_world, of_policy = np.random.SeedSequence([job.seed, BRANCH, index]).spawn(2)
         obs, _ = self.world.reset(seed=int(of_world.generate_state(1)[0]))
         self.policy.reset(np.random.default_rng(of_policy))
         pixels = np.empty((job.length, *obs["pixels"].shape), np.uint8)
         state = np.empty((job.length, *obs["state"].shape), np.float32)
-        action = np.full((job.length, *space.shape), np.nan, np.float32)  # type: ignore[misc]
-        for step in range(job.length):
-            if step:
-                action[step - 1] = self.policy.act(obs)
-                obs, *_ = self.world.step(action[step - 1])
-            pixels[step], state[step] = obs["pixels"], obs["state"]
-        taken = action[:-1]
-        if not ((space.low <= taken) & (taken <= space.high)).all():  # type: ignore[attr-defined]
+        action = np.full((job.length, *space.shape), np.nan, np.float32)
+        frames, ended = 0, False
+        while frames < job.length and not ended:
+            if frames:
+                action[frames - 1] = self.policy.act(obs)
+                obs, _, ended, *_ = self.world.step(action[frames - 1])
+            pixels[frames], state[frames] = obs["pixels"], obs["state"]
+            frames += 1
+        taken = action[: frames - 1]
+        if not ((space.low <= taken) & (taken <= space.high)).all():
             raise RecordingError(
                 f"the policy of {job.env} acts outside the world's bounds in episode {index}"
             )
-        return {"pixels": pixels, "state": state, "action": action}
+        return {"pixels": pixels[:frames], "state": state[:frames], "action": action[:frames]}
 
 
 def request(job: Job) -> bytes:

@@ -4,7 +4,8 @@ Each pair comes from its own fresh episode of the world's behaviour policy: a st
 that the policy reached `offset` steps later. Pairs that start solved are left out. The lists under
 envs/data are fixed; a changed list gets a new version, never an old name.
 
-    python -m envs.pairs pusht two_room        write the versioned lists again
+    python -m envs.pairs pusht two_room                     write the versioned lists again
+    python -m envs.pairs pusht two_room --offset 50 100     those with goals farther away
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ from typing import Any
 import numpy as np
 
 import envs
-from envs import policies
+from envs import cube_policy, policies
+from envs import factors as variation
 from envs.files import beside
+from envs.gym_names import is_gym
 from envs.world import WorldError
 
 VERSION = "v1"
+OFFSET = 25  # env steps from start to goal, unless said otherwise; the budget is twice that
 COUNT = 100
 SEED = 20_260_101  # of the versioned lists
 BRANCH = 0x9A125  # pairs draw from a branch of random streams that recordings never use
@@ -41,6 +45,7 @@ class Pairs:
         seed: int64 (P,), for whatever is drawn while that pair is played.
         offset: env steps that the behaviour policy took from start to goal.
         budget: env steps that an agent has.
+        vary: factors of variation (envs.factors) that each pair draws from its own seed.
     """
 
     name: str
@@ -48,8 +53,9 @@ class Pairs:
     start: np.ndarray
     goal: np.ndarray
     seed: np.ndarray
-    offset: int = 25
-    budget: int = 50
+    offset: int = OFFSET
+    budget: int = 2 * OFFSET
+    vary: tuple[str, ...] = ()
 
     def first(self, count: int) -> Pairs:
         """The first `count` pairs."""
@@ -59,7 +65,7 @@ class Pairs:
         return replace(self, **cut)
 
 
-def make(name: str, count: int, seed: int, offset: int = 25) -> Pairs:
+def make(name: str, count: int, seed: int, offset: int = OFFSET) -> Pairs:
     """`count` pairs of the world `name` from fresh episodes; the same for the same seed.
 
     Raises:
@@ -69,6 +75,10 @@ def make(name: str, count: int, seed: int, offset: int = 25) -> Pairs:
         raise WorldError(
             f"Count and offset of pairs must be 1 or more, the seed 0 or more, not {count}, {offset}, {seed}."
         )
+    if is_gym(name):
+        from envs import replayed_pairs
+
+        return replayed_pairs.make(name, count, seed, offset)
     env, policy = envs.make(name, image_size=16), policies.make(name)
     found: list[tuple[int, np.ndarray, np.ndarray]] = []
     episode = 0
@@ -100,16 +110,33 @@ def _one(
     return start, obs["state"]
 
 
-def load(name: str, version: str = VERSION) -> Pairs:
-    """The fixed list of the world `name`.
+def shifted(pairs: Pairs, shift: str) -> Pairs:
+    """The same pairs under a shift: a group of factors, a factor, or several with commas between them.
+
+    Raises:
+        WorldError: for a name that the world does not know, with those it does.
+    """
+    known = getattr(envs.make(pairs.name, image_size=16), "factors", {})
+    names = variation.named(known, shift, pairs.name)
+    return replace(pairs, vary=tuple(names))
+
+
+def load(name: str, version: str = VERSION, offset: int = OFFSET) -> Pairs:
+    """The fixed list of the world `name` whose goals lie `offset` env steps from their starts.
+
+    That of `gym:ID` is made anew, the same every time.
 
     Raises:
         WorldError: when there is no such list, or its file is damaged.
     """
-    path = _DATA / f"{name}-{version}.json"
+    if is_gym(name):
+        return replace(make(name, COUNT, SEED, offset), version=version)
+    path = _DATA / _file(name, version, offset)
     if not path.is_file():
         there = ", ".join(sorted(known.stem for known in _DATA.glob("*.json")))
-        raise WorldError(f"There are no start/goal pairs {name}-{version}; there are {there}.")
+        raise WorldError(
+            f"There are no start/goal pairs {path.stem}; there are {there}. A --pairs-seed makes any."
+        )
     try:
         content = json.loads(path.read_text())
         if content["format"] != _FORMAT:
@@ -144,14 +171,24 @@ def save(pairs: Pairs, folder: Path = _DATA) -> Path:
     head = json.dumps(content, indent=1).removesuffix("\n}")
     text = head + ',\n "pairs": [\n  ' + ",\n  ".join(rows) + "\n ]\n}\n"
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{pairs.name}-{pairs.version}.json"
+    path = folder / _file(pairs.name, pairs.version, pairs.offset)
     with beside(path) as temporary:
         temporary.write_text(text)
     return path
 
 
+def _file(name: str, version: str, offset: int) -> str:
+    return f"{name}-{version}.json" if offset == OFFSET else f"{name}-offset{offset}-{version}.json"
+
+
 def demands(pairs: Pairs) -> dict[str, float]:
     """What the pairs ask for: how far things must move, and in which share of the pairs."""
+    if pairs.name == "cube":
+        return cube_policy.demands(pairs.start, pairs.goal)
+    if pairs.name not in ("pusht", "two_room", "wall"):
+        change = np.median(policies.changes(pairs.name, pairs.start, pairs.goal), axis=0)
+        names = envs.make(pairs.name, image_size=16).state_names
+        return {f"{n} must change, median": round(float(c), 3) for n, c in zip(names, change)}
     away = np.linalg.norm(pairs.goal[:, :2] - pairs.start[:, :2], axis=1)
     report = {"agent must move, median px": float(np.median(away))}
     if pairs.name == "pusht":
@@ -162,7 +199,7 @@ def demands(pairs: Pairs) -> dict[str, float]:
         report["share where the block must move 20 px or turn pi/9"] = float(
             ((moved > 20) | (turned > np.pi / 9)).mean()
         )
-    if pairs.name == "two_room":
+    if pairs.name in ("two_room", "wall"):
         rooms = [policies.in_left_room(states) for states in (pairs.start, pairs.goal)]
         report["share where the goal is in the other room"] = float((rooms[0] != rooms[1]).mean())
     return {key: round(value, 3) for key, value in report.items()}
@@ -173,9 +210,14 @@ def main() -> None:
         description=f"Write the start/goal pairs {VERSION} under envs/data again."
     )
     parser.add_argument("worlds", nargs="+", choices=envs.names())
-    for name in parser.parse_args().worlds:
-        pairs = replace(make(name, COUNT, SEED), version=VERSION)
-        print(save(pairs), json.dumps(demands(pairs), indent=2))
+    parser.add_argument(
+        "--offset", nargs="+", type=int, default=[OFFSET], help="env steps from start to goal"
+    )
+    args = parser.parse_args()
+    for name in args.worlds:
+        for offset in args.offset:
+            pairs = replace(make(name, COUNT, SEED, offset), version=VERSION)
+            print(save(pairs), json.dumps(demands(pairs), indent=2))
 
 
 if __name__ == "__main__":

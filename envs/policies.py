@@ -12,9 +12,12 @@ from typing import Any, Protocol
 import numpy as np
 
 import envs
+from envs import cube_policy, gym_policies
 from envs.catalogue import entry, found
+from envs.gym_names import is_gym
 from envs.pusht_geometry import BOARD, gap
-from envs.two_room import HIGH, LOW, WALL
+from envs.two_room import HIGH, LOW
+from envs.two_room_frames import LAYOUT
 from envs.world import WorldError
 
 
@@ -54,6 +57,8 @@ def make(name: str, action_size: int = 2) -> Policy:
     """
     if name == "random":
         return RandomPolicy(action_size)
+    if is_gym(name):
+        return gym_policies.make("smooth", envs.make(name))
     if name not in names():
         raise WorldError(f"There is no policy called {name!r}; the policies are {', '.join(names())}.")
     policy: type[Any] = found(entry(name).policy, name)
@@ -78,10 +83,38 @@ def rollouts(world: str, policy: str, *, episodes: int, length: int, seed: int =
 
 def coverage(world: str, states: np.ndarray, offset: int = 25) -> dict[str, Any]:
     """What episodes (E, T, S) of a world cover, in plain numbers."""
-    report = {"pusht": _pusht_coverage, "two_room": _two_room_coverage}
-    if world not in report:
-        raise WorldError(f"There is no coverage report for {world!r}; the worlds are {', '.join(report)}.")
-    return report[world](states, offset)
+    own = {
+        "pusht": _pusht_coverage,
+        "two_room": _two_room_coverage,
+        "wall": _two_room_coverage,
+        "cube": cube_policy.coverage,
+    }
+    return own[world](states, offset) if world in own else _any_coverage(world, states, offset)
+
+
+def changes(world: str, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """By how much each number of a world's states (..., S) changes; angles the short way round."""
+    kind: Any = found(entry(world).world, world)
+    change = np.abs(after - before)
+    turns = [name in kind.angle_names for name in kind.state_names]
+    change[..., turns] = np.abs((change[..., turns] + np.pi) % (2 * np.pi) - np.pi)
+    return change
+
+
+def _any_coverage(world: str, states: np.ndarray, offset: int) -> dict[str, Any]:
+    """For worlds without a report of their own."""
+    env = envs.make(world, image_size=16)
+    before, after = states[:, :-offset], states[:, offset:]
+    change = changes(world, before, after)
+    ends = zip(before.reshape(-1, states.shape[-1]), after.reshape(-1, states.shape[-1]))
+    solved = float(np.mean([env.is_success(end, start) for start, end in ends]))
+    report: dict[str, Any] = {
+        f"share of {offset}-step windows that end within success of their start": round(solved, 3)
+    }
+    for column, name in enumerate(env.state_names):
+        report[f"{name}, all frames"] = _quantiles(states[..., column])
+        report[f"{name}, change over {offset} steps"] = _quantiles(change[..., column])
+    return report
 
 
 def _pusht_coverage(states: np.ndarray, offset: int) -> dict[str, Any]:
@@ -107,12 +140,13 @@ def _pusht_coverage(states: np.ndarray, offset: int) -> dict[str, Any]:
 
 
 def in_left_room(states: np.ndarray) -> np.ndarray:
-    """Whether the agent is in the left room, for TwoRoom states (..., 2)."""
-    return states[..., 0] < WALL
+    """Whether the agent is in the left room, for states (..., 2) of TwoRoom and (..., 4) of Wall."""
+    left: np.ndarray = states[..., 0] < (states[..., 2] if states.shape[-1] > 2 else LAYOUT.wall)
+    return left
 
 
 def _two_room_coverage(states: np.ndarray, offset: int) -> dict[str, Any]:
-    left = in_left_room(states)
+    left, states = in_left_room(states), states[..., :2]
     crossings = (left[:, 1:] != left[:, :-1]).sum(axis=1)
     edge = (np.abs(states - (LOW + HIGH) / 2) > (HIGH - LOW) / 2 - 0.01).sum(axis=-1)
     return {

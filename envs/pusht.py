@@ -7,41 +7,48 @@ trajectories from a fresh reset are equal to its own bit for bit, and frames at 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pymunk
 
+from envs.factors import Choice, Color, Factor, Number, background
 from envs.pusht_frames import SmoothFrames
-from envs.pusht_geometry import AGENT_RADIUS, BOARD, T_BAR, T_STEM, WALLS, block_corners, gap
+from envs.pusht_geometry import BOARD, WALLS, block_corners, gap
 from envs.pusht_published import SIZE, PublishedFrames
+from envs.pusht_shapes import BLOCKS, BODIES, TOOLS, Bodies
+from envs.pusht_varied import Look, VariedFrames
 from envs.world import World, WorldError
 
 SUBSTEPS, DT = 10, 0.01
 _FAR = 1e6  # beyond this, numbers in a state are a mistake
-_REACH = np.float32(100)  # a full action puts the target this far from the agent
+_REACH = 100  # px: a full action puts the target this far from the agent
 _STIFFNESS, _DAMPING, _DAMPING32, _DT32 = np.float32(100), 20.0, np.float32(20), np.float32(DT)
 
 
 class Simulation:
     """The board: four walls, the T as a free body, the agent as a kinematic disc that steers for a target."""
 
-    def __init__(self) -> None:
+    def __init__(self, bodies: Bodies = BODIES) -> None:
         self.space = space = pymunk.Space()
         space.gravity = (0.0, 0.0)
-        space.damping = 0.0
+        space.damping = bodies.slide ** (1.0 / (SUBSTEPS * DT))  # of its speed, left after a second
+        self._reach = np.float32(_REACH * bodies.speed)
         low, high = WALLS
         ring = [(low, high), (low, low), (high, low), (high, high), (low, high)]
         ends = [(ring[0], ring[1]), (ring[1], ring[2]), (ring[2], ring[3]), (ring[0], ring[3])]
         space.add(*[pymunk.Segment(space.static_body, a, b, 2.0) for a, b in ends])
         self.agent = pymunk.Body(body_type=pymunk.Body.KINEMATIC)
-        space.add(self.agent, pymunk.Circle(self.agent, AGENT_RADIUS))
-        bar, stem = ([(x, y) for x, y in part.tolist()] for part in (T_BAR, T_STEM))
+        tool, corners = bodies.tool(self.agent), bodies.parts()
+        space.add(self.agent, tool)
         # The published T takes the bar's moment of inertia for both of its parts.
-        self.block = pymunk.Body(1.0, 2.0 * pymunk.moment_for_poly(1.0, bar))
-        parts = [pymunk.Poly(self.block, bar), pymunk.Poly(self.block, stem)]
-        self.block.center_of_gravity = (parts[0].center_of_gravity + parts[1].center_of_gravity) / 2
+        self.block = pymunk.Body(1.0, 2.0 * pymunk.moment_for_poly(1.0, corners[0]))
+        parts = [pymunk.Poly(self.block, part) for part in corners]
+        self.block.center_of_gravity = (parts[0].center_of_gravity + parts[-1].center_of_gravity) / 2
         space.add(self.block, *parts)
+        for shape in (tool, *parts):
+            shape.friction = bodies.friction
         self._parts = [part.get_vertices() for part in parts]
 
     def place(self, state: np.ndarray, *, moving: bool = False) -> None:
@@ -69,7 +76,8 @@ class Simulation:
         """
         agent, advance, float32 = self.agent, self.space.step, np.float32
         (x, y), (vx, vy) = agent.position, agent.velocity
-        target_x, target_y = float32(x) + action[0] * _REACH, float32(y) + action[1] * _REACH
+        reach = self._reach
+        target_x, target_y = float32(x) + action[0] * reach, float32(y) + action[1] * reach
         drag_x, drag_y = float32(-_DAMPING * vx), float32(-_DAMPING * vy)
         speed_x, speed_y = float32(vx), float32(vy)
         for _ in range(SUBSTEPS):
@@ -111,6 +119,27 @@ class _Contacts(pymunk.SpaceDebugDrawOptions):
 _CONTACTS = _Contacts()
 
 
+FACTORS: dict[str, Factor] = {
+    "agent.color": Color("color", Look().agent, "of the pusher; its rim is darker"),
+    "block.color": Color("color", Look().block, "of the block; its outline is darker"),
+    "agent.shape": Choice("shape", BODIES.agent, tuple(TOOLS), "of the pusher, of the disc's area"),
+    "block.shape": Choice("shape", BODIES.block, tuple(BLOCKS), "of the block"),
+    "agent.size": Number("size", BODIES.agent_size, 0.6, 1.6, "of the pusher, in its own radius"),
+    "block.size": Number("size", BODIES.block_size, 0.7, 1.3, "of the block, in its own length"),
+    **background(),
+    "start.agent_x": Number("start", None, 25.0, BOARD - 25.0, "where the pusher starts, px"),
+    "start.agent_y": Number("start", None, 25.0, BOARD - 25.0, "where the pusher starts, px"),
+    "start.block_x": Number("start", None, 60.0, BOARD - 60.0, "only when named: the block, px", False),
+    "start.block_y": Number("start", None, 60.0, BOARD - 60.0, "only when named: the block, px", False),
+    "start.block_angle": Number("start", None, 0.0, 6.2831, "only when named: the block, radians", False),
+    "agent.speed": Number("physics", BODIES.speed, 0.5, 1.5, "times the reach of a full action, 100 px"),
+    "block.friction": Number(
+        "physics", BODIES.friction, 0.0, 1.0, "of the pusher, and of walls on the block"
+    ),
+    "block.slide": Number("physics", BODIES.slide, 0.0, 0.5, "share of its speed kept for 0.1 s, not pushed"),
+}
+
+
 class PushT(World):
     """Push the T and bring the agent to where the goal frame shows them.
 
@@ -128,16 +157,29 @@ class PushT(World):
     control_hz = 10.0
     state_low = np.array([-np.inf] * 4 + [0.0] + [-np.inf] * 2)
     state_high = np.array([np.inf] * 4 + [2 * np.pi] + [np.inf] * 2)
+    factors = FACTORS
     published_marker = np.array([0.0, 0.0, 256.0, 256.0, np.pi / 4, 0.0, 0.0])
     published_clips = False
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         exact = self.image_size == SIZE
-        self._frames: SmoothFrames | PublishedFrames = (
-            PublishedFrames() if exact else SmoothFrames(self.image_size)
-        )
+        plain: SmoothFrames | PublishedFrames = PublishedFrames() if exact else SmoothFrames(self.image_size)
+        self._plain_frames = plain
+        self._frames: SmoothFrames | PublishedFrames | VariedFrames = self._plain_frames
+        self._bodies = BODIES
         self._simulation = Simulation()
+
+    def _vary(self, varied: dict[str, Any]) -> None:
+        self._bodies, look = Bodies.of(varied), Look.of(varied)
+        shown = replace(self._bodies, speed=BODIES.speed, friction=BODIES.friction, slide=BODIES.slide)
+        usual = look == Look() and shown == BODIES
+        self._frames = self._plain_frames if usual else VariedFrames(self.image_size, look, self._bodies)
+
+    def _is_clear(self, state: np.ndarray) -> bool:
+        corners = block_corners(state)
+        low, high = WALLS
+        return bool(gap(state) > 5.0 and corners.min() > low and corners.max() < high)
 
     def sample_state(self, rng: np.random.Generator) -> np.ndarray:
         """The block anywhere on the board at any angle, the agent anywhere beside it, both at rest: (7,)."""
@@ -169,12 +211,12 @@ class PushT(World):
 
     def render_state(self, state: Any) -> np.ndarray:
         """The frame of `state` (7,), drawn from a simulation of its own."""
-        simulation = Simulation()
+        simulation = Simulation(self._bodies)
         simulation.place(self.check_state(state))
         return self._frames.draw(simulation, self.published_marker if self.published else None)
 
     def _place(self, state: np.ndarray) -> None:
-        self._simulation = Simulation()
+        self._simulation = Simulation(self._bodies)
         self._simulation.place(state, moving=self.published)
 
     def _move(self, action: np.ndarray) -> None:

@@ -26,6 +26,18 @@ STROKE = 2.0  # half the thickness of walls and of the T's outline
 RIM = 4.0  # thickness of the agent's rim
 
 
+def wall_shares(grid: Grid) -> np.ndarray:
+    """Share (H, W) of each pixel that the walls cover."""
+    low, high = WALLS
+    dx, dy = grid.offsets(grid.everything(), (low + high) / 2, (low + high) / 2)
+
+    def square(half: float) -> np.ndarray:
+        reach = np.float32(half * grid.scale)
+        return covered(reach - abs(dx)) * covered(reach - abs(dy))
+
+    return square((high - low) / 2 + STROKE) - square((high - low) / 2 - STROKE)
+
+
 class SmoothFrames:
     """Draws the board at `size` px, smooth in every position and angle."""
 
@@ -35,7 +47,7 @@ class SmoothFrames:
         self._goal = Boxes(T_CENTRES, T_HALVES, 0.0, grid)
         radii = np.array([AGENT_RADIUS, AGENT_RADIUS - RIM]) * grid.scale + 0.5
         self._radii = radii.astype(np.float32)[:, None, None]
-        self._walls = self._wall_shares()
+        self._walls = wall_shares(grid)
         self._ground = self._finish(blend(np.broadcast_to(GROUND, (size, size, 3)), WALL, self._walls))
         # The first and last row or column between the walls that no wall touches.
         middle = size // 2
@@ -102,17 +114,6 @@ class SmoothFrames:
         share = 1.0 - self._goal.shares(self._grid.everything(), x, y, angle)[0]
         under = blend(np.broadcast_to(GROUND, (*share.shape, 3)), GOAL, share)
         return self._finish(blend(under, WALL, self._walls)), under - GROUND
-
-    def _wall_shares(self) -> np.ndarray:
-        """Share (H, W) of each pixel that the walls cover."""
-        grid, (low, high) = self._grid, WALLS
-        dx, dy = grid.offsets(grid.everything(), (low + high) / 2, (low + high) / 2)
-
-        def square(half: float) -> np.ndarray:
-            reach = np.float32(half * grid.scale)
-            return covered(reach - abs(dx)) * covered(reach - abs(dy))
-
-        return square((high - low) / 2 + STROKE) - square((high - low) / 2 - STROKE)
 
     @staticmethod
     def _finish(painted: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 
 import envs
 from envs.episodes import EpisodeReader
+from envs.gym_names import is_gym
 from envs.journal import RecordingError
 from envs.pairs import Pairs
 
@@ -31,7 +32,14 @@ class RecordedPairs(Pairs):
 
 
 def load(
-    path: Any, name: str, *, camera: str | None, state: str | None, seed: int, published: bool
+    path: Any,
+    name: str,
+    *,
+    camera: str | None,
+    state: str | None,
+    seed: int,
+    published: bool,
+    offset: int = OFFSET,
 ) -> RecordedPairs:
     """The pairs that `choose` takes from a file; warns where it shows the world otherwise than the model
     learned it, `published` or not.
@@ -39,7 +47,7 @@ def load(
     Raises RecordingError.
     """
     with EpisodeReader(path, camera=camera, state=state) as reader:
-        pairs = choose(reader, name, seed=seed)
+        pairs = choose(reader, name, seed=seed, offset=offset, budget=2 * offset)
         look = looks_published(reader, name)
         if look is not None and look != published:
             looks = ("as ours does", "as the published one does")
@@ -67,6 +75,8 @@ def choose(
     Raises:
         RecordingError: where there are too few such rows, or no states of that world.
     """
+    if is_gym(name):
+        raise RecordingError(f"{name} cannot be put into a recorded state: leave out benchmark.protocol=lewm")
     world = envs.make(name, image_size=16)
     names = ", ".join(world.state_names)
     size = reader.read("state", 0, 1).shape[1] if "state" in reader.columns else 0

@@ -42,7 +42,7 @@ def convert(
     """Write every episode and column of an open recording as our own file `path`, which must not exist yet.
 
     env: the world it was recorded in, where the recording does not say.
-    size: frames are resized to this many pixels a side, bilinear with antialiasing.
+    size: frames are resized to this many pixels a side, by the mean of what each covers.
 
     Several threads pack episodes. Raises RecordingError; complete episodes are kept, and the same call goes
     on after them.
@@ -121,11 +121,13 @@ def _floats(values: np.ndarray) -> np.ndarray:
 
 
 def resized(frames: np.ndarray, size: int) -> np.ndarray:
-    """uint8 (n, H, W, 3) -> (n, size, size, 3), bilinear with antialiasing; oblong frames are squeezed."""
+    """uint8 (n, H, W, 3) -> (n, size, size, 3), the mean of what each pixel covers (larger: bilinear);
+    oblong frames are squeezed."""
     if frames.shape[1:3] == (size, size):
         return frames
     side = (size, size)
-    return np.stack([np.asarray(Image.fromarray(f).resize(side, Image.Resampling.BILINEAR)) for f in frames])
+    way = Image.Resampling.BOX if min(frames.shape[1:3]) >= size else Image.Resampling.BILINEAR
+    return np.stack([np.asarray(Image.fromarray(f).resize(side, way)) for f in frames])
 
 
 def described(reader: EpisodeReader) -> str:

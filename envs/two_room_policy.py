@@ -1,4 +1,4 @@
-"""A walker for TwoRoom: from target to target, through the door, into corners and along walls."""
+"""A walker for TwoRoom and Wall: from target to target, through the door, into corners and along walls."""
 
 from __future__ import annotations
 
@@ -7,23 +7,29 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from envs.two_room import HIGH, LEFT_FACE, LOW, RIGHT_FACE, SPEED, WALL
-from envs.two_room_frames import DOOR_CENTRE
+from envs.two_room import FACE, HIGH, LOW, SPEED
+from envs.two_room_frames import LAYOUT, Layout
 
 
 class TwoRoomPolicy:
-    """Acts on `obs["state"]` (2,); `reset(rng)` starts an episode whose choices all come from `rng`."""
+    """Acts on `obs["state"]`, (2,) or with a layout (4,).
+
+    `reset(rng)` starts an episode whose choices all come from `rng`.
+    """
 
     def reset(self, rng: np.random.Generator) -> None:
         self._rng = rng
-        self._place = np.zeros(2)
+        self._place, self._layout = np.zeros(2), LAYOUT
         self._noise = np.zeros(2)
         self._noise_scale = 0.0
         self._script = self._behave()
 
     def act(self, obs: dict[str, np.ndarray]) -> np.ndarray:
         """The next action, float32 (2,) in [-1, 1]."""
-        self._place = np.asarray(obs["state"], dtype=np.float64)
+        state = np.asarray(obs["state"], dtype=np.float64)
+        self._place = state[:2]
+        if len(state) > 2:
+            self._layout = Layout(*state[2:].tolist())
         wish = next(self._script)
         self._noise = 0.7 * self._noise + self._rng.normal(0.0, self._noise_scale, 2)
         return (wish + self._noise).clip(-1.0, 1.0).astype(np.float32)
@@ -39,20 +45,22 @@ class TwoRoomPolicy:
             elif choice < 0.6:
                 yield from self._cross(max(pace, 0.6))
             else:
-                yield from self._go(self._target(self._place[0] < WALL), pace)
+                yield from self._go(self._target(self._place[0] < self._layout.wall), pace)
 
     def _target(self, left: bool) -> np.ndarray:
         """A place in the left or right room; one in three may lie behind its walls, to lean on them."""
-        low, high = (LOW, LEFT_FACE) if left else (RIGHT_FACE, HIGH)
+        wall = self._layout.wall
+        low, high = (LOW, wall - FACE) if left else (wall + FACE, HIGH)
         over = 40.0 if self._rng.random() < 0.35 else 0.0
         x, y = self._rng.uniform([low - over, LOW - over], [high + over, HIGH + over])
         return np.array([x, y])
 
     def _cross(self, pace: float) -> Iterator[np.ndarray]:
         """Through the door to a place in the other room."""
-        left = self._place[0] < WALL
-        before, behind = (LEFT_FACE - 4, RIGHT_FACE + 4) if left else (RIGHT_FACE + 4, LEFT_FACE - 4)
-        height = DOOR_CENTRE + self._rng.uniform(-10.0, 10.0)
+        wall, door = self._layout
+        left, beside = self._place[0] < wall, FACE + 4
+        before, behind = (wall - beside, wall + beside) if left else (wall + beside, wall - beside)
+        height = door + self._rng.uniform(-10.0, 10.0)
         yield from self._go(np.array([before, height]), pace)
         yield from self._go(np.array([behind, height]), pace)
         yield from self._go(self._target(not left), pace)

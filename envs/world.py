@@ -13,9 +13,12 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from envs import factors as variation
+from envs.errors import WorldError
 
-class WorldError(ValueError):
-    """Something a user handed to a world cannot be used; the message says what and what to do."""
+__all__ = ["World", "WorldError"]
+
+_OPTIONS = ("state", "goal_state", "factors", "vary")
 
 
 class World(gymnasium.Env):
@@ -39,6 +42,7 @@ class World(gymnasium.Env):
     state_low: ClassVar[np.ndarray]
     state_high: ClassVar[np.ndarray]
     published_marker: ClassVar[np.ndarray | None] = None  # state whose goal marker published frames all show
+    factors: ClassVar[dict[str, variation.Factor]] = {}  # what may look or move otherwise, by name
     published_clips: ClassVar[bool] = True  # whether the published world clips actions
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}
 
@@ -69,6 +73,7 @@ class World(gymnasium.Env):
         state = spaces.Box(self.state_low, self.state_high, dtype=np.float64)
         self.observation_space = spaces.Dict({"pixels": frame, "state": state})
         self.action_space = spaces.Box(-1.0, 1.0, (self.action_size,), np.float32)
+        self._varied: dict[str, Any] = {}
         self._goal_state: np.ndarray | None = None
         self._goal_frame: np.ndarray | None = None
 
@@ -77,6 +82,17 @@ class World(gymnasium.Env):
     def sample_state(self, rng: np.random.Generator) -> np.ndarray:
         """One state (S,) of the world's own start distribution."""
         raise NotImplementedError
+
+    def _vary(self, varied: dict[str, Any]) -> None:
+        """Look and move from now on as these values of `factors` say, and else as always."""
+
+    def _is_clear(self, state: np.ndarray) -> bool:
+        """Whether things stand apart in `state` (S,), so that an episode can start there."""
+        return True
+
+    def sample_beside(self, rng: np.random.Generator, other: np.ndarray) -> np.ndarray:
+        """One state (S,) for an episode in which `other` (S,) occurs: what never changes is as there."""
+        return self.sample_state(rng)
 
     def is_success(self, state: Any, goal_state: Any) -> bool:
         """The published success rule, on two states (S,)."""
@@ -110,21 +126,30 @@ class World(gymnasium.Env):
         """Start an episode.
 
         `options` may hold "state" and "goal_state", each (S,); what is missing is drawn from the world's
-        own start distribution. From equal states two resets give trajectories that are equal bit for bit.
+        own start distribution, in the layout of the other where layouts differ. From equal states two
+        resets give trajectories that are equal bit for bit.
+
+        It may also hold "factors", a mapping from names of `factors` to values or, for numbers, ranges, and
+        "vary", names or groups of them to be drawn: see envs.factors. They hold until the next reset, in the
+        goal's frame too; the values are then in `info["factors"]`.
         """
         super().reset(seed=seed)
         options = options or {}
-        unknown = sorted(set(options) - {"state", "goal_state"})
+        unknown = sorted(set(options) - set(_OPTIONS))
         if unknown:
-            raise WorldError(f"reset knows the options 'state' and 'goal_state', not {unknown[0]!r}.")
-        drawn_start, drawn_goal = self.sample_state(self.np_random), self.sample_state(self.np_random)
-        start, goal = options.get("state"), options.get("goal_state")
-        self._goal_state = drawn_goal if goal is None else self.check_state(goal, "goal_state")
-        start = drawn_start if start is None else self.check_state(start)
-        self._goal_frame = self.render_state(self._goal_state)
+            raise WorldError(f"reset knows the options {', '.join(map(repr, _OPTIONS))}, not {unknown[0]!r}.")
+        label = type(self).__name__
+        asked = variation.read(self.factors, options.get("factors", {}), options.get("vary", ()), label)
+        start, goal = self._start_and_goal(options.get("state"), options.get("goal_state"))
+        start, varied = self._vary_start(start, asked)
+        if varied != self._varied:
+            self._varied = varied
+            self._vary(varied)
+        self._goal_state, self._goal_frame = goal, self.render_state(goal)
         self._place(start)
         state = self._state()
-        return self._observation(state), self._info(state)
+        info = self._info(state)
+        return self._observation(state), {**info, "factors": dict(varied)} if varied else info
 
     def step(self, action: Any) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """One control step under `action` (A,), clipped to [-1, 1]; the reward is 1 on success, else 0.
@@ -153,6 +178,33 @@ class World(gymnasium.Env):
             self._goal_state = self._state()
             self._goal_frame = self.render_state(self._goal_state)
 
+    def _start_and_goal(self, start: Any, goal: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Both checked, or drawn where they are None; both are always drawn, so that a seed stays a seed."""
+        rng = self.np_random
+        start = None if start is None else self.check_state(start)
+        goal = None if goal is None else self.check_state(goal, "goal_state")
+        drawn = self.sample_state(rng) if goal is None else self.sample_beside(rng, goal)
+        start = drawn if start is None else start
+        drawn = self.sample_beside(rng, start)
+        goal = drawn if goal is None else goal
+        self.check_goal(start, goal)
+        return start, goal
+
+    def _vary_start(
+        self, start: np.ndarray, asked: list[tuple[str, Any]]
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """The start, its entries replaced by those factors "start.…" that are asked for, and all values."""
+        if not asked:
+            return start, {}
+        for _ in range(1000):
+            varied = variation.values(self.factors, asked, self.np_random)
+            moved = start.copy()
+            for index, name in enumerate(self.state_names):
+                moved[index] = varied.get(f"start.{name}", start[index])
+            if np.array_equal(moved, start) or self._is_clear(moved):
+                return moved, varied
+        raise WorldError("At these start.… factors things would overlap: choose others, or leave one out.")
+
     # Checks -----------------------------------------------------------------------------------------------
 
     def check_state(self, state: Any, name: str = "state") -> np.ndarray:
@@ -169,6 +221,9 @@ class World(gymnasium.Env):
         if not np.isfinite(array).all():
             raise WorldError(f"{name} holds NaN or infinity; every one of its {size} numbers must be finite.")
         return array
+
+    def check_goal(self, start: np.ndarray, goal: np.ndarray) -> None:
+        """Raise WorldError where no episode can lead from the state `start` to `goal`."""
 
     def _check_action(self, action: Any) -> np.ndarray:
         wanted = f"An action is {self.action_size} number{'s' * (self.action_size > 1)} in [-1, 1]"

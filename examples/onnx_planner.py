@@ -134,7 +134,7 @@ def main(folder, *pictures):
 
     planner, noise = OnnxPlanner(folder), np.random.default_rng(0)
     size = planner.about["pixels"]["size"]
-    frames = [Image.open(path).convert("RGB").resize((size, size), Image.BILINEAR) for path in pictures]
+    frames = [Image.open(path).convert("RGB").resize((size, size), Image.BOX) for path in pictures]
     now, goal = (planner.encode(np.array(frame)) for frame in frames)
     blocks, cost = planner.plan(now[None], goal, white=lambda shape: noise.standard_normal(shape, np.float32))
     print(f"squared latent distance to the goal: {np.square(now - goal).sum():.1f} now, {cost:.1f} imagined")

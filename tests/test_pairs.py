@@ -5,20 +5,33 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import envs
-from envs import WorldError, collect_worker, pairs
+from envs import WorldError, collect_worker, gl, pairs
 
-WORLDS = ["pusht", "two_room"]
+drawn_by_mujoco = pytest.mark.skipif(gl.choose() is None, reason="no OpenGL here for MuJoCo to draw with")
+LONG = ("pusht", "two_room", "wall", "point_maze", "point_maze_medium")  # worlds with far goals, too
+MUJOCO = ("reacher", "point_maze", "point_maze_medium")
 
 
-@pytest.mark.parametrize("name", WORLDS)
-def test_the_fixed_list(name: str) -> None:
-    fixed, env = pairs.load(name), envs.make(name, image_size=16)
-    assert (fixed.name, fixed.version, fixed.offset, fixed.budget) == (name, "v1", 25, 50)
+def lists(*names: str, offset: int) -> list[Any]:
+    """Parameters (name, offset), of the worlds that can be drawn here."""
+    return [pytest.param(name, offset, marks=drawn_by_mujoco if name in MUJOCO else ()) for name in names]
+
+
+ORDINARY = lists("pusht", "two_room", "wall", *MUJOCO, offset=25)
+
+
+@pytest.mark.parametrize(
+    ("name", "offset"), [*ORDINARY, *lists(*LONG, offset=50), *lists(*LONG, offset=100)]
+)
+def test_the_fixed_list(name: str, offset: int) -> None:
+    fixed, env = pairs.load(name, offset=offset), envs.make(name, image_size=16)
+    assert (fixed.name, fixed.version, fixed.offset, fixed.budget) == (name, "v1", offset, 2 * offset)
     assert (
         fixed.start.shape == fixed.goal.shape == (100, len(env.state_names))
         and fixed.start.dtype == np.float64
@@ -30,9 +43,9 @@ def test_the_fixed_list(name: str) -> None:
         np.testing.assert_allclose(obs["state"], start, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", WORLDS)
-def test_the_fixed_list_can_be_made_again(name: str) -> None:
-    fixed, made = pairs.load(name).first(6), pairs.make(name, 6, pairs.SEED)
+@pytest.mark.parametrize(("name", "offset"), [*ORDINARY, ("pusht", 100)])
+def test_the_fixed_list_can_be_made_again(name: str, offset: int) -> None:
+    fixed, made = pairs.load(name, offset=offset).first(6), pairs.make(name, 6, pairs.SEED, offset)
     np.testing.assert_array_equal(fixed.seed, made.seed)
     np.testing.assert_allclose(fixed.start, made.start, atol=1e-6)
     np.testing.assert_allclose(fixed.goal, made.goal, atol=1e-6)
@@ -41,7 +54,11 @@ def test_the_fixed_list_can_be_made_again(name: str) -> None:
 def test_most_pairs_need_the_block_to_move_or_the_door_to_be_passed() -> None:
     asked = pairs.demands(pairs.load("pusht"))
     assert asked["share where the block must move 20 px or turn pi/9"] > 0.7
-    assert pairs.demands(pairs.load("two_room"))["share where the goal is in the other room"] > 0.3
+    for name in ("two_room", "wall"):
+        assert pairs.demands(pairs.load(name))["share where the goal is in the other room"] > 0.3
+    walls = pairs.load("wall")
+    np.testing.assert_array_equal(walls.start[:, 2:], walls.goal[:, 2:])
+    assert len(np.unique(walls.start[:, 2:], axis=0)) > 90
 
 
 def test_other_seeds_and_recordings_have_other_episodes() -> None:
@@ -67,7 +84,7 @@ def test_a_list_is_written_to_the_last_bit(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_mistakes_are_named() -> None:
-    with pytest.raises(WorldError, match="no start/goal pairs pusht-v0; there are pusht-v1, two_room-v1"):
+    with pytest.raises(WorldError, match="no start/goal pairs pusht-v0; there are .*pusht-v1.*two_room-"):
         pairs.load("pusht", "v0")
     with pytest.raises(WorldError, match="no world called 'pong'"):
         pairs.make("pong", 1, 0)

@@ -134,6 +134,21 @@ def test_any_picture_will_do_and_is_not_judged(reach, capsys):
     assert "judge by the video" in capsys.readouterr().out
 
 
+def test_a_goal_that_seems_out_of_reach_is_warned_of(reach, tiny_checkpoint, caplog):
+    """Where the checkpoint's report has left a threshold."""
+    from agent import checkpoint
+    from agent import reach as threshold
+
+    for most, warned in ((1e-6, True), (1e6, False)):
+        path = threshold.save(tiny_checkpoint, most, checkpoint.load(tiny_checkpoint)[1]["sha256"])
+        caplog.clear()
+        try:
+            reach("--budget", "1")
+        finally:
+            path.unlink()
+        assert ("the goal seems out of reach" in caplog.text) == warned
+
+
 def test_a_painted_over_goal_loses_its_state(reach, goal, caplog):
     text = images.read_goal_text(goal)
     pixels = images.read_goal(goal)

@@ -15,6 +15,7 @@ import torch
 import plan
 import train
 from agent import checkpoint
+from agent.report import __main__ as report
 from configs.overrides import checked
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,11 +58,18 @@ def test_command_means_something(command: str) -> None:
         checked([word for word in words[words.index("train.py") + 1 :] if word != "--help"])
     elif "plan.py" in words:
         plan.parse(words[words.index("plan.py") + 1 :])
+    elif words[:3] == ["python", "-m", "agent.report"]:
+        report.parse(words[3:])
     elif words[1].startswith("examples/"):
         assert (ROOT / words[1]).is_file()
     elif words[:2] == ["python", "-m"] and words[2] in ("agent.export", "agent.serve"):
         assert (ROOT / f"{words[2].replace('.', '/')}.py").is_file()  # more in test_robot_page.py
-    elif words[:2] == ["python", "-m"] and words[2] in ("envs.collect", "envs.episodes", "agent.lewm"):
+    elif words[:2] == ["python", "-m"] and words[2] in (
+        "envs.collect",
+        "envs.episodes",
+        "envs.from_videos",
+        "agent.lewm",
+    ):
         shown = subprocess.run(
             [sys.executable, *words[1 : 4 if words[2] == "envs.episodes" else 3], "--help"],
             cwd=ROOT,

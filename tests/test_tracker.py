@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
@@ -32,9 +33,15 @@ class Wandb(types.ModuleType):
         self.started = values
         return self
 
-    def log(self, row, step):
+    def log(self, row, step=None):
         self._fail("log")
         self.rows.append((step, row))
+
+    def Image(self, path):
+        return Path(path).read_bytes()
+
+    def Video(self, path, format):
+        return format, Path(path).read_bytes()
 
     def finish(self, exit_code):
         self._fail("finish")
@@ -88,3 +95,12 @@ def test_an_interrupted_run_is_marked_as_failed(monkeypatch, tmp_path) -> None:
         with Tracker(tmp_path / "a", mode="offline", project="p", settings={}):
             raise KeyboardInterrupt
     assert wandb.finished == 1
+
+
+def test_pictures_and_films_are_sent(monkeypatch, tmp_path) -> None:
+    wandb = Wandb()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    with Tracker(tmp_path / "a", mode="offline", project="p", settings={}) as tracker:
+        tracker.show({"report/a": (b"chart", "image/png"), "report/b": (b"film", "video/mp4")})
+        tracker.show({})
+    assert wandb.rows == [(None, {"report/a": b"chart", "report/b": ("mp4", b"film")})]

@@ -82,7 +82,10 @@ def test_metrics_hold_losses_and_tests_on_the_way(run) -> None:
 def test_a_run_goes_on_in_the_same_folder(run, monkeypatch, capsys) -> None:
     folder, _ = run
     monkeypatch.chdir(folder)
-    assert train.main(["resume=run", "train.steps=8", "wandb.mode=disabled"]) == 0
+    told: list[Path] = []
+    monkeypatch.setattr(train, "what_it_knows", lambda folder, device, tracker: told.append(folder))
+    assert train.main(["resume=run", "train.steps=8", "wandb.mode=disabled", "report=true"]) == 0
+    assert told == [Path("run")]
     assert [row["step"] for row in rows(folder / "run") if "loss" in row] == [2, 3, 4, 6, 8]
     assert sorted(path.name for path in folder.iterdir()) == ["data", "run"]
     assert "8 steps" in capsys.readouterr().out
@@ -106,7 +109,8 @@ def failing(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["lr=3"], "did you mean 'train.learning_rate'"),
         (["planner.num_sample=3"], "did you mean 'planner.num_samples'"),
         (["planner.temperature=1"], "planner.temperature is a setting of planner=mppi"),
-        (["env=push"], "there is no env=push; did you mean 'pusht'"),
+        (["env=push"], "there is no env=push; did you mean 'pusht'? choose from gym, "),
+        (["env=nowhere"], "there is no env=nowhere; choose from gym, "),
         (["model=big"], "there is no model=big; choose from lewm, small"),
         (["enf=pusht"], "did you mean 'env'"),
         (["seed=abc"], "seed takes a whole number"),
@@ -220,7 +224,7 @@ def test_every_choice_of_options_fits_what_it_configures(env, model, planner) ->
     assert train.planner_settings(config)["name"] == planner
     agents = {"name", "objective", "max_change", "precision", "deadline"}
     assert agents <= set(config.planner) <= agents | {field.name for field in dataclasses.fields(PlanConfig)}
-    assert config.env.name in [*envs.names(), train.RECORDED] and config.env.name == env
+    assert config.env.name in [*envs.names(), train.RECORDED, train.GYM] and config.env.name == env
 
 
 def test_every_field_of_the_planners_is_a_setting_somewhere() -> None:

@@ -241,6 +241,20 @@ def test_frames_of_any_size_and_layout(kind: str) -> None:
 
 
 @torch.no_grad()
+def test_a_large_frame_is_seen_as_the_small_one_it_averages_to() -> None:
+    """Not for the ViT, which resizes as published; 96 px are no multiple of 32 rows, 80 no multiple of 32."""
+    world_model = model("banded")
+    small = torch.randint(0, 256, (1, 2, 3, 32, 32), dtype=torch.uint8)
+    expected = world_model.encode(small)
+    large = small.repeat_interleave(3, -1).repeat_interleave(7, -2)
+    torch.testing.assert_close(world_model.encode(large), expected, rtol=1e-4, atol=1e-4)
+    columns = torch.rand(1, 1, 3, 1, 80).mul(255).to(torch.uint8).expand(-1, -1, -1, 48, -1)
+    means = columns.float().repeat_interleave(2, -1).unflatten(-1, (32, 5)).mean(-1)[..., :1, :]
+    exact = means.round().to(torch.uint8).expand(-1, -1, -1, 32, -1)
+    torch.testing.assert_close(world_model.encode(columns), world_model.encode(exact), rtol=0.05, atol=0.05)
+
+
+@torch.no_grad()
 def test_shrinking_is_antialiased() -> None:
     """A fine checkerboard becomes its mean, not one of its colours."""
     world_model = model("banded")

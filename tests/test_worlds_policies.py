@@ -9,10 +9,15 @@ import numpy as np
 import pytest
 
 import envs
-from envs import WorldError, policies
+from envs import WorldError, gl, policies
+
+drawn_by_mujoco = pytest.mark.skipif(gl.choose() is None, reason="no OpenGL here for MuJoCo to draw with")
+MUJOCO = [
+    pytest.param(name, marks=drawn_by_mujoco) for name in ("reacher", "point_maze", "point_maze_medium")
+]
 
 
-@pytest.mark.parametrize("name", ["pusht", "two_room"])
+@pytest.mark.parametrize("name", ["pusht", "two_room", "wall", *MUJOCO])
 def test_a_policy_is_its_generator(name: str) -> None:
     a, b = (policies.rollouts(name, name, episodes=2, length=30, seed=seed) for seed in (1, 1))
     np.testing.assert_array_equal(a, b)
@@ -20,7 +25,7 @@ def test_a_policy_is_its_generator(name: str) -> None:
     assert not np.array_equal(a, policies.rollouts(name, name, episodes=2, length=30, seed=2))
 
 
-@pytest.mark.parametrize("name", ["pusht", "two_room", "random"])
+@pytest.mark.parametrize("name", ["pusht", "two_room", "wall", *MUJOCO, "random"])
 def test_actions_fill_the_box(name: str) -> None:
     world = name if name in envs.names() else "pusht"
     env, policy = envs.make(world, image_size=16), policies.make(name)
@@ -53,14 +58,40 @@ def test_pusht_episodes_are_worth_learning_from() -> None:
     assert shaken.mean() < 0.01  # a block that chatters against a wall teaches nothing
 
 
-def test_two_room_episodes_go_through_the_door() -> None:
-    report = policies.coverage(
-        "two_room", policies.rollouts("two_room", "two_room", episodes=60, length=100, seed=3)
-    )
+@pytest.mark.parametrize("name", ["two_room", "wall"])
+def test_room_episodes_go_through_the_door(name: str) -> None:
+    report = policies.coverage(name, policies.rollouts(name, name, episodes=60, length=100, seed=3))
     assert report["share of episodes crossing the door"] >= 0.6
     assert report["share of frames at an outer wall"] > 0.01
     assert report["share of the rooms' 64 cells visited"] > 0.9
     assert 0.3 < report["share of frames in the left room"] < 0.7
+
+
+@drawn_by_mujoco
+def test_reacher_episodes_go_everywhere_and_come_to_rest() -> None:
+    states = policies.rollouts("reacher", "reacher", episodes=40, length=100, seed=3)
+    report = policies.coverage("reacher", states)
+    assert 0.5 < report["shoulder, change over 25 steps"]["50%"] < 1.5
+    assert 0.4 < report["wrist, change over 25 steps"]["50%"] < 1.5
+    assert report["share of 25-step windows that end within success of their start"] < 0.05
+    poses = np.histogram2d(states[..., 0].ravel(), states[..., 1].ravel(), bins=6)[0]
+    assert poses.min() > 0  # every direction with every bend
+    slow = np.abs(states[..., 2:]).max(axis=-1) < 0.5
+    assert 0.1 < slow.mean() < 0.4  # goals to stop at, and goals to pass through
+
+
+@drawn_by_mujoco
+@pytest.mark.parametrize(("name", "cells"), [("point_maze", 7), ("point_maze_medium", 26)])
+def test_maze_episodes_travel(name: str, cells: int) -> None:
+    from envs.point_maze import cell_of
+
+    states = policies.rollouts(name, name, episodes=40, length=100, seed=3)
+    maze = envs.make(name, image_size=16).maze  # type: ignore[attr-defined]
+    seen = [{cell_of(maze, place) for place in episode[:, :2]} for episode in states]
+    assert len(set().union(*seen)) == cells
+    assert np.mean([len(episode) for episode in seen]) >= 5
+    report = policies.coverage(name, states)
+    assert report["share of 25-step windows that end within success of their start"] < 0.2
 
 
 def test_a_random_hand_does_much_less() -> None:
@@ -76,6 +107,6 @@ def test_the_report_can_be_printed() -> None:
 
 def test_an_unknown_policy_is_named() -> None:
     with pytest.raises(
-        WorldError, match="no policy called 'clever'; the policies are pusht, two_room, random"
+        WorldError, match="no policy called 'clever'; the policies are pusht, two_room, .*random"
     ):
         policies.make("clever")

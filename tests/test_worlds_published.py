@@ -115,8 +115,7 @@ def test_a_shape_keeps_its_size_wherever_it_stands() -> None:
 
 def test_frames_of_different_sizes_show_the_same() -> None:
     for name in envs.names():
-        state = np.array([120.0, 380.0, 250.0, 200.0, 1.0, 0, 0])[: len(envs.make(name).state_names)]
-        state = state if name == "pusht" else np.array([60.0, 150.0])
+        state = envs.make(name).sample_state(np.random.default_rng(0))
         small = envs.make(name, image_size=56).render_state(state).astype(float)
         large = envs.make(name, image_size=224).render_state(state).reshape(56, 4, 56, 4, 3).mean(axis=(1, 3))
         assert np.abs(small - large).mean() < 2.5

@@ -1,21 +1,24 @@
 """How fast the worlds step and draw, on one core.
 
-    python tests/benchmarks/bench_worlds.py [--steps 4000]
+    python tests/benchmarks/bench_worlds.py [--steps 4000] [--worlds reacher point_maze]
 
 Each figure is control steps a second with a frame each, under the actions of the world's behaviour policy,
 replayed so that the policy's own time is not counted: the best of five rounds of process time. Physics alone
-and the policy alone stand beside it, and how fast PushT is drawn at worst, with a block that always moves.
+and the policy alone stand beside it, how fast PushT is drawn at worst, with a block that always moves, and
+what dm_control gives for Reacher as it comes.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import platform
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -97,9 +100,11 @@ def bench(name: str, size: int, episodes: list[np.ndarray]) -> str:
         f"physics {replay(env._move):.0f}/s",
         f"reset with goal {per_second(resets):.0f}/s",
     ]
+    if name == "reacher":
+        parts.append(f"as dm_control comes {per_second(lambda: as_it_comes(size), 2):.0f} steps+frames/s")
     if name == "pusht":
         parts.append(f"frames with the block moving {per_second(lambda: turning(env)):.0f}/s")
-    return f"{name:9} {size:4} px {', '.join(parts)}"
+    return f"{name:17} {size:4} px {', '.join(parts)}"
 
 
 def turning(env: envs.World, count: int = 400) -> int:
@@ -111,15 +116,36 @@ def turning(env: envs.World, count: int = 400) -> int:
     return count
 
 
+@functools.cache
+def _dm_control() -> Any:
+    from dm_control import suite
+
+    env = suite.load("reacher", "hard")
+    env.reset()
+    env.physics.render(16, 16, camera_id=0)
+    return env
+
+
+def as_it_comes(size: int, count: int = 40) -> int:
+    """Steps of dm_control's own Reacher, two of 0.02 s each for one of ours, with its own frames."""
+    env = _dm_control()
+    for action in np.random.default_rng(0).uniform(-1, 1, (count, 2)):
+        env.step(action)
+        env.step(action)
+        env.physics.render(size, size, camera_id=0)
+    return count
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--worlds", nargs="+", choices=envs.names(), default=envs.names())
     args = parser.parse_args()
     print(machine())
-    for name, sizes in (("pusht", (64, 224)), ("two_room", (64, 224))):
+    for name in args.worlds:
         episodes, rate = episodes_of(name, args.steps)
-        print(f"{name:9} policy alone {rate:.0f} actions/s")
-        for size in sizes:
+        print(f"{name:17} policy alone {rate:.0f} actions/s")
+        for size in (64, 224):
             print(bench(name, size, episodes))
 
 

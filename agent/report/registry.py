@@ -1,0 +1,38 @@
+"""Which sections there are, in the order of the page. A section's function has the section's name."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+
+from agent.report.section import Section
+
+NAMES = (
+    "planning",
+    "imagination",
+    "probes",
+    "disentanglement",
+    "surprise",
+    "soundness",
+    "health",
+    "calibration",
+)
+
+
+class ReportError(ValueError):
+    """A report cannot be made as asked; the message says why and what to do."""
+
+
+def check(name: str) -> None:
+    """ReportError, with the nearest name, unless there is a section of that name."""
+    if name not in NAMES:
+        near = difflib.get_close_matches(name, NAMES, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ReportError(f"There is no section {name!r}; there are {', '.join(NAMES)}.{hint}")
+
+
+def find(name: str) -> Section:
+    """The section of that name; ReportError when there is none."""
+    check(name)
+    found: Section = importlib.import_module(f"agent.report.sections.{name}").SECTION
+    return found

@@ -1,0 +1,50 @@
+"""What sections are handed: the same numbers however they are asked for."""
+
+from __future__ import annotations
+
+import known_world
+import numpy as np
+import pytest
+
+from agent.report import Evidence, Skipped
+
+
+def test_the_true_model_is_the_simulator() -> None:
+    found = known_world.evidence(plan=False)
+    windows = found.windows("held_out", 6, 50)
+    imagined = found.rollout(windows.latents[:, 0], windows.blocks)
+    assert imagined.shape == (50, 7, 4)
+    assert np.abs(imagined - windows.latents).max() < 0.02
+    played = found.simulate(windows.state[:5, 0], found.denormalise(windows.blocks[:5]))
+    assert np.allclose(played.state, windows.state[:5], atol=1e-6)
+    assert np.allclose(found.encode(played.pixels[:, -1]), windows.latents[:5, -1], atol=1e-5)
+    assert (found.render(windows.state[:2, 0]) == played.pixels[:2, 0]).all()
+
+
+def test_windows_lie_in_one_episode_and_samples_are_different_frames() -> None:
+    found = known_world.evidence(plan=False)
+    windows, frames = found.windows("fit", 24, 10_000), found.sample("fit", 300)
+    assert len(windows.latents) == 40 and (windows.frame == 0).all()  # 49 frames: one stretch of 24 x 2
+    assert len(set(zip(frames.episode, frames.frame))) == 300
+    track = found.tracks["fit"][frames.episode[7]]
+    assert (frames.state[7] == track.state[frames.frame[7]]).all()
+    assert np.allclose(frames.latents[7], found.encode(track.pixels[frames.frame[7]][None])[0], atol=1e-6)
+    assert set(found.quantities(frames.state)) == {"x", "y", "hand_sin", "hand_cos"}
+    assert found.longest() == 24
+    with pytest.raises(Skipped, match="51 frames"):
+        found.windows("fit", 25, 10)
+
+
+def test_what_is_lacking_is_said() -> None:
+    track = known_world.tracks(2, 9, seed=5)[0]
+    model = known_world.TrueModel()
+    bare = Evidence(model, fit=[track], held_out=[track])
+    for ask, reason in (
+        (bare.need_state, "no state"),
+        (bare.need_env, "no world"),
+        (bare.need_agent, "agent"),
+    ):
+        with pytest.raises(Skipped, match=reason):
+            ask()
+    with pytest.raises(ValueError, match="at least one episode"):
+        Evidence(model, fit=[], held_out=[track])
