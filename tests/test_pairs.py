@@ -26,9 +26,7 @@ def lists(*names: str, offset: int) -> list[Any]:
 ORDINARY = lists("pusht", "two_room", "wall", *MUJOCO, offset=25)
 
 
-@pytest.mark.parametrize(
-    ("name", "offset"), [*ORDINARY, *lists(*LONG, offset=50), *lists(*LONG, offset=100)]
-)
+@pytest.mark.parametrize(("name", "offset"), [*ORDINARY, *lists(*LONG, offset=50), *lists(*LONG, offset=100)])
 def test_the_fixed_list(name: str, offset: int) -> None:
     fixed, env = pairs.load(name, offset=offset), envs.make(name, image_size=16)
     assert (fixed.name, fixed.version, fixed.offset, fixed.budget) == (name, "v1", offset, 2 * offset)
