@@ -12,7 +12,8 @@
                 print(command.safe)
 
 Each plan belongs to the moment its frame was taken: the action for now is the one the plan has for now. When
-a plan from a newer frame arrives it takes over, blended at the seam. All times are seconds of one clock.
+a plan from a newer frame arrives it takes over, blended at the seam; it begins with what the loop was to do
+until then, because the planner is told. All times are seconds of one clock.
 
 A planner that computes in Python shares the interpreter with the loop: its thread, put aside by the system at
 the wrong moment, keeps the loop waiting. On busy cores give the planner a process of its own, as
@@ -34,6 +35,7 @@ import numpy as np
 
 KEPT = 10_000  # figures of each kind that the counts are made of
 FUTURE = 1.0  # seconds that a stamp may be ahead: clocks differ a little
+LATELY = 5  # plans, the slowest of which says how long the next may take
 REMEMBERED = 4096  # actions given, to tell the planner what was done
 Goal = tuple[np.ndarray, int | None]  # picture, steps
 
@@ -69,8 +71,8 @@ class PlannerThread:
     max_age: seconds; an older plan, counted from its frame, is not trusted.
     blend: seconds over which a plan takes over from what was done before.
     deadline: seconds for each plan; those that took longer are counted.
-    lead: seconds from a frame being taken to its plan taking over, as long as that usually takes: plans then
-        begin with what will be done until then, instead of finding it undone. 0: they do not know of it.
+    lead: seconds from a frame being taken to its plan taking over: plans begin with what will be done until
+        then, instead of finding it undone. None: judged by the last plans.   0: plans know nothing of it.
     threads: of torch in the planner's thread, with an Agent; None: leave that alone.
     """
 
@@ -85,11 +87,11 @@ class PlannerThread:
         blend: float = 0.0,
         deadline: float | None = None,
         threads: int | None = 1,
-        lead: float = 0.0,
+        lead: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.planner, self.control_hz, self.max_age, self.hold = planner, float(control_hz), max_age, hold
-        self.lead = float(lead)
+        self.lead = lead
         self.blend, self.deadline, self.threads, self.clock = blend, deadline, threads, clock
         self.safe = np.array(safe, np.float32)
         if self.safe.ndim != 1 or not np.isfinite(self.safe).all():
@@ -267,8 +269,8 @@ class PlannerThread:
                     self._new_goal = self._new_goal or goal
                 raise
         begun = self.clock()
-        options = {"committed": self._committed(stamp)} if self.lead else {}
-        executed = self._executed(stamp)
+        committed, executed = self._committed(stamp, self._lead(begun - stamp)), self._executed(stamp)
+        options = {"committed": committed} if len(committed) else {}
         plan = self.planner.replan(pixels, executed=executed, deadline=self.deadline, **options)
         took = self.clock() - begun
         actions = np.asarray(plan.actions, np.float32)
@@ -282,11 +284,18 @@ class PlannerThread:
         self._tally["plans"] += 1
         self._tally["missed_deadlines"] += self.deadline is not None and took > self.deadline
 
-    def _committed(self, stamp: float) -> np.ndarray:
-        """(n, A): what the loop did since this frame and will do by the plan in force, for `lead` s."""
+    def _lead(self, late: float) -> float:
+        """Seconds from a frame, which is `late` seconds old when its plan is begun, to that plan."""
+        if self.lead is not None:
+            return self.lead
+        lately = list(self._figures["solve"].copy())[-LATELY:]
+        return max(0.0, late) + max(lately) if lately else 0.0
+
+    def _committed(self, stamp: float, lead: float) -> np.ndarray:
+        """(n, A): what the loop did since this frame and will do by the plan in force, for `lead` seconds."""
         given, plan, now = list(self._given.copy()), self._plan, self.clock()
         times = [at for at, _ in given]
-        number = int(np.ceil(self.lead * self.control_hz - 1e-6))
+        number = int(np.ceil(lead * self.control_hz - 1e-6))
         done = []
         for middle in stamp + (np.arange(number) + 0.5) / self.control_hz:
             action = None
@@ -295,7 +304,7 @@ class PlannerThread:
             elif plan is not None and plan.goal == self._goals:
                 action = plan.at(middle, self.control_hz)
             done.append(self.safe if action is None else action)
-        return np.stack(done)
+        return np.stack(done) if done else np.zeros((0, len(self.safe)), np.float32)
 
     def _executed(self, stamp: float) -> np.ndarray | None:
         """(n, A): what the loop did since the frame of the last plan; None where that is not known."""

@@ -190,7 +190,7 @@ def drive(
     *,
     budget: int,
     hz: float,
-    lead: float = 0.0,
+    lead: float | None = None,
 ) -> Outcome:
     """A control loop at hz that steps the world whether or not there is a plan. The budget counts from the
     first action that is a plan's: before it the robot stands, and only time passes."""
@@ -281,8 +281,7 @@ def play(args: argparse.Namespace, name_or_path: str) -> dict[str, list[Outcome]
         for i, start in enumerate(starts):
             camera = Camera() if perfect else Camera(args.latency, args.noise, args.drop, args.seed + i)
             with planner() as own:
-                lead = args.plan_seconds + camera.latency if args.lead is None else args.lead
-                options = {"budget": budget, "hz": hz, "lead": lead}
+                options = {"budget": budget, "hz": hz, "lead": args.lead}
                 outcomes.append(drive(own, env, start, camera, clock(), **options))
             bar.update()
         return outcomes
@@ -359,9 +358,7 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     add("--noise", type=float, default=2.0, help="of the camera, in grey levels (default 2)")
     add("--drop", type=float, default=0.1, help="share of frames that never arrive (default 0.1)")
     add("--plan-seconds", type=float, default=0.25, help="of simulated time for a plan (default 0.25)")
-    add(
-        "--lead", type=float, help="seconds of what is under way that plans begin with (default: as it takes)"
-    )
+    add("--lead", type=float, help="of PlannerThread: 0 for plans that do not know what is under way")
     add("--samples", type=int, help="candidates of the search (default: as the checkpoint says)")
     add("--iterations", type=int, help="of the search (default: as the checkpoint says)")
     add("--real-time", action="store_true", help="by the clock on the wall instead")

@@ -31,13 +31,17 @@ class Scripted:
         self.clock, self.go, self.seconds = clock, threading.Semaphore(0), 0.0
         self.error: BaseException | None = None
         self.asked: list[Any] = []
+        self.committed: list[list[float]] = []
         self.goals: list[Any] = []
         self.begun = threading.Semaphore(0)
 
     def set_goal(self, pixels: Any, steps: int | None = None) -> None:
         self.goals.append((pixels, steps))
 
-    def replan(self, pixels: np.ndarray, *, executed: Any, deadline: float | None) -> Any:
+    def replan(
+        self, pixels: np.ndarray, *, executed: Any, deadline: float | None, committed: Any = ()
+    ) -> Any:
+        self.committed.append([action[1] for action in committed])
         self.asked.append((int(pixels[0, 0, 0]), executed, deadline))
         self.begun.release()
         assert self.go.acquire(timeout=10)
@@ -314,3 +318,15 @@ def test_an_agent_in_the_thread_of_a_quick_loop(tiny_checkpoint: Any) -> None:
     assert commands[0].safe == "there is no plan yet" and commands[-1].safe is None
     assert all((np.abs(command.action) <= 1).all() for command in commands)
     assert loop.counts()["failures"] == 0
+
+
+def test_the_planner_is_told_what_will_be_done_until_its_plan_is_there() -> None:
+    """The slowest of the last plans says how long that is; with a new goal, the robot stands."""
+    with Rig() as rig:
+        rig.planner.seconds = 0.25
+        rig.plan(1, stamp=100.0)  # (1, 0), (1, 1), ...
+        rig.clock.now = 100.4
+        rig.plan(2, stamp=100.3)  # 0.1 s late, and 0.25 to come, at 10 Hz
+        rig.loop.set_goal(frame(9))
+        rig.plan(3, stamp=100.7)
+        assert rig.planner.committed == [[], [3, 4, 5, 6], [SAFE[1]] * 3]

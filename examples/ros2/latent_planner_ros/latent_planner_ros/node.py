@@ -34,7 +34,6 @@ PARAMETERS: dict[str, Any] = {
     "max_frame_age": 0.3,  # s; older frames are not planned from
     "frame_timeout": 0.5,  # s without a fresh frame: no plan is followed
     "max_plan_age": 1.5,  # s since its frame; older plans are not followed
-    "lead": 0.3,  # s from a frame being taken to its plan taking over: plans begin with what is done by then
     "blend": 0.1,  # s over which a new plan takes over
     "safe_action": [float("nan")],  # sent when no plan is followed; one NaN: send nothing then
     "goal_latched": False,  # whether `goal` is published latched, so that one from before counts
@@ -70,7 +69,6 @@ class PlannerNode(Node):
             safe=[0.0] * size if safe is None else safe,
             hold=safe is None,
             max_age=self.settings["max_plan_age"],
-            lead=self.settings["lead"],
             blend=self.settings["blend"],
             clock=self.now,
         )
