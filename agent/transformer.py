@@ -137,8 +137,9 @@ class Attention(nn.Module):
         if outputs == 0:
             return x[:0], following
         attended = [v[0]] if asking < outputs else []
-        for end, query in enumerate(q.unbind(0), len(seen) - asking + 1):
-            attended.append(self._look(query, seen[max(0, end - self.window) : end]))
+        for i in range(asking):  # by index: a graph cannot be stored that takes apart nothing
+            end = len(seen) - asking + 1 + i
+            attended.append(self._look(q[i], seen[max(0, end - self.window) : end]))
         return self.output(torch.stack(attended).flatten(-2)), following
 
     def _heads(self, x: Tensor) -> Tensor:
@@ -151,6 +152,6 @@ class Attention(nn.Module):
             score = score + self.distance_bias[:, : len(seen)].flip(1).T[:, None, None]
         share = F.dropout(score.softmax(0), self.dropout, self.training)[..., None].to(query.dtype)
         attended = share[0] * seen[0][1]
-        for own, (_, value) in zip(share[1:], seen[1:]):
-            attended = torch.addcmul(attended, own, value)
+        for i in range(1, len(seen)):
+            attended = torch.addcmul(attended, share[i], seen[i][1])
         return attended

@@ -31,9 +31,10 @@ from gymnasium import spaces
 from PIL import Image
 
 from envs import gl
-from envs.gym_frames import lacking, rendered, squeezed
+from envs.gym_frames import lacking, rendered
 from envs.gym_names import GymName, parse
 from envs.gym_policies import Smooth
+from envs.squeeze import squeezed
 from envs.world import World, WorldError
 
 LARGEST_STATE = 512  # numbers; a longer observation is taken for a picture

@@ -26,6 +26,7 @@ from envs.episodes import EpisodeReader, EpisodeWriter
 from envs.files import beside
 from envs.frames import usable_cpus
 from envs.journal import RecordingError, encode, is_frames
+from envs.squeeze import squeezed
 
 SLAB = 32 << 20  # bytes of frames read at a time
 SHEET_ROWS, SHEET_COLUMNS, SHEET_SIDE, SHEET_GAP = 4, 8, 112, 4  # episodes, frames of each, pixels
@@ -121,13 +122,10 @@ def _floats(values: np.ndarray) -> np.ndarray:
 
 
 def resized(frames: np.ndarray, size: int) -> np.ndarray:
-    """uint8 (n, H, W, 3) -> (n, size, size, 3), the mean of what each pixel covers (larger: bilinear);
-    oblong frames are squeezed."""
+    """uint8 (n, H, W, 3) -> (n, size, size, 3): see envs.squeeze."""
     if frames.shape[1:3] == (size, size):
         return frames
-    side = (size, size)
-    way = Image.Resampling.BOX if min(frames.shape[1:3]) >= size else Image.Resampling.BILINEAR
-    return np.stack([np.asarray(Image.fromarray(f).resize(side, way)) for f in frames])
+    return np.stack([squeezed(frame, size) for frame in frames])
 
 
 def described(reader: EpisodeReader) -> str:

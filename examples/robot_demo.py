@@ -76,6 +76,7 @@ class SimulatedTime:
 
     def __init__(self, plan_seconds: float) -> None:
         self.plan_seconds, self._now, self._wake = plan_seconds, 0.0, -1.0
+        self._shown = 0.0  # what time the planner was told that it is
         self._moved = threading.Condition()
 
     def __call__(self) -> float:
@@ -85,11 +86,12 @@ class SimulatedTime:
         """Called by the planner when a plan is made: comes back when its time is over."""
         with self._moved:
             self._wake = self._now + self.plan_seconds
-            self._moved.wait_for(lambda: self._now >= self._wake - 1e-9)
+            self._moved.wait_for(lambda: self._shown >= self._wake - 1e-9)
 
     def settle(self, loop: PlannerThread) -> None:
-        """Wait until the planner has nothing to do before time moves on."""
+        """Tell the planner what time it is, and wait until it has nothing to do before time moves on."""
         until = time.monotonic() + PATIENCE
+        self._show()
         while self._wake <= self._now + 1e-9:
             counts = loop.counts()
             if counts["frames"] - counts["frames_dropped"] == counts["plans"] + counts["failures"]:
@@ -99,13 +101,18 @@ class SimulatedTime:
             time.sleep(2e-4)
 
     def move(self, seconds: float) -> None:
-        with self._moved:
-            self._now += seconds
-            self._moved.notify_all()
+        """The planner is told by `settle`, when the frames of that moment are there: the same every time."""
+        self._now += seconds
 
     def release(self) -> None:
         """Let a plan that is being waited for end."""
         self.move(self.plan_seconds)
+        self._show()
+
+    def _show(self) -> None:
+        with self._moved:
+            self._shown = self._now
+            self._moved.notify_all()
 
 
 class WallTime:
@@ -203,7 +210,7 @@ def drive(
     try:
         for _ in range(budget + round(60 * hz)):
             camera.take(observation["pixels"], clock())
-            for pixels, taken in camera.arrived(clock()):
+            for pixels, taken in camera.arrived(clock())[-1:]:
                 loop.observe(pixels, taken)
             clock.settle(loop)
             command = loop.action(clock())

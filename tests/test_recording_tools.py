@@ -53,13 +53,14 @@ def test_a_lerobot_folder_becomes_ours_at_another_size(tmp_path: Path) -> None:
 
 
 def test_resizing_is_that_of_the_model() -> None:
-    """As WorldModel.encode does to frames of another size, to the grey level."""
+    """As WorldModel.encode does to frames of another size (but for a ViT), to the grey level."""
     import torch
-    import torch.nn.functional as F
+
+    from agent.squeeze import squeeze
 
     frames = np.random.default_rng(0).integers(0, 255, (3, 60, 84, 3), dtype=np.uint8)
     batch = torch.from_numpy(frames).permute(0, 3, 1, 2).float()
-    expected = F.interpolate(batch, (28, 28), mode="bilinear", antialias=True).permute(0, 2, 3, 1).numpy()
+    expected = squeeze(batch, 28, published=False).permute(0, 2, 3, 1).numpy()
     assert np.abs(recording_tools.resized(frames, 28) - expected).max() < 1.01
 
 
