@@ -55,9 +55,10 @@ class _Plan:
     actions: np.ndarray  # (K, A)
     stamp: float  # when its frame was taken
     goal: int  # which of the goals set so far it is for
+    begins: float  # when its first action is, or would have been, due
 
     def at(self, now: float, rate: float) -> np.ndarray | None:
-        index = max(0, int((now - self.stamp) * rate + 1e-6))
+        index = max(0, int((now - self.begins) * rate + 1e-6))
         return self.actions[index] if index < len(self.actions) else None
 
 
@@ -105,7 +106,7 @@ class PlannerThread:
         self._used = True  # whether the planner took it
         self._new_goal: Goal | None = None
         self._goals = 0
-        self._planned: float | None = None  # stamp of the frame of the last plan
+        self._planned: float | None = None  # when the last plan begins
         # One assignment each, so that `action` sees the old or the new:
         self._plan: _Plan | None = None
         self._trouble: str | None = None
@@ -278,8 +279,10 @@ class PlannerThread:
             raise ValueError(f"plans must be (K, {len(self.safe)}) as safe is, not {actions.shape}.")
         if not np.isfinite(actions).all():
             raise ValueError("the plan holds actions that are not finite numbers.")
-        self._planned = stamp
-        self._plan, self._trouble = _Plan(actions, stamp, number), None
+        # Nothing was under way before the first plan: if nobody knew when it would be there, it begins now.
+        first = self._plan is None and not len(committed)
+        self._planned = begins = self.clock() if first else stamp
+        self._plan, self._trouble = _Plan(actions, stamp, number, begins), None
         self._figures["solve"].append(took)
         self._tally["plans"] += 1
         self._tally["missed_deadlines"] += self.deadline is not None and took > self.deadline

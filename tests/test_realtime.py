@@ -324,9 +324,10 @@ def test_the_planner_is_told_what_will_be_done_until_its_plan_is_there() -> None
     """The slowest of the last plans says how long that is; with a new goal, the robot stands."""
     with Rig() as rig:
         rig.planner.seconds = 0.25
-        rig.plan(1, stamp=100.0)  # (1, 0), (1, 1), ...
+        rig.plan(1, stamp=100.0)  # (1, 0), (1, 1), ... from 100.25 on, as the robot stood until then
+        assert rig.loop.action(100.3).action.tolist() == [1, 0]
         rig.clock.now = 100.4
         rig.plan(2, stamp=100.3)  # 0.1 s late, and 0.25 to come, at 10 Hz
         rig.loop.set_goal(frame(9))
         rig.plan(3, stamp=100.7)
-        assert rig.planner.committed == [[], [3, 4, 5, 6], [SAFE[1]] * 3]
+        assert rig.planner.committed == [[], [1, 2, 3, 4], [SAFE[1]] * 3]
