@@ -334,8 +334,8 @@ SECTION = Section(
     "surprise",
     "Surprise",
     "How much larger the prediction error is where physics is broken than on the same stretch as recorded; "
-    "good is a ROC-AUC near 1 and a p below 0.01 for moved objects, reversed time and frozen frames, and "
-    "less than that for a mere change of colours.",
+    "good is a ROC-AUC near 1 and a p below 0.01 for moved objects, reversed time and frozen frames; a mere "
+    "change of colours is shown beside, and the less it surprises, the better.",
     surprise,
     draw,
 )
