@@ -8,29 +8,16 @@ from collections.abc import Iterator
 import numpy as np
 
 from envs.point_maze import DAMPING, FORCE, MEDIUM_MAZE, U_MAZE, cell_centre, cell_of, free_cells
+from envs.scripted import ScriptedPolicy
 
 
-class PointMazePolicy:
-    """Acts on `obs["state"]` (4,); `reset(rng)` starts an episode whose choices all come from `rng`."""
+class PointMazePolicy(ScriptedPolicy):
+    """For the U maze; states (4,), actions (2,)."""
 
     maze: tuple[str, ...] = U_MAZE
 
     def __init__(self) -> None:
         self._cells = [tuple(cell) for cell in free_cells(self.maze).tolist()]
-
-    def reset(self, rng: np.random.Generator) -> None:
-        self._rng = rng
-        self._state = np.zeros(4)
-        self._noise = np.zeros(2)
-        self._noise_scale = 0.0
-        self._script = self._behave()
-
-    def act(self, obs: dict[str, np.ndarray]) -> np.ndarray:
-        """The next action, float32 (2,) in [-1, 1]."""
-        self._state = np.asarray(obs["state"], dtype=np.float64)
-        wish = next(self._script)
-        self._noise = 0.7 * self._noise + self._rng.normal(0.0, self._noise_scale, 2)
-        return (wish + self._noise).clip(-1.0, 1.0).astype(np.float32)
 
     def _behave(self) -> Iterator[np.ndarray]:
         rng = self._rng

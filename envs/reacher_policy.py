@@ -8,27 +8,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from envs.reacher import WRIST, wrapped
+from envs.scripted import ScriptedPolicy
 
 _NEAR = 0.06  # rad of each joint: there
 _SLOW = 0.4  # rad/s: at rest
 
 
-class ReacherPolicy:
-    """Acts on `obs["state"]` (4,); `reset(rng)` starts an episode whose choices all come from `rng`."""
-
-    def reset(self, rng: np.random.Generator) -> None:
-        self._rng = rng
-        self._state = np.zeros(4)
-        self._noise = np.zeros(2)
-        self._noise_scale = 0.0
-        self._script = self._behave()
-
-    def act(self, obs: dict[str, np.ndarray]) -> np.ndarray:
-        """The next action, float32 (2,) in [-1, 1]."""
-        self._state = np.asarray(obs["state"], dtype=np.float64)
-        wish = next(self._script)
-        self._noise = 0.7 * self._noise + self._rng.normal(0.0, self._noise_scale, 2)
-        return (wish + self._noise).clip(-1.0, 1.0).astype(np.float32)
+class ReacherPolicy(ScriptedPolicy):
+    """States (4,), actions (2,)."""
 
     def _behave(self) -> Iterator[np.ndarray]:
         rng = self._rng
