@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{__doc__}\n{listing()}", end="")
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for noisy in ("accelerate", "hydra", "matplotlib", "OpenGL", "PIL", "wandb"):
+    for noisy in ("absl", "accelerate", "hydra", "matplotlib", "OpenGL", "PIL", "wandb"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     before = sys.argv
     try:
