@@ -441,7 +441,7 @@ def test_a_mistake_gets_one_sentence(words, sentence, tmp_path, monkeypatch, cap
 def test_a_world_whose_package_is_missing_says_what_to_install(monkeypatch, tmp_path, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(__import__("sys").modules, "pygame", None)
-    said = failing(capsys, train, "env=gym", "env.id=Pendulum-v1", "out=run")
+    said = failing(capsys, train, "env=gym", "env.id=Pendulum-v1", "out=run", "data.workers=1")
     assert "gym:Pendulum-v1 needs what is not installed: pip install -e '.[gym]'" in said
     assert "pip install" in failing(capsys, plan, "--make-goal", "a.png", "--env", "gym:Pendulum-v1")
 
