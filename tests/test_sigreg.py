@@ -139,6 +139,7 @@ def one_of_two(rank: int, folder: str, inputs: Tensor) -> None:
     dist.all_reduce(result["losses"])
     if rank == 0:
         torch.save({**result, "losses": result["losses"] / 2}, f"{folder}/result.pt")
+    dist.barrier()  # one that is torn down while the other still writes has been seen to abort
     dist.destroy_process_group()
 
 
