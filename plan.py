@@ -34,6 +34,7 @@ from tqdm.auto import tqdm
 import envs
 from agent import images
 from agent.attempt import RESULTS, Attempt, attempt, story, write_results
+from agent.files import blame
 from agent.provenance import about_agent, write_json
 from configs.benchmark_settings import OFFSET, PROTOCOL, SHIFT
 from configs.overrides import ConfigError
@@ -78,9 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except user_errors() as error:
         return fail(str(error))
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
         hint = "make room" if error.errno in FULL else "choose another place"
-        return fail(f"{where}{error.strerror or error}; {hint} and run this again")
+        return fail(f"{blame(error)}; {hint} and run this again")
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         return 130

@@ -295,17 +295,17 @@ class Agent:
         problems = [replace(problem) for problem in self._problems]
         for problem, own in zip(problems, done):
             problem.take_back(own, frameskip, self._normalised, self.plan_config.replan_every * frameskip)
+        begins = None
         if committed is not None and np.size(committed):
-            begins = executed_per_problem(np.asarray(committed), len(frames), self.config.action_dim)
-            for problem, actions in zip(problems, begins):
-                problem.committed = self._normalised(np.asarray(actions))
+            given = executed_per_problem(np.asarray(committed), len(frames), self.config.action_dim)
+            begins = torch.stack([self._normalised(np.asarray(actions)) for actions in given])
         problems = self._one_group(self._look(frames, problems))
         looked = time.perf_counter() - started
-        self._replan(problems, None if deadline is None else deadline - looked, looked, single)
+        self._replan(problems, None if deadline is None else deadline - looked, looked, single, begins)
         plan = self.last_plan
         assert plan is not None
         for problem, actions in zip(problems, plan.actions[None] if single else plan.actions):
-            problem.handed, problem.committed = actions, None
+            problem.handed = actions
         self._problems = problems
         return plan
 
@@ -348,8 +348,15 @@ class Agent:
             raise PlanError("These problems are at different points of their way: plan them in own sessions.")
         return groups[0]
 
-    def _replan(self, problems: list[Problem], deadline: float | None, looked: float, single: bool) -> None:
-        plan = self._solve(problems, deadline)
+    def _replan(
+        self,
+        problems: list[Problem],
+        deadline: float | None,
+        looked: float,
+        single: bool,
+        committed: Tensor | None = None,
+    ) -> None:
+        plan = self._solve(problems, deadline, committed)
         self.last_plan = self._to_numpy(plan, looked, single)
         distances = (plan.latents - torch.stack([p.goal for p in problems])[:, None]).norm(dim=-1)  # type: ignore[misc]
         nowhere_nearer = (distances[:, 1:].amin(1) >= distances[:, 0]).tolist()
@@ -357,9 +364,16 @@ class Agent:
             problem.blocks, problem.begun, problem.stalled = list(blocks), 0, stalled
             problem.replans += 1
 
-    def _solve(self, problems: list[Problem], deadline: float | None) -> Plan:
-        horizon, warm_start = self._horizon(problems[0]), self.plan_config.warm_start
-        return self._solver.solve(problems, horizon=horizon, warm_start=warm_start, deadline=deadline)
+    def _solve(
+        self, problems: list[Problem], deadline: float | None, committed: Tensor | None = None
+    ) -> Plan:
+        return self._solver.solve(
+            problems,
+            horizon=self._horizon(problems[0]),
+            warm_start=self.plan_config.warm_start,
+            deadline=deadline,
+            committed=committed,
+        )
 
     def _env_actions(self, blocks: Tensor) -> np.ndarray:
         """Normalised blocks (B, H, FA) -> float32 (B, H·F, A) in environment units, inside the bounds unless

@@ -28,6 +28,7 @@ import torch
 from agent import checkpoint, export_graphs
 from agent.checkpoint import CheckpointError
 from agent.export_graphs import FORMATS, TOLERANCE, Graph
+from agent.files import blame
 from agent.provenance import versions, write_json
 from agent.world_model import WorldModel
 
@@ -216,8 +217,7 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}; choose another place with --out", file=sys.stderr)
+        print(f"error: {blame(error)}; choose another place with --out", file=sys.stderr)
         return 2
     for name, about in description["graphs"].items():
         ins = ", ".join(f"{put['name']} {tuple(put['shape'])}" for put in about["inputs"])

@@ -20,6 +20,12 @@ def beside(path: str | os.PathLike) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def blame(error: OSError) -> str:
+    """Which file it was, where that is known, and what is wrong with it."""
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}"
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write beside and rename, on the disk before it counts: for what must outlive a power cut."""
     with beside(path) as temporary, open(temporary, "wb") as file:

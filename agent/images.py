@@ -310,13 +310,13 @@ def _resize(image: Image.Image, size: int | None) -> np.ndarray:
         return np.array(image.resize((size, size), Image.Resampling.BICUBIC))
     if size == side:
         return np.array(image)
-    shares = _shares(side, size)
+    shares = area_shares(side, size)
     wide = shares @ np.asarray(image, np.float32).reshape(side, -1)  # rows, then columns
     averaged = shares @ wide.reshape(size, side, 3)
     return (averaged + np.float32(0.5)).astype(np.uint8)
 
 
-def _shares(side: int, size: int) -> np.ndarray:
+def area_shares(side: int, size: int) -> np.ndarray:
     """(size, side): how much of each new pixel every old one covers, in one dimension; rows sum to 1."""
     edges = np.arange(size + 1) * (side / size)
     old = np.arange(side)

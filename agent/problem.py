@@ -31,7 +31,6 @@ class Problem:
     begun: int = 0  # blocks begun since the last replan
     pending: list[np.ndarray] = field(default_factory=list)  # (A,) each: what is left of the block under way
     last: np.ndarray | None = None  # (A,), what was done last, in environment units
-    committed: Tensor | None = None  # (n, A), normalised: what the plan being made has to begin with
     handed: np.ndarray | None = None  # (H·F, A), the plan that `Agent.replan` gave out, in environment units
 
     def drop_plan(self) -> None:

@@ -45,6 +45,7 @@ class Solver:
         horizon: int,
         warm_start: bool,
         deadline: float | None,
+        committed: Tensor | None = None,
     ) -> Plan:
         """One plan for each of these problems, which have equally long contexts and plans: actions
         (B, H, F·A), latents (B, H+1, D) as imagined. PlanError."""
@@ -54,9 +55,6 @@ class Solver:
         last = None
         if problems[0].last is not None:
             last = torch.stack([torch.as_tensor(problem.last) for problem in problems]).to(self.device)
-        committed = None
-        if problems[0].committed is not None:
-            committed = torch.stack([torch.as_tensor(problem.committed) for problem in problems])
         plan = self.planner.plan(
             lambda candidates: self._cost(candidates, latents, goal, past, last),
             batch_size=len(problems),

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from agent.images import area_shares
+
 
 def squeeze(frames: Tensor, size: int, *, published: bool) -> Tensor:
     """(N, C, h, w) -> (N, C, size, size).
@@ -18,14 +20,5 @@ def squeeze(frames: Tensor, size: int, *, published: bool) -> Tensor:
         return frames
     if published or min(frames.shape[-2:]) < size:
         return F.interpolate(frames, (size, size), mode="bilinear", antialias=True)
-    rows, columns = (_shares(length, size, frames) for length in frames.shape[-2:])
+    rows, columns = (torch.tensor(area_shares(length, size)).to(frames) for length in frames.shape[-2:])
     return rows @ frames @ columns.T
-
-
-def _shares(length: int, size: int, like: Tensor) -> Tensor:
-    """(size, length): which share of each new pixel every old one makes up."""
-    edges = torch.arange(size + 1, dtype=torch.float64) * length / size
-    pixel = torch.arange(length, dtype=torch.float64)
-    low, high = edges[:-1, None], edges[1:, None]
-    overlap = (torch.minimum(high, pixel + 1) - torch.maximum(low, pixel)).clamp(min=0)
-    return (overlap / (high - low)).to(like)

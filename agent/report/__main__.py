@@ -28,6 +28,7 @@ import numpy as np
 import envs
 from agent import checkpoint, hub, reach
 from agent.dataset import DatasetError
+from agent.files import blame
 from agent.report.evidence import Evidence
 from agent.report.make import Report, make
 from agent.report.registry import NAMES, ReportError, check
@@ -60,8 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}; choose another --out", file=sys.stderr)
+        print(f"error: {blame(error)}; choose another --out", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped before anything was measured; nothing was written", file=sys.stderr)

@@ -15,6 +15,7 @@ A section that cannot be told raises Skipped, most easily by `need_state`, `need
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from functools import cached_property
 from typing import Any, Literal
 
@@ -227,7 +228,7 @@ class Evidence:
 
     def render(self, states: np.ndarray) -> np.ndarray:
         """What the world shows in states (n, S): uint8 (n, h, w, 3). Skipped without a world."""
-        with _opened(self.need_env()) as env:
+        with closing(self.need_env()()) as env:
             return np.stack([_reset(env, state)["pixels"].copy() for state in states])
 
     def simulate(self, states: np.ndarray, actions: np.ndarray, every: int | None = None) -> Played:
@@ -237,7 +238,7 @@ class Evidence:
         """
         every = self.config.frameskip if every is None else every
         pixels, reached = [], []
-        with _opened(self.need_env()) as env:
+        with closing(self.need_env()()) as env:
             for start, own in zip(states, actions):
                 seen = [_reset(env, start)]
                 for index, action in enumerate(own.astype(env.action_space.dtype), 1):
@@ -295,19 +296,6 @@ def _track(reader: Any, episode: int) -> Track:
     if "state" in reader.columns and reader.state_names:
         state = np.asarray(reader.read("state", first, last), np.float64)
     return Track(reader.read("pixels", first, last), actions, state)
-
-
-class _opened:
-    """A world for as long as a block lasts."""
-
-    def __init__(self, make_env: Callable[[], Any]) -> None:
-        self.env = make_env()
-
-    def __enter__(self) -> Any:
-        return self.env
-
-    def __exit__(self, *_: object) -> None:
-        self.env.close()
 
 
 def _reset(env: Any, state: np.ndarray) -> dict[str, np.ndarray]:
