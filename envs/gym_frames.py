@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import weakref
 from typing import Any
 
 import gymnasium
@@ -16,6 +18,10 @@ def rendered(name: str, env: gymnasium.Env) -> np.ndarray:
         frame: Any = env.render()
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
         raise lacking(name, error) from error
+    if not _open.get(env, True):
+        _open[env] = True
+        atexit.unregister(_close)
+        atexit.register(_close)  # the last to come is the first to go: before OpenGL, which a frame starts
     frame = np.asarray(frame)
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
         raise WorldError(f"{name} draws {frame.dtype} of shape {frame.shape}: uint8 (H, W, 3) is needed.")
@@ -29,3 +35,24 @@ def lacking(name: str, error: Exception) -> WorldError:
     return WorldError(
         f"{name} needs what is not installed: " + (f"pip install -e '.[gym]' ({reason})" if ours else reason)
     )
+
+
+_open: weakref.WeakKeyDictionary[gymnasium.Env, bool] = weakref.WeakKeyDictionary()  # whether it has drawn
+
+
+def keep(env: gymnasium.Env) -> None:
+    """Close it at the latest when the program ends."""
+    _open[env] = False
+
+
+def let_go(env: gymnasium.Env) -> None:
+    """Close it, once."""
+    if _open.pop(env, None) is not None:
+        env.close()
+
+
+@atexit.register
+def _close() -> None:
+    """Windows and OpenGL contexts do not like to outlive the interpreter."""
+    for env in list(_open):
+        let_go(env)

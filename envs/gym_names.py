@@ -2,10 +2,12 @@
 
     gym:Pendulum-v1
     gym:InvertedPendulum-v5?past_end=true&tolerance=0.1
+    gym:Reacher-v5?width=128&height=128&default_camera_config.distance=0.7
 
 A name says everything that changes what the world is, so recordings, checkpoints and goal pictures need to
 carry nothing else. `tolerance`, `past_end` and `goal` are ours (see envs.gym_world); any other key is handed
-to the environment itself, numbers and true or false only. A name never makes anything be imported.
+to the environment itself, numbers and true or false only, in a dictionary where the key has a dot. A name
+never makes anything be imported.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from envs.world import WorldError
 PREFIX = "gym:"
 TOLERANCE = 0.2
 _ID = re.compile(r"([\w.-]+/)?[\w.-]+")
-_KEY = re.compile(r"[a-z_][a-z0-9_]*")
+_KEY = re.compile(r"([a-z_][a-z0-9_]*\.)?[a-z_][a-z0-9_]*")
+_OURS = ("tolerance", "goal", "past_end")
 _SET_HERE = ("render_mode", "max_episode_steps", "disable_env_checker", "id")
 
 
@@ -57,10 +60,13 @@ def parse(name: str) -> GymName:
     values: dict[str, Any] = {}
     for word in filter(None, rest.split("&")):
         key, _, text = word.partition("=")
-        if not _KEY.fullmatch(key) or key in _SET_HERE or key in values:
+        outer, dot, inner = key.rpartition(".")
+        inside = values.setdefault(outer, {}) if dot else values
+        allowed = _KEY.fullmatch(key) and key not in _SET_HERE and outer not in _OURS + _SET_HERE
+        if not allowed or not isinstance(inside, dict) or inner in inside:
             raise WorldError(f"{name!r}: {key!r} cannot be set there.")
-        values[key] = _goal(name, text) if key == "goal" else _value(name, key, text)
-    ours = {key: values.pop(key) for key in ("tolerance", "goal", "past_end") if key in values}
+        inside[inner] = _goal(name, text) if key == "goal" else _value(name, key, text)
+    ours = {key: values.pop(key) for key in _OURS if key in values}
     tolerance, past_end = ours.get("tolerance", TOLERANCE), ours.get("past_end", False)
     if isinstance(tolerance, bool) or not tolerance > 0:
         raise WorldError(f"{name!r}: the tolerance is a number above 0, in standard deviations.")

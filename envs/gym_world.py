@@ -17,11 +17,9 @@ Time limits are left out. When the environment says that its episode has ended, 
 
 from __future__ import annotations
 
-import atexit
 import importlib
 import os
 import sys
-import weakref
 from functools import lru_cache
 from typing import Any
 
@@ -31,7 +29,7 @@ from gymnasium import spaces
 from PIL import Image
 
 from envs import gl
-from envs.gym_frames import lacking, rendered
+from envs.gym_frames import keep, lacking, let_go, rendered
 from envs.gym_names import GymName, parse
 from envs.gym_policies import Smooth
 from envs.squeeze import squeezed
@@ -151,9 +149,7 @@ class GymWorld(World):
 
     def close(self) -> None:
         """Let go of the environment."""
-        if self._env in _open:
-            _open.discard(self._env)
-            self._env.close()
+        let_go(self._env)
 
     # The environment --------------------------------------------------------------------------------------
 
@@ -242,8 +238,10 @@ def opened(name: str, says: GymName) -> gymnasium.Env:
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame draws into memory, and needs no screen
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     try:
-        if "mujoco" in str(gymnasium.spec(says.id).entry_point) and gl.choose() is None:
-            raise WorldError(f"{name}: {gl.missing()}")
+        if "mujoco" in str(gymnasium.spec(says.id).entry_point):
+            if gl.choose() is None:
+                raise WorldError(f"{name}: {gl.missing()}")
+            _check_camera(name, says.options.get("default_camera_config", {}))
         env = gymnasium.make(
             says.id, render_mode="rgb_array", max_episode_steps=-1, disable_env_checker=True, **says.options
         )
@@ -259,18 +257,19 @@ def opened(name: str, says: GymName) -> gymnasium.Env:
     modes = env.metadata.get("render_modes") or []
     if "rgb_array" not in modes:
         raise WorldError(f"{name} draws no frames: its render modes are {', '.join(modes) or 'none'}.")
-    _open.add(env)
+    keep(env)
     return env
 
 
-_open: weakref.WeakSet[gymnasium.Env] = weakref.WeakSet()
-
-
-@atexit.register
-def _close() -> None:
-    """Windows and OpenGL contexts do not like to outlive the interpreter."""
-    for env in list(_open):
-        env.close()
+def _check_camera(name: str, wanted: Any) -> None:
+    """WorldError for what Gymnasium's MuJoCo environments would only fail on when they draw."""
+    known = ("distance", "azimuth", "elevation", "trackbodyid")
+    wrong = [key for key in wanted if key not in known] if isinstance(wanted, dict) else [str(wanted)]
+    if wrong:
+        raise WorldError(
+            f"{name}: a camera has {', '.join(known)} (metres, degrees), as in "
+            f"default_camera_config.distance=1, not {', '.join(wrong)}."
+        )
 
 
 def action_box(name: str, space: Any) -> spaces.Box:

@@ -143,6 +143,9 @@ def test_gymnasiums_own_are_drawn() -> None:
         ("gym:DotBox-v0?past_end=1", "true or false"),
         ("gym:DotBox-v0?kind='box'", "a number, true or false"),
         ("gym:DotBox-v0?render_mode=1", "cannot be set there"),
+        ("gym:DotBox-v0?a=1&a.b=2", "'a.b' cannot be set there"),
+        ("gym:DotBox-v0?a.b.c=2", "'a.b.c' cannot be set there"),
+        ("gym:DotBox-v0?goal.x=2", "'goal.x' cannot be set there"),
         ("gym:os:system", "names no Gymnasium environment"),
         ("gym:", "names no Gymnasium environment"),
     ],
@@ -157,6 +160,8 @@ def test_a_name_says_what_was_set() -> None:
     assert name == "gym:A/B-v1?x=2&tolerance=0.1&goal=1,0&past_end=true"
     assert gym_names.parse(name) == gym_names.GymName("A/B-v1", 0.1, (0, 1), True, {"x": 2})
     assert gym_names.as_recorded(name) == "gym:A/B-v1?x=2&past_end=true"
+    near = gym_names.parse("gym:A-v1?camera.distance=0.5&x=1&camera.elevation=-90")
+    assert near.options == {"camera": {"distance": 0.5, "elevation": -90}, "x": 1}
     assert (
         gym_names.as_recorded("gym:A-v1?goal=1") == "gym:A-v1" and gym_names.as_recorded("pusht") == "pusht"
     )

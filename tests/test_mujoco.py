@@ -138,6 +138,26 @@ def test_dm_control_in_the_same_process_may_end_first() -> None:
 
 
 @drawn_by_mujoco
+def test_gymnasiums_own_come_closer_by_name_and_end_quietly() -> None:
+    pytest.importorskip("imageio")
+    done = python("-c", _NEARER)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
+    with pytest.raises(WorldError, match="a camera has distance, azimuth, .*not zoom"):
+        envs.make("gym:InvertedPendulum-v5?default_camera_config.zoom=2")
+
+
+_NEARER = """
+import envs
+name = "gym:InvertedPendulum-v5?width=64&height=64"
+closer = name + "&default_camera_config.distance=1.0"
+yellow = []  # and nothing is closed
+for world in (envs.make(name, image_size=64), envs.make(closer, image_size=64)):
+    yellow.append((world.reset(seed=0)[0]["pixels"][..., 0] > 60).sum())  # the cart
+print(yellow[1] > 1.5 * yellow[0])
+"""
+
+
+@drawn_by_mujoco
 @pytest.mark.parametrize("name", WORLDS)
 def test_a_state_in_the_middle_of_an_episode_is_all_there_is(name: str) -> None:
     """What follows is the same bit for bit, when the arm is at its stop or the ball at a wall, too."""
