@@ -25,6 +25,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -173,8 +174,7 @@ def reach(args: argparse.Namespace) -> None:
     print(f"planning to {args.goal} in {agent.config.env}, checkpoint {about['name']}, on {agent.device}")
     budget = args.budget or BUDGET
     agent.set_goal(images.resize_pixels(shown, agent.config.image_size), steps=budget)
-    warn_out_of_reach(agent, about, observation["pixels"], shown)
-    played = follow(agent, env, observation, budget, success)
+    played = follow(agent, env, observation, budget, success, partial(warn_out_of_reach, agent, about, shown))
     print("\n".join(story(played)))
     goal = {"goal": str(args.goal), "goal_state": list(text.state) if text else None, "seed": agent.seed}
     notes = {"env": agent.config.env, "checkpoint": about, **goal, **about_agent(agent)}
@@ -201,8 +201,8 @@ def painter(
     return lambda state: frames[state.tobytes()]
 
 
-def warn_out_of_reach(agent: Any, about: dict[str, Any], now: np.ndarray, goal: np.ndarray) -> None:
-    """Say so when the first plan expects to stay farther from the goal than those that led to their goals.
+def warn_out_of_reach(agent: Any, about: dict[str, Any], goal: np.ndarray, first_plan: Any) -> None:
+    """Say so when this plan expects to stay farther from the goal than those that led to their goals.
 
     Only where the checkpoint's report has measured how far that is.
     """
@@ -211,13 +211,14 @@ def warn_out_of_reach(agent: Any, about: dict[str, Any], now: np.ndarray, goal: 
     most = reach.load(checkpoint.find(about["name"]), about["sha256"])
     if most is None:
         return
-    expected = reach.expected_distance(agent, agent.plan(now), goal[None])[0]
+    expected = reach.expected_distance(agent, first_plan, goal[None])[0]
     if expected > most:
         message = (
             "the goal seems out of reach: the first plan ends %.1f away from it in latent space, and %.0f %% "
             "of the goals that were reached began with one that ends within %.1f"
         )
-        log.warning(message, expected, 100 * reach.KEPT, most)
+        with tqdm.external_write_mode():
+            log.warning(message, expected, 100 * reach.KEPT, most)
 
 
 def explain(
@@ -287,13 +288,22 @@ def start(
     return observation, bool(info["success"]) if text else None
 
 
-def follow(agent: Any, env: Any, observation: dict[str, Any], budget: int, success: bool | None) -> Attempt:
-    """The attempt, under a progress bar."""
+def follow(
+    agent: Any,
+    env: Any,
+    observation: dict[str, Any],
+    budget: int,
+    success: bool | None,
+    look_at: Callable[[Any], None],
+) -> Attempt:
+    """The attempt, under a progress bar; look_at: gets its first plan."""
     with tqdm(total=budget, desc="planning", unit="step") as bar:
 
         def show(so_far: Attempt) -> None:
             bar.set_postfix(distance=f"{so_far.distances[-1]:.3g}", refresh=False)
             bar.update(len(so_far.actions) - bar.n)
+            if len(so_far.actions) == 1:
+                look_at(so_far.plans[0][1])
 
         return attempt(agent, env, observation, budget=budget, success=success, on_step=show)
 
