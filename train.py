@@ -164,7 +164,8 @@ def name_world(config: DictConfig) -> None:
             raise ConfigError(
                 "env=gym needs to know which environment: say env.id=, as in env.id=Pendulum-v1"
             )
-        env.name = gym_names.compose(env.id, tolerance=env.tolerance, goal=env.goal, past_end=env.past_end)
+        rules = {key: env[key] for key in ("tolerance", "goal", "past_end", "plain")}
+        env.name = gym_names.compose(env.id, **rules)
 
 
 def policy_of(config: DictConfig) -> str | None:

@@ -2,12 +2,12 @@
 
     gym:Pendulum-v1
     gym:InvertedPendulum-v5?past_end=true&tolerance=0.1
-    gym:Reacher-v5?width=128&height=128&default_camera_config.distance=0.7
+    gym:Swimmer-v5?plain=true&width=128&height=128&default_camera_config.distance=5
 
 A name says everything that changes what the world is, so recordings, checkpoints and goal pictures need to
-carry nothing else. `tolerance`, `past_end` and `goal` are ours (see envs.gym_world); any other key is handed
-to the environment itself, numbers and true or false only, in a dictionary where the key has a dot. A name
-never makes anything be imported.
+carry nothing else. `tolerance`, `past_end`, `goal` and `plain` are ours (see envs.gym_world); any other key
+is handed to the environment itself, numbers and true or false only, in a dictionary where the key has a dot.
+A name never makes anything be imported.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PREFIX = "gym:"
 TOLERANCE = 0.2
 _ID = re.compile(r"([\w.-]+/)?[\w.-]+")
 _KEY = re.compile(r"([a-z_][a-z0-9_]*\.)?[a-z_][a-z0-9_]*")
-_OURS = ("tolerance", "goal", "past_end")
+_OURS = ("tolerance", "goal", "past_end", "plain")
 _SET_HERE = ("render_mode", "max_episode_steps", "disable_env_checker", "id")
 
 
@@ -33,7 +33,8 @@ class GymName:
     """What a name says.
 
     id: Gymnasium's own, as in "Pendulum-v1".
-    tolerance, goal, past_end: see envs.gym_world; goal None: the components that are known to be positions.
+    tolerance, goal, past_end, plain: see envs.gym_world; goal None: the components that are known to be
+        positions.
     options: what the environment is made with.
     """
 
@@ -41,6 +42,7 @@ class GymName:
     tolerance: float = TOLERANCE
     goal: tuple[int, ...] | None = None
     past_end: bool = False
+    plain: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -67,12 +69,14 @@ def parse(name: str) -> GymName:
             raise WorldError(f"{name!r}: {key!r} cannot be set there.")
         inside[inner] = _goal(name, text) if key == "goal" else _value(name, key, text)
     ours = {key: values.pop(key) for key in _OURS if key in values}
-    tolerance, past_end = ours.get("tolerance", TOLERANCE), ours.get("past_end", False)
+    tolerance = ours.get("tolerance", TOLERANCE)
     if isinstance(tolerance, bool) or not tolerance > 0:
         raise WorldError(f"{name!r}: the tolerance is a number above 0, in standard deviations.")
-    if not isinstance(past_end, bool):
-        raise WorldError(f"{name!r}: past_end is true or false.")
-    return GymName(ident, float(tolerance), ours.get("goal"), past_end, values)
+    switches = {key: ours.get(key, False) for key in ("past_end", "plain")}
+    for key, on in switches.items():
+        if not isinstance(on, bool):
+            raise WorldError(f"{name!r}: {key} is true or false.")
+    return GymName(ident, float(tolerance), ours.get("goal"), **switches, options=values)
 
 
 def compose(
@@ -81,6 +85,7 @@ def compose(
     tolerance: float | None = None,
     goal: Any = None,
     past_end: bool = False,
+    plain: bool = False,
 ) -> str:
     """The name of the environment `ident`, which may have a `?…` of its own; checked by `parse`.
 
@@ -92,8 +97,7 @@ def compose(
     if goal is not None:
         numbers = [goal] if isinstance(goal, (int, str)) else goal
         words.append("goal=" + ",".join(map(str, numbers)))
-    if past_end:
-        words.append("past_end=true")
+    words += ["past_end=true"] * past_end + ["plain=true"] * plain
     name = PREFIX + str(ident).removeprefix(PREFIX)
     if words:
         name += ("&" if "?" in name else "?") + "&".join(words)

@@ -13,6 +13,9 @@ goal picture cannot show; for others, all.
 
 Time limits are left out. When the environment says that its episode has ended, the world stands still; with
 `past_end=true` it goes on, which most simulations can do.
+
+`plain=true` draws Gymnasium's MuJoCo environments without shadows, reflections and multisampling, which are
+most of the work where OpenGL is done in software.
 """
 
 from __future__ import annotations
@@ -254,6 +257,8 @@ def opened(name: str, says: GymName) -> gymnasium.Env:
         unknown = isinstance(error, gymnasium.error.UnregisteredEnv)
         hint = " If a module of yours registers it, say module=MODULE, or --module MODULE."
         raise WorldError(f"{name} cannot be made: {reason}{hint if unknown else ''}") from error
+    if says.plain:
+        _draw_plainly(name, env)
     modes = env.metadata.get("render_modes") or []
     if "rgb_array" not in modes:
         raise WorldError(f"{name} draws no frames: its render modes are {', '.join(modes) or 'none'}.")
@@ -270,6 +275,14 @@ def _check_camera(name: str, wanted: Any) -> None:
             f"{name}: a camera has {', '.join(known)} (metres, degrees), as in "
             f"default_camera_config.distance=1, not {', '.join(wrong)}."
         )
+
+
+def _draw_plainly(name: str, env: gymnasium.Env) -> None:
+    model: Any = getattr(env.unwrapped, "model", None)
+    if not hasattr(model, "mat_reflectance"):
+        raise WorldError(f"{name} is not drawn by MuJoCo, so there is no plain look: leave out plain.")
+    model.vis.quality.offsamples = model.vis.quality.shadowsize = 0
+    model.mat_reflectance[:] = 0
 
 
 def action_box(name: str, space: Any) -> spaces.Box:

@@ -141,6 +141,8 @@ def test_gymnasiums_own_are_drawn() -> None:
         ("gym:DotBox-v0?goal=x", "goal lists components"),
         ("gym:DotBox-v0?tolerance=0", "a number above 0"),
         ("gym:DotBox-v0?past_end=1", "true or false"),
+        ("gym:DotBox-v0?plain=1", "plain is true or false"),
+        ("gym:DotBox-v0?plain=true", "not drawn by MuJoCo"),
         ("gym:DotBox-v0?kind='box'", "a number, true or false"),
         ("gym:DotBox-v0?render_mode=1", "cannot be set there"),
         ("gym:DotBox-v0?a=1&a.b=2", "'a.b' cannot be set there"),
@@ -156,10 +158,10 @@ def test_what_cannot_be_a_world_gets_one_sentence(name: str, sentence: str) -> N
 
 
 def test_a_name_says_what_was_set() -> None:
-    name = gym_names.compose("A/B-v1?x=2", tolerance=0.1, goal=[1, 0], past_end=True)
-    assert name == "gym:A/B-v1?x=2&tolerance=0.1&goal=1,0&past_end=true"
-    assert gym_names.parse(name) == gym_names.GymName("A/B-v1", 0.1, (0, 1), True, {"x": 2})
-    assert gym_names.as_recorded(name) == "gym:A/B-v1?x=2&past_end=true"
+    name = gym_names.compose("A/B-v1?x=2", tolerance=0.1, goal=[1, 0], past_end=True, plain=True)
+    assert name == "gym:A/B-v1?x=2&tolerance=0.1&goal=1,0&past_end=true&plain=true"
+    assert gym_names.parse(name) == gym_names.GymName("A/B-v1", 0.1, (0, 1), True, True, {"x": 2})
+    assert gym_names.as_recorded(name) == "gym:A/B-v1?x=2&past_end=true&plain=true"
     near = gym_names.parse("gym:A-v1?camera.distance=0.5&x=1&camera.elevation=-90")
     assert near.options == {"camera": {"distance": 0.5, "elevation": -90}, "x": 1}
     assert (

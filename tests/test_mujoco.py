@@ -146,6 +146,19 @@ def test_gymnasiums_own_come_closer_by_name_and_end_quietly() -> None:
         envs.make("gym:InvertedPendulum-v5?default_camera_config.zoom=2")
 
 
+@drawn_by_mujoco
+def test_gymnasiums_own_are_drawn_without_shadows_and_mirrors_on_request() -> None:
+    pytest.importorskip("imageio")
+    name = "gym:HalfCheetah-v5?width=64&height=64"
+    rich, plain = (envs.make(name + more, image_size=64) for more in ("", "&plain=true"))
+    seen = [world.reset(seed=0)[0] for world in (rich, plain)]
+    np.testing.assert_array_equal(seen[0]["state"], seen[1]["state"])
+    grey = [obs["pixels"][np.ptp(obs["pixels"], axis=2) < 4] for obs in seen]
+    brightest = [int(pixels.max()) for pixels in grey]
+    assert brightest[0] > brightest[1] + 20  # the floor no longer mirrors the sky
+    rich.close(), plain.close()
+
+
 _NEARER = """
 import envs
 name = "gym:InvertedPendulum-v5?width=64&height=64"
