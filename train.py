@@ -206,9 +206,10 @@ def planner_settings(config: DictConfig) -> dict[str, Any]:
 
 def open_recording(config: DictConfig) -> Any:
     """The recording to learn from: data.path, or one that is collected now unless it is there already."""
+    from envs import gym_world
     from envs.collect import collect
     from envs.episodes import EpisodeReader
-    from envs.gym_names import as_recorded
+    from envs.gym_names import as_recorded, is_gym
     from envs.recorded_pairs import looks_published
 
     if config.data.path is None:
@@ -240,6 +241,15 @@ def open_recording(config: DictConfig) -> Any:
             np.median(reader.lengths),
             config.env.name,
         )
+    if is_gym(config.env.name):
+        quick = gym_world.too_quick(reader, config.env.name, config.model.frameskip)
+        if quick:
+            log.warning(
+                "%s move too far within the %d steps of a block to be followed, so the model may leave "
+                "them out: a gentler env.policy or a smaller model.frameskip may help",
+                ", ".join(quick),
+                config.model.frameskip,
+            )
     if data.published is None:
         data.published = bool(looks_published(reader, config.env.name))
     return reader

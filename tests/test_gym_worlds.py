@@ -19,7 +19,7 @@ import envs
 import plan
 import train
 from agent import images, sb3
-from envs import WorldError, gym_names, gym_policies, pairs
+from envs import WorldError, gym_names, gym_policies, gym_world, pairs
 from envs.collect import collect
 from envs.episodes import EpisodeReader
 from envs.journal import RecordingError
@@ -245,6 +245,15 @@ def test_an_episode_is_recorded_up_to_its_end(tmp_path) -> None:
         collect(DOT + "?wall=6.0", path, workers=1, **(job | {"policy": "smooth"}))
 
 
+def test_what_moves_too_far_between_two_frames_of_a_model_is_named(tmp_path) -> None:
+    job = {"episodes": 20, "length": 30, "image_size": 16, "workers": 1, "progress": False}
+    reader = EpisodeReader(collect(DOT, tmp_path / "a.h5", policy="random", **job))  # speeds are drawn anew
+    assert gym_world.too_quick(reader, DOT, 5) == ["observation_2", "observation_3"]
+    assert gym_world.too_quick(reader, DOT + "?goal=0,1", 5) == []
+    assert gym_world.too_quick(reader, DOT, 29) == [f"observation_{i}" for i in range(4)]
+    assert gym_world.too_quick(reader, DOT, 30) == []  # no two frames to compare
+
+
 def test_workers_import_the_module_that_the_user_names(tmp_path, monkeypatch) -> None:
     (tmp_path / "own_dots.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
@@ -363,6 +372,14 @@ def test_a_run_tests_itself_and_says_by_which_rule(run: Path) -> None:
     assert tested["pairs"]["env"] == "gym:DotBox-v0?goal=0,1" and set(tested["floors"]) == {"random", "still"}
     assert tested["pairs"]["rule"].startswith("within 0.2 standard deviations of the goal: observation_0 ")
     assert (run / "run" / "planned.mp4").stat().st_size > 1000
+
+
+def test_a_run_is_warned_of_what_it_can_hardly_learn(run: Path, monkeypatch, caplog, tmp_path) -> None:
+    (recording,) = (run / "data").iterdir()
+    monkeypatch.chdir(tmp_path)
+    words = ["env=gym", "env.id=DotBox-v0", "env.goal=[2,3]", f"data.path={recording}", *TINY]
+    assert train.main([*words, "model.context_len=30", "out=out"]) == 2
+    assert "observation_2, observation_3 move too far within the 5 steps of a block" in caplog.text
 
 
 def test_a_run_goes_on_and_imports_only_what_is_said_now(run: Path, monkeypatch, capsys) -> None:
