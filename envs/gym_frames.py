@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import weakref
 from typing import Any
 
 import gymnasium
@@ -14,6 +13,9 @@ from envs.world import WorldError
 
 def rendered(name: str, env: gymnasium.Env) -> np.ndarray:
     """The environment's own frame, uint8 (H, W, 3), of whatever size it draws."""
+    viewer = _mujoco_viewer(env)
+    if viewer is not None:
+        viewer.make_context_current()  # Gymnasium does not, and would draw with what the last one left
     try:
         frame: Any = env.render()
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
@@ -37,18 +39,23 @@ def lacking(name: str, error: Exception) -> WorldError:
     )
 
 
-_open: weakref.WeakKeyDictionary[gymnasium.Env, bool] = weakref.WeakKeyDictionary()  # whether it has drawn
+_open: dict[gymnasium.Env, bool] = {}  # whether it has drawn
 
 
 def keep(env: gymnasium.Env) -> None:
-    """Close it at the latest when the program ends."""
+    """Hold it until `let_go`, or until the program ends."""
     _open[env] = False
 
 
 def let_go(env: gymnasium.Env) -> None:
     """Close it, once."""
-    if _open.pop(env, None) is not None:
-        env.close()
+    if _open.pop(env, None) is None:
+        return
+    viewer = _mujoco_viewer(env)
+    if viewer is not None:
+        viewer.make_context_current()
+        viewer.con.free()  # or it frees in whatever context is current when it is collected as garbage
+    env.close()
 
 
 @atexit.register
@@ -56,3 +63,8 @@ def _close() -> None:
     """Windows and OpenGL contexts do not like to outlive the interpreter."""
     for env in list(_open):
         let_go(env)
+
+
+def _mujoco_viewer(env: gymnasium.Env) -> Any:
+    """What Gymnasium draws with, where MuJoCo does it and has drawn before; else None."""
+    return getattr(getattr(env.unwrapped, "mujoco_renderer", None), "viewer", None)

@@ -23,6 +23,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import weakref
 from functools import lru_cache
 from typing import Any
 
@@ -68,6 +69,7 @@ class GymWorld(World):
             raise WorldError(f"{name} cannot draw its goal into the frames: leave out goal_marker.")
         self.name, self.says = name, parse(name)
         self._env = opened(name, self.says)
+        weakref.finalize(self, let_go, self._env).atexit = False  # at exit the order matters: see gym_frames
         self._box = action_box(name, self._env.action_space)
         size = state_size(self._env.observation_space)
         self._thumb = size is None
@@ -257,12 +259,15 @@ def opened(name: str, says: GymName) -> gymnasium.Env:
         unknown = isinstance(error, gymnasium.error.UnregisteredEnv)
         hint = " If a module of yours registers it, say module=MODULE, or --module MODULE."
         raise WorldError(f"{name} cannot be made: {reason}{hint if unknown else ''}") from error
+    keep(env)
     if says.plain:
         _draw_plainly(name, env)
+    if hasattr(env.unwrapped, "mujoco_renderer"):  # it looks for good where things are when it first draws
+        env.reset(seed=0)
+        rendered(name, env)
     modes = env.metadata.get("render_modes") or []
     if "rgb_array" not in modes:
         raise WorldError(f"{name} draws no frames: its render modes are {', '.join(modes) or 'none'}.")
-    keep(env)
     return env
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import subprocess
@@ -144,6 +145,37 @@ def test_gymnasiums_own_come_closer_by_name_and_end_quietly() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
     with pytest.raises(WorldError, match="a camera has distance, azimuth, .*not zoom"):
         envs.make("gym:InvertedPendulum-v5?default_camera_config.zoom=2")
+
+
+@drawn_by_mujoco
+def test_gymnasiums_own_look_the_same_whenever_they_are_first_drawn() -> None:
+    pytest.importorskip("imageio")
+    name = "gym:Swimmer-v5?width=64&height=64&plain=true&default_camera_config.distance=4"
+    early, late = envs.make(name, image_size=64), envs.make(name, image_size=64)
+    early.reset(seed=0)
+    there = {"actions": np.ones((40, 2))}
+    seen = [world.reset(seed=5, options=there)[0] for world in (early, late)]
+    np.testing.assert_array_equal(seen[0]["state"], seen[1]["state"])
+    np.testing.assert_array_equal(seen[0]["pixels"], seen[1]["pixels"])
+    early.close(), late.close()
+
+
+@drawn_by_mujoco
+def test_gymnasiums_own_draw_side_by_side_and_let_go_of_their_own_only() -> None:
+    pytest.importorskip("imageio")
+    name = "gym:InvertedPendulum-v5?width={0}&height={0}"
+    alone = envs.make(name.format(64), image_size=64).reset(seed=3)[0]["pixels"]
+    gc.collect()  # which closes it
+    small = envs.make(name.format(64), image_size=64)
+    large, gone = envs.make(name.format(128) + "&plain=true", image_size=64), envs.make(name.format(96))
+    ours = envs.make("point_maze", image_size=64)
+    before = [world.reset(seed=3)[0]["pixels"] for world in (large, small, ours)]
+    np.testing.assert_array_equal(before[1], alone)
+    del gone
+    gc.collect()
+    after = [world.reset(seed=3)[0]["pixels"] for world in (large, small, ours)]
+    np.testing.assert_array_equal(before, after)
+    small.close(), large.close()
 
 
 @drawn_by_mujoco
