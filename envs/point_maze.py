@@ -60,7 +60,7 @@ class PointMaze(MujocoWorld):
     """
 
     maze: ClassVar[tuple[str, ...]] = U_MAZE
-    state_names = ("x", "y", "x_velocity", "y_velocity")
+    state_names = ("ball_x", "ball_y", "ball_vx", "ball_vy")
     control_hz = 10.0
     state_low = np.full(4, -np.inf)
     state_high = np.full(4, np.inf)

@@ -6,7 +6,7 @@ import known_world
 import numpy as np
 import pytest
 
-from agent.report import Evidence, Skipped
+from agent.report import Evidence, Skipped, quantities
 
 
 def test_the_true_model_is_the_simulator() -> None:
@@ -48,3 +48,24 @@ def test_what_is_lacking_is_said() -> None:
             ask()
     with pytest.raises(ValueError, match="at least one episode"):
         Evidence(model, fit=[], held_out=[track])
+
+
+class Walled(known_world.KnownWorld):
+    """The dot cannot be in the upper half of the right."""
+
+    def reset(self, *, seed=None, options=None):
+        if options["state"][0] > 12 and options["state"][1] < 24:
+            raise ValueError("in the wall")
+        return super().reset(seed=seed, options=options)
+
+
+def test_nothing_is_moved_to_where_the_world_does_not_let_it_be() -> None:
+    track = known_world.tracks(2, 9, seed=5)[0]
+    names = {"state_names": known_world.NAMES, "angle_names": known_world.ANGLES}
+    found = Evidence(known_world.TrueModel(), fit=[track], held_out=[track], make_env=Walled, **names)
+    state = np.array([[8.0, 10.0, 0.0], [8.0, 30.0, 0.0]])
+    others = np.array([[16.0, 40.0, 1.0], [16.0, 40.0, 1.0]])
+    assert found.possible(others).all()
+    seen = quantities.moved(found, state, others, [0])
+    assert seen.tolist() == [[8, 10, 0], [16, 30, 0]]  # the first would be in the wall
+    assert quantities.moved(found, state, others, [0, 1]).tolist() == [[16, 40, 0], [16, 40, 0]]

@@ -231,6 +231,11 @@ class Evidence:
         with closing(self.need_env()()) as env:
             return np.stack([_reset(env, state)["pixels"].copy() for state in states])
 
+    def possible(self, states: np.ndarray) -> np.ndarray:
+        """Which of the states (n, S) the world can be in: bool (n,). Skipped without a world."""
+        with closing(self.need_env()()) as env:
+            return np.array([_accepts(env, state) for state in states], bool)
+
     def simulate(self, states: np.ndarray, actions: np.ndarray, every: int | None = None) -> Played:
         """Play actions (n, K, A) from states (n, S); T = 1 + K // every frames, `every` env steps apart.
 
@@ -296,6 +301,14 @@ def _track(reader: Any, episode: int) -> Track:
     if "state" in reader.columns and reader.state_names:
         state = np.asarray(reader.read("state", first, last), np.float64)
     return Track(reader.read("pixels", first, last), actions, state)
+
+
+def _accepts(env: Any, state: np.ndarray) -> bool:
+    try:
+        _reset(env, state)
+    except ValueError:  # every world's own error is one
+        return False
+    return True
 
 
 def _reset(env: Any, state: np.ndarray) -> dict[str, np.ndarray]:

@@ -27,7 +27,7 @@ def _visible(evidence: Evidence) -> list[str]:
         return names
     half = len(state) // 2
     here, there = state[:half], state[half : 2 * half]
-    changed = [here] + [moved(here, there, [index]) for index in range(len(names))]
+    changed = [here] + [moved(evidence, here, there, [index]) for index in range(len(names))]
     drawn = evidence.render(np.concatenate(changed)).reshape(len(changed), half, -1)
     return [name for index, name in enumerate(names) if (drawn[index + 1] != drawn[0]).any()]
 
@@ -53,8 +53,9 @@ def objects(evidence: Evidence, shown: list[str]) -> dict[str, list[int]]:
     return {name: own for name, own in found.items() if any(names[index] in shown for index in own)}
 
 
-def moved(state: np.ndarray, others: np.ndarray, components: list[int]) -> np.ndarray:
-    """States (n, S) in which one object is where it is in the states `others` (n, S)."""
+def moved(evidence: Evidence, state: np.ndarray, others: np.ndarray, components: list[int]) -> np.ndarray:
+    """States (n, S) in which one object is where it is in the states `others` (n, S); those that the world
+    could not be in, an object inside a wall, stay as they are."""
     changed = state.copy()
     changed[:, components] = others[:, components]
-    return changed
+    return np.where(evidence.possible(changed)[:, None], changed, state)

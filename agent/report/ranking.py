@@ -71,7 +71,7 @@ def ranking(evidence: Evidence) -> Ranking:
     for _ in range(min(OTHERS, count - 1)):
         others.append(("other actions", after(block[random.permutation(count)])[0]))
     for name, components in objects(evidence, visible(evidence)).items():
-        elsewhere = moved(state, state[random.permutation(count)], components)
+        elsewhere = moved(evidence, state, state[random.permutation(count)], components)
         others.append((f"{name} elsewhere", evidence.render(elsewhere)))
 
     def away(frames: np.ndarray) -> np.ndarray:

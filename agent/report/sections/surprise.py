@@ -147,7 +147,7 @@ def _moved(
     order = evidence.random(32).permutation(len(now))
     others = now[np.roll(order, 1)[np.argsort(order)]]  # never a stretch's own state
     played = evidence.simulate(
-        moved(now, others, components), evidence.denormalise(windows.blocks[:, moment:])
+        moved(evidence, now, others, components), evidence.denormalise(windows.blocks[:, moment:])
     )
     return np.concatenate([frames[:, :moment], played.pixels], 1)
 
