@@ -49,3 +49,19 @@ def test_the_threshold_belongs_to_its_weights(tmp_path) -> None:
     assert reach.load(tmp_path, "abc") == 3.5 and reach.load(tmp_path, "other") is None
     (tmp_path / reach.FILE).write_text("[1]")
     assert reach.load(tmp_path, "abc") is None
+
+
+class Laid(known_world.KnownWorld):
+    """The hand is part of the layout, as a wall with a door may be: start and goal show it alike."""
+
+    def reset(self, *, seed=None, options=None):
+        if "goal_state" in options and options["goal_state"][2] != options["state"][2]:
+            raise ValueError("another layout")
+        return super().reset(seed=seed, options=options)
+
+
+def test_far_goals_are_such_as_the_world_takes() -> None:
+    pairs = known_world.pairs()
+    goal = np.column_stack([pairs.goal[:, :2], pairs.start[:, 2]])
+    found = calibration(known_world.evidence(pairs=replace(pairs, goal=goal), make_env=Laid))
+    assert len(found.far.expected) == 12 and found.agreement > 0.999

@@ -231,10 +231,14 @@ class Evidence:
         with closing(self.need_env()()) as env:
             return np.stack([_reset(env, state)["pixels"].copy() for state in states])
 
-    def possible(self, states: np.ndarray) -> np.ndarray:
-        """Which of the states (n, S) the world can be in: bool (n,). Skipped without a world."""
+    def possible(self, states: np.ndarray, goals: np.ndarray | None = None) -> np.ndarray:
+        """Which of the states (n, S) the world can be in, with these goals (n, S): bool (n,). Skipped without
+        a world."""
+        asked = [{"state": state} for state in states]
+        if goals is not None:
+            asked = [{**options, "goal_state": goal} for options, goal in zip(asked, goals)]
         with closing(self.need_env()()) as env:
-            return np.array([_accepts(env, state) for state in states], bool)
+            return np.array([_accepts(env, options) for options in asked], bool)
 
     def simulate(self, states: np.ndarray, actions: np.ndarray, every: int | None = None) -> Played:
         """Play actions (n, K, A) from states (n, S); T = 1 + K // every frames, `every` env steps apart.
@@ -303,9 +307,9 @@ def _track(reader: Any, episode: int) -> Track:
     return Track(reader.read("pixels", first, last), actions, state)
 
 
-def _accepts(env: Any, state: np.ndarray) -> bool:
+def _accepts(env: Any, options: dict[str, np.ndarray]) -> bool:
     try:
-        _reset(env, state)
+        env.reset(seed=0, options=options)
     except ValueError:  # every world's own error is one
         return False
     return True

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from agent import benchmark, reach
 from agent.report import charts
-from agent.report.evidence import Evidence
+from agent.report.evidence import Evidence, Skipped
+from agent.report.quantities import moved, objects, visible
 from agent.report.section import Result, Section, Shown
 from agent.report.sections.planning import Share, played_pairs, share
 from agent.report.statistics import roc_auc
@@ -123,7 +124,11 @@ def _finding(agreement: float, telling: Telling) -> str:
 
 
 def _far_pairs(evidence: Evidence) -> _FarPairs:
-    """Some of the starts, each with one of the goals that are farthest away in latent space."""
+    """Some of the starts, each with one of the goals that are farthest away in latent space.
+
+    Where the world does not take that goal from this start, one object of the start's own goal goes where it
+    is in the far one.
+    """
     pairs = evidence.pairs
     count = min(FAR, len(pairs.start))
     start = evidence.encode(evidence.render(pairs.start[:count]))
@@ -132,9 +137,18 @@ def _far_pairs(evidence: Evidence) -> _FarPairs:
     # one of the farthest tenth, so that not all starts share the few most unusual goals
     tenth = max(1, len(goals) // 10)
     pick = evidence.random(5).integers(tenth, size=count)
-    goal = np.asarray(pairs.goal)[farthest[np.arange(count), -1 - pick]]
+    far, starts, own = np.asarray(pairs.goal), np.asarray(pairs.start)[:count], np.asarray(pairs.goal)[:count]
+    far = far[farthest[np.arange(count), -1 - pick]]
+    goal, taken = far, evidence.possible(starts, far)
+    for components in objects(evidence, visible(evidence)).values():
+        if taken.all():
+            break
+        goal = np.where(taken[:, None], goal, moved(evidence, own, far, components))
+        taken = evidence.possible(starts, goal)
+    if not taken.any():
+        raise Skipped("the world takes no start with another pair's goal")
     return _FarPairs(
-        str(pairs.name), str(pairs.version), np.asarray(pairs.start)[:count], goal, pairs.seed[:count],
+        str(pairs.name), str(pairs.version), starts[taken], goal[taken], pairs.seed[:count][taken],
         int(pairs.offset), int(pairs.budget),
     )  # fmt: skip
 
