@@ -185,9 +185,8 @@ def test_gymnasiums_own_are_drawn_without_shadows_and_mirrors_on_request() -> No
     rich, plain = (envs.make(name + more, image_size=64) for more in ("", "&plain=true"))
     seen = [world.reset(seed=0)[0] for world in (rich, plain)]
     np.testing.assert_array_equal(seen[0]["state"], seen[1]["state"])
-    grey = [obs["pixels"][np.ptp(obs["pixels"], axis=2) < 4] for obs in seen]
-    brightest = [int(pixels.max()) for pixels in grey]
-    assert brightest[0] > brightest[1] + 20  # the floor no longer mirrors the sky
+    mean = [obs["pixels"].mean() for obs in seen]
+    assert mean[0] > mean[1] + 5  # the floor no longer mirrors the sky
     rich.close(), plain.close()
 
 
