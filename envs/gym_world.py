@@ -259,15 +259,15 @@ def opened(name: str, says: GymName) -> gymnasium.Env:
         unknown = isinstance(error, gymnasium.error.UnregisteredEnv)
         hint = " If a module of yours registers it, say module=MODULE, or --module MODULE."
         raise WorldError(f"{name} cannot be made: {reason}{hint if unknown else ''}") from error
-    keep(env)
-    if says.plain:
-        _draw_plainly(name, env)
-    if hasattr(env.unwrapped, "mujoco_renderer"):  # it looks for good where things are when it first draws
-        env.reset(seed=0)
-        rendered(name, env)
     modes = env.metadata.get("render_modes") or []
     if "rgb_array" not in modes:
         raise WorldError(f"{name} draws no frames: its render modes are {', '.join(modes) or 'none'}.")
+    if says.plain:
+        _draw_plainly(name, env)
+    keep(env)
+    if hasattr(env.unwrapped, "mujoco_renderer"):  # it looks for good where things are when it first draws
+        env.reset(seed=0)
+        rendered(name, env)
     return env
 
 

@@ -27,8 +27,9 @@ def _visible(evidence: Evidence) -> list[str]:
         return names
     half = len(state) // 2
     here, there = state[:half], state[half : 2 * half]
-    changed = [here] + [moved(evidence, here, there, [index]) for index in range(len(names))]
-    drawn = evidence.render(np.concatenate(changed)).reshape(len(changed), half, -1)
+    changed = np.concatenate([_mixed(here, there, [index]) for index in range(len(names))])
+    changed = _if_possible(evidence, changed, np.tile(here, (len(names), 1)))
+    drawn = evidence.render(np.concatenate([here, changed])).reshape(1 + len(names), half, -1)
     return [name for index, name in enumerate(names) if (drawn[index + 1] != drawn[0]).any()]
 
 
@@ -56,6 +57,14 @@ def objects(evidence: Evidence, shown: list[str]) -> dict[str, list[int]]:
 def moved(evidence: Evidence, state: np.ndarray, others: np.ndarray, components: list[int]) -> np.ndarray:
     """States (n, S) in which one object is where it is in the states `others` (n, S); those that the world
     could not be in, an object inside a wall, stay as they are."""
+    return _if_possible(evidence, _mixed(state, others, components), state)
+
+
+def _mixed(state: np.ndarray, others: np.ndarray, components: list[int]) -> np.ndarray:
     changed = state.copy()
     changed[:, components] = others[:, components]
+    return changed
+
+
+def _if_possible(evidence: Evidence, changed: np.ndarray, state: np.ndarray) -> np.ndarray:
     return np.where(evidence.possible(changed)[:, None], changed, state)

@@ -137,8 +137,8 @@ def _far_pairs(evidence: Evidence) -> _FarPairs:
     # one of the farthest tenth, so that not all starts share the few most unusual goals
     tenth = max(1, len(goals) // 10)
     pick = evidence.random(5).integers(tenth, size=count)
-    far, starts, own = np.asarray(pairs.goal), np.asarray(pairs.start)[:count], np.asarray(pairs.goal)[:count]
-    far = far[farthest[np.arange(count), -1 - pick]]
+    starts, every = np.asarray(pairs.start)[:count], np.asarray(pairs.goal)
+    own, far = every[:count], every[farthest[np.arange(count), -1 - pick]]
     goal, taken = far, evidence.possible(starts, far)
     for components in objects(evidence, visible(evidence)).values():
         if taken.all():
