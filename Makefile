@@ -47,8 +47,10 @@ test: $(READY)
 lint: $(READY)
 	@echo "==> ruff"
 	@"$(VENV)/bin/python" -m ruff check .
-	@echo "==> mypy"
-	@"$(VENV)/bin/python" -m mypy
+	@echo "==> mypy, on a copy laid out as it is installed"
+	@rm -rf build/typed && mkdir -p build/typed/latent_planner
+	@cp -r agent/. envs planners configs cli common build/typed/latent_planner
+	@MYPYPATH=build/typed "$(VENV)/bin/python" -m mypy build/typed/latent_planner
 
 clean:
 	rm -rf "$(VENV)" build *.egg-info .pytest_cache .mypy_cache .ruff_cache

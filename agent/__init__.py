@@ -15,15 +15,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent.agent import Agent as Agent
+    from .agent import Agent as Agent
 
 __all__ = ["Agent"]
 
 
 def __getattr__(name: str) -> object:
-    """Load torch only when the Agent is wanted, so that `import agent.images` stays quick."""
+    """Load torch only when the Agent is wanted, so that `import latent_planner.goal_image` stays quick."""
     if name == "Agent":
-        from agent.agent import Agent
+        from .agent import Agent
 
         return Agent
     raise AttributeError(f"module 'agent' has no attribute {name!r}")

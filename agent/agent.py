@@ -24,16 +24,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import planners
-from agent import checkpoint
-from agent.device import pick_device
-from agent.look import checked_frames, latents_of
-from agent.objective import Objective, parse
-from agent.problem import Problem, chosen_problems, executed_per_problem, mix_seeds, steps_per_problem
-from agent.settings import checked_change, checked_deadline
-from agent.solver import Solver
-from agent.world_model import WorldModel
-from planners import Plan, PlanConfig, PlanError
+from latent_planner import planners
+from latent_planner.planners import Plan, PlanConfig, PlanError
+
+from .checkpoints import checkpoint
+from .imagination import Solver
+from .look import checked_frames, latents_of
+from .model.device import pick_device
+from .model.world_model import WorldModel
+from .objective import Objective, parse
+from .problem import Problem, chosen_problems, executed_per_problem, mix_seeds, steps_per_problem
+from .settings import checked_change, checked_deadline
 
 PASSED = 0.05  # a waypoint counts as passed at this share of the squared distance between unrelated latents
 
@@ -42,7 +43,7 @@ class Agent:
     """Plans inside a world model to reach goal images.
 
     world_model: moved to device and put in evaluation mode; shared, never changed otherwise.
-    planner, plan_config, objective: how to search, and for what; see `planners` and `agent.objective`.
+    planner, plan_config, objective: how to search, and for what; see `planners` and `objective`.
     max_change: the most that an action may differ from the one before, in environment units: one number or
         one per action component; None: any change.
     precision: of imagining, float32, bfloat16 or auto (bfloat16 where the device computes it natively).
@@ -102,7 +103,7 @@ class Agent:
     ) -> Agent:
         """Agent from a bundled name, a checkpoint folder or hf://owner/name, which also says how to plan.
 
-        env, actions: for published LeWM weights only, see agent.checkpoint.load.
+        env, actions: for published LeWM weights only, see latent_planner.checkpoints.checkpoint.load.
         changes: planner, objective, max_change, precision, deadline, and fields of PlanConfig. Raises
         CheckpointError and PlanError.
         """
@@ -276,7 +277,7 @@ class Agent:
         deadline: float | None = None,
     ) -> Plan:
         """Plan anew from what is seen now, and begin that plan: for programs that step through plans
-        themselves, as `agent.realtime` and the clients of a server do. Otherwise `act` is simpler.
+        themselves, as `deploy.realtime` and the clients of a server do. Otherwise `act` is simpler.
 
         pixels: as for `plan`, and the Plan is as there.   deadline: as for `act`.
         executed: what was done since the frame of the call before: how many actions of the plan it gave, or

@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from agent.look import latents_of
-from planners import PlanError
+from latent_planner.planners import PlanError
+
+from .look import latents_of
 
 
 def learn_penalty(
@@ -22,7 +23,7 @@ def learn_penalty(
     seed: int = 0,
     steps: int = 300,
 ) -> Callable[[Tensor], Tensor]:
-    """A penalty for `agent.objective.keep_out`: latents (…, D) -> (…), near 1 where it is forbidden, else 0.
+    """A penalty for `objective.keep_out`: latents (…, D) -> (…), near 1 where it is forbidden, else 0.
 
     forbidden, allowed: uint8 (n, H, W, 3) frames of both kinds, a few dozen at least; the penalty knows
     nothing of places that neither shows. A classifier with one hidden layer is fitted to their latents for

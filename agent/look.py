@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from planners import PlanError
+from latent_planner.planners import PlanError
 
 FRAMES_AT_ONCE = 64  # encoded together, which bounds the memory
 

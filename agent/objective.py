@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from planners import PlanError
+from latent_planner.planners import PlanError
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def smoothness() -> Objective:
 def keep_out(penalty: Penalty, name: str = "keep_out") -> Objective:
     """Do not go where penalty (…, D) -> (…) is above zero: its sum over the imagined latents.
 
-    penalty: any function of latents, or `agent.keep_out.learn_penalty`. Give it a weight that is large beside
+    penalty: any function of latents, or `keep_out.learn_penalty`. Give it a weight that is large beside
     the squared distances between latents. It is asked at the end of each action block only.
     """
 

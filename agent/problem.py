@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from planners import PlanError
+from latent_planner.planners import PlanError
 
 Normalise = Callable[[np.ndarray], Tensor]  # (n, A) in environment units -> the model's, on the CPU
 

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agent import objective
-from agent.device import PRECISIONS
-from planners import PlanError
+from latent_planner.planners import PlanError
+
+from . import objective
+from .model.device import PRECISIONS
 
 DEFAULTS: dict[str, Any] = {
     "objective": "closest",

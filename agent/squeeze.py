@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from agent.images import area_shares
+from .goal_image import area_shares
 
 
 def squeeze(frames: Tensor, size: int, *, published: bool) -> Tensor:

@@ -4,7 +4,7 @@
     env = envs.make("pusht", image_size=64)
     obs, info = env.reset(seed=0)
 
-Importing the package also registers them for `gymnasium.make("envs/PushT-v0", image_size=64)`.
+Importing the package also registers them for `gymnasium.make("latent_planner/PushT-v0", image_size=64)`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 
 import gymnasium
 
-from envs.catalogue import WORLDS, entry, found
-from envs.gym_names import is_gym
-from envs.world import World, WorldError
+from .catalogue import WORLDS, entry, found
+from .gym.names import is_gym
+from .world import World, WorldError
 
 __all__ = ["World", "WorldError", "known", "make", "names"]
 
@@ -25,7 +25,7 @@ for _entry in WORLDS.values():
 
 
 def names() -> list[str]:
-    """The names that `make` knows; beside them it takes `gym:ID`, see envs.gym_names."""
+    """The names that `make` knows; beside them it takes `gym:ID`, see latent_planner.envs.gym.names."""
     return list(WORLDS)
 
 

@@ -11,8 +11,8 @@ import importlib
 from dataclasses import dataclass
 from typing import Any
 
-from envs.gym_names import is_gym
-from envs.world import WorldError
+from .gym.names import is_gym
+from .world import WorldError
 
 
 @dataclass(frozen=True)
@@ -26,20 +26,42 @@ class Entry:
 
 
 WORLDS = {
-    "pusht": Entry("envs/PushT-v0", "envs.pusht:PushT", "envs.pusht_policy:PushTPolicy"),
-    "two_room": Entry("envs/TwoRoom-v0", "envs.two_room:TwoRoom", "envs.two_room_policy:TwoRoomPolicy"),
-    "wall": Entry("envs/Wall-v0", "envs.wall:Wall", "envs.two_room_policy:TwoRoomPolicy"),
-    "reacher": Entry(
-        "envs/Reacher-v0", "envs.reacher:Reacher", "envs.reacher_policy:ReacherPolicy", "worlds"
+    "pusht": Entry(
+        "latent_planner/PushT-v0",
+        "latent_planner.envs.pusht.world:PushT",
+        "latent_planner.envs.pusht.policy:PushTPolicy",
     ),
-    "cube": Entry("envs/Cube-v0", "envs.cube:Cube", "envs.cube_policy:CubePolicy", "worlds"),
+    "two_room": Entry(
+        "latent_planner/TwoRoom-v0",
+        "latent_planner.envs.rooms.two_room:TwoRoom",
+        "latent_planner.envs.rooms.policy:TwoRoomPolicy",
+    ),
+    "wall": Entry(
+        "latent_planner/Wall-v0",
+        "latent_planner.envs.rooms.wall:Wall",
+        "latent_planner.envs.rooms.policy:TwoRoomPolicy",
+    ),
+    "reacher": Entry(
+        "latent_planner/Reacher-v0",
+        "latent_planner.envs.mujoco.reacher:Reacher",
+        "latent_planner.envs.mujoco.reacher_policy:ReacherPolicy",
+        "worlds",
+    ),
+    "cube": Entry(
+        "latent_planner/Cube-v0",
+        "latent_planner.envs.mujoco.cube:Cube",
+        "latent_planner.envs.mujoco.cube_policy:CubePolicy",
+        "worlds",
+    ),
     "point_maze": Entry(
-        "envs/PointMaze-v0", "envs.point_maze:PointMaze", "envs.point_maze_policy:PointMazePolicy"
+        "latent_planner/PointMaze-v0",
+        "latent_planner.envs.mujoco.point_maze:PointMaze",
+        "latent_planner.envs.mujoco.point_maze_policy:PointMazePolicy",
     ),
     "point_maze_medium": Entry(
-        "envs/PointMazeMedium-v0",
-        "envs.point_maze:PointMazeMedium",
-        "envs.point_maze_policy:PointMazeMediumPolicy",
+        "latent_planner/PointMazeMedium-v0",
+        "latent_planner.envs.mujoco.point_maze:PointMazeMedium",
+        "latent_planner.envs.mujoco.point_maze_policy:PointMazeMediumPolicy",
     ),
 }
 
@@ -47,7 +69,9 @@ WORLDS = {
 def entry(name: str) -> Entry:
     """The entry of the world called `name`; WorldError, with the nearest name, when there is none."""
     if is_gym(name):
-        return Entry(name, "envs.gym_world:GymWorld", "envs.gym_policies:Smooth", "gym")
+        return Entry(
+            name, "latent_planner.envs.gym.world:GymWorld", "latent_planner.envs.gym.policies:Smooth", "gym"
+        )
     if name not in WORLDS:
         near = difflib.get_close_matches(str(name), WORLDS, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""

@@ -6,7 +6,7 @@
 A pair of numbers where one is expected is a range to draw from, and None draws from all there are. What was
 drawn is in the reset's `info["factors"]`; the next reset is without factors again unless it names some.
 
-`python -m envs.shifts` lists and draws them all.
+`latent-planner shifts` lists and draws them all.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from envs.errors import WorldError
+from .errors import WorldError
 
 GROUPS = ("color", "shape", "size", "background", "start", "physics")
 

@@ -1,24 +1,17 @@
-"""Behaviour policies: what acts in a world while it is recorded; one a world, and a random one.
-
-python -m envs.policies pusht        what the policy's episodes cover
-"""
+"""Behaviour policies: what acts in a world while it is recorded; one a world, and a random one."""
 
 from __future__ import annotations
 
-import argparse
-import json
 from typing import Any, Protocol
 
 import numpy as np
 
-import envs
-from envs import cube_policy, gym_policies
-from envs.catalogue import entry, found
-from envs.gym_names import is_gym
-from envs.pusht_geometry import BOARD, gap
-from envs.two_room import HIGH, LOW
-from envs.two_room_frames import LAYOUT
-from envs.world import WorldError
+from latent_planner import envs
+
+from .catalogue import entry, found
+from .gym import policies as gym_policies
+from .gym.names import is_gym
+from .world import WorldError
 
 
 class Policy(Protocol):
@@ -63,134 +56,3 @@ def make(name: str, action_size: int = 2) -> Policy:
         raise WorldError(f"There is no policy called {name!r}; the policies are {', '.join(names())}.")
     policy: type[Any] = found(entry(name).policy, name)
     return policy()
-
-
-def rollouts(world: str, policy: str, *, episodes: int, length: int, seed: int = 0) -> np.ndarray:
-    """States (episodes, length, S) of fresh episodes, and nothing drawn of them but 16-px frames."""
-    env = envs.make(world, image_size=16)
-    hand = make(policy, env.action_size)
-    states = np.zeros((episodes, length, len(env.state_names)))
-    for episode, source in enumerate(np.random.SeedSequence(seed).spawn(episodes)):
-        rng = np.random.default_rng(source)
-        obs, _ = env.reset(seed=int(rng.integers(2**31)))
-        hand.reset(rng)
-        states[episode, 0] = obs["state"]
-        for step in range(1, length):
-            obs, *_ = env.step(hand.act(obs))
-            states[episode, step] = obs["state"]
-    return states
-
-
-def coverage(world: str, states: np.ndarray, offset: int = 25) -> dict[str, Any]:
-    """What episodes (E, T, S) of a world cover, in plain numbers."""
-    own = {
-        "pusht": _pusht_coverage,
-        "two_room": _two_room_coverage,
-        "wall": _two_room_coverage,
-        "cube": cube_policy.coverage,
-    }
-    return own[world](states, offset) if world in own else _any_coverage(world, states, offset)
-
-
-def changes(world: str, before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """By how much each number of a world's states (..., S) changes; angles the short way round."""
-    kind: Any = found(entry(world).world, world)
-    change = np.abs(after - before)
-    turns = [name in kind.angle_names for name in kind.state_names]
-    change[..., turns] = np.abs((change[..., turns] + np.pi) % (2 * np.pi) - np.pi)
-    return change
-
-
-def _any_coverage(world: str, states: np.ndarray, offset: int) -> dict[str, Any]:
-    """For worlds without a report of their own."""
-    env = envs.make(world, image_size=16)
-    before, after = states[:, :-offset], states[:, offset:]
-    change = changes(world, before, after)
-    ends = zip(before.reshape(-1, states.shape[-1]), after.reshape(-1, states.shape[-1]))
-    solved = float(np.mean([env.is_success(end, start) for start, end in ends]))
-    report: dict[str, Any] = {
-        f"share of {offset}-step windows that end within success of their start": round(solved, 3)
-    }
-    for column, name in enumerate(env.state_names):
-        report[f"{name}, all frames"] = _quantiles(states[..., column])
-        report[f"{name}, change over {offset} steps"] = _quantiles(change[..., column])
-    return report
-
-
-def _pusht_coverage(states: np.ndarray, offset: int) -> dict[str, Any]:
-    before, after = states[:, :-offset], states[:, offset:]
-    moved = np.linalg.norm(after[..., 2:4] - before[..., 2:4], axis=-1)
-    turned = np.abs((after[..., 4] - before[..., 4] + np.pi) % (2 * np.pi) - np.pi)
-    angles = np.histogram(states[..., 4], bins=16, range=(0, 2 * np.pi))[0] / states[..., 4].size
-    return {
-        f"block displacement over {offset} steps, px": _quantiles(moved),
-        f"block rotation over {offset} steps, rad": _quantiles(turned),
-        f"agent displacement over {offset} steps, px": _travel(before, after),
-        "share of frames in contact": round(float((gap(states) < 1.0).mean()), 3),
-        f"share of {offset}-step windows in which the block moves 20 px or turns pi/9": round(
-            float(((moved > 20) | (turned > np.pi / 9)).mean()), 3
-        ),
-        "share of the board's 64 cells visited by the block": _cells(states[..., 2:4], 0.0, BOARD),
-        "share of the board's 64 cells visited by the agent": _cells(states[..., :2], 0.0, BOARD),
-        "share of the rarest and commonest sixteenth of the angle": [
-            round(float(angles.min()), 3),
-            round(float(angles.max()), 3),
-        ],
-    }
-
-
-def in_left_room(states: np.ndarray) -> np.ndarray:
-    """Whether the agent is in the left room, for states (..., 2) of TwoRoom and (..., 4) of Wall."""
-    left: np.ndarray = states[..., 0] < (states[..., 2] if states.shape[-1] > 2 else LAYOUT.wall)
-    return left
-
-
-def _two_room_coverage(states: np.ndarray, offset: int) -> dict[str, Any]:
-    left, states = in_left_room(states), states[..., :2]
-    crossings = (left[:, 1:] != left[:, :-1]).sum(axis=1)
-    edge = (np.abs(states - (LOW + HIGH) / 2) > (HIGH - LOW) / 2 - 0.01).sum(axis=-1)
-    return {
-        "share of episodes crossing the door": round(float((crossings > 0).mean()), 3),
-        "crossings an episode": round(float(crossings.mean()), 2),
-        f"agent displacement over {offset} steps, px": _travel(states[:, :-offset], states[:, offset:]),
-        f"share of {offset}-step windows ending in the other room": round(
-            float((left[:, offset:] != left[:, :-offset]).mean()), 3
-        ),
-        "share of frames at an outer wall": round(float((edge > 0).mean()), 3),
-        "share of frames in a corner": round(float((edge > 1).mean()), 4),
-        "share of frames in the left room": round(float(left.mean()), 3),
-        "share of the rooms' 64 cells visited": _cells(states, LOW, HIGH),
-    }
-
-
-def _quantiles(values: np.ndarray) -> dict[str, float]:
-    return {f"{q}%": round(float(np.percentile(values, q)), 3) for q in (10, 25, 50, 75, 90)}
-
-
-def _travel(before: np.ndarray, after: np.ndarray) -> dict[str, float]:
-    return _quantiles(np.linalg.norm(after[..., :2] - before[..., :2], axis=-1))
-
-
-def _cells(places: np.ndarray, low: float, high: float) -> float:
-    """Share of 8 x 8 cells that hold a thousandth of all places (..., 2) or more."""
-    x, y = places.reshape(-1, 2).T
-    counts = np.histogram2d(x, y, bins=8, range=[[low, high], [low, high]])[0]
-    return round(float((counts >= 0.001 * counts.sum()).mean()), 3)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Report what a behaviour policy covers.")
-    parser.add_argument("world", choices=envs.names())
-    parser.add_argument("--policy", help="default: the world's own")
-    parser.add_argument("--episodes", type=int, default=100)
-    parser.add_argument("--length", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    states = rollouts(
-        args.world, args.policy or args.world, episodes=args.episodes, length=args.length, seed=args.seed
-    )
-    print(json.dumps(coverage(args.world, states), indent=2))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,7 @@
 """What the factors of variation of a world are, in words and in a picture.
 
-python -m envs.shifts pusht                       every factor, what it is unless asked, its range
-python -m envs.shifts --picture shifts.png        what they look like
+latent-planner shifts pusht                       every factor, what it is unless asked, its range
+latent-planner shifts --picture shifts.png        what they look like
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-import envs
-from envs.files import beside
+from latent_planner import envs
+from latent_planner.common.files import beside
 
 VARIED = ("pusht", "two_room", "wall")  # the worlds that have factors
 _GAP, _HEAD = 6, 22  # px between frames, and of a line of words
@@ -57,11 +57,13 @@ def picture(names: Sequence[str], size: int = 192, count: int = 3) -> np.ndarray
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="What may look or move otherwise in a world.")
+def main(words: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="latent-planner shifts", description="What may look or move otherwise in a world."
+    )
     parser.add_argument("worlds", nargs="*", metavar="world", help=f"of {', '.join(VARIED)}")
     parser.add_argument("--picture", metavar="FILE", help="draw them (PNG) instead of listing them")
-    args = parser.parse_args()
+    args = parser.parse_args(words)
     for name in args.worlds:
         if name not in VARIED:
             parser.error(f"{name!r} has no factors of variation; these have: {', '.join(VARIED)}")
@@ -69,14 +71,11 @@ def main() -> None:
         with beside(args.picture) as temporary:
             Image.fromarray(picture(args.worlds or VARIED[:2])).save(temporary, format="PNG")
         print(args.picture)
-        return
+        return 0
     for name in args.worlds or VARIED:
         rows = table(name)
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         print(name)
         for row in rows:
             print("  " + "  ".join(word.ljust(width) for word, width in zip(row, widths)).rstrip())
-
-
-if __name__ == "__main__":
-    main()
+    return 0

@@ -13,8 +13,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from envs import factors as variation
-from envs.errors import WorldError
+from . import factors as variation
+from .errors import WorldError
 
 __all__ = ["World", "WorldError"]
 

@@ -1,6 +1,6 @@
 """Plan with an exported model: numpy and onnxruntime, no torch, nothing of this project.
 
-    python -m agent.export pusht --format onnx --out exported
+    latent-planner export pusht --format onnx --out exported
     python examples/onnx_planner.py exported frame.png goal.png         # prints the actions to take
 
 The cross-entropy method as the checkpoint is planned with, in a form to translate into any language.

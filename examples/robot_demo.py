@@ -7,7 +7,7 @@
 The loop never waits: every tick it asks for the action for now and takes a step of the world, whatever the
 planner does. Four ways to the same goals: the ideal loop (the world stands still while `Agent.act` plans,
 the camera is perfect), the planner in a thread behind a perfect camera, behind this camera, and behind this
-camera in a server (`python -m agent.serve`, started here).
+camera in a server (`latent-planner serve`, started here).
 
 By default time is simulated: a plan takes --plan-seconds of the robot's time, however busy this machine is,
 so that the same command gives the same numbers everywhere.
@@ -30,14 +30,14 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-import envs
-from agent import Agent, checkpoint
-from agent.benchmark import wilson
-from agent.checkpoint import CheckpointError
-from agent.client import Client, ServerError
-from agent.provenance import provenance, write_json
-from agent.realtime import PlannerThread
-from envs import pairs
+from latent_planner import Agent, envs
+from latent_planner.checkpoints import checkpoint
+from latent_planner.checkpoints.checkpoint import CheckpointError
+from latent_planner.deploy.client import Client, ServerError
+from latent_planner.deploy.realtime import PlannerThread
+from latent_planner.envs.goals import pairs
+from latent_planner.evaluation.benchmark import wilson
+from latent_planner.evaluation.provenance import provenance, write_json
 
 MAX_PLAN_AGE = 1.5  # s, counted from the frame
 PATIENCE = 600.0  # s that a plan may take here before something must be wrong
@@ -239,7 +239,17 @@ def drive(
 @contextmanager
 def server(name_or_path: str, seed: int) -> Iterator[str]:
     """The address of a policy server that runs until the block ends. ServerError where it does not start."""
-    words = [sys.executable, "-m", "agent.serve", name_or_path, "--port", "0", "--seed", str(seed)]
+    words = [
+        sys.executable,
+        "-m",
+        "latent_planner.cli",
+        "serve",
+        name_or_path,
+        "--port",
+        "0",
+        "--seed",
+        str(seed),
+    ]
     here = Path(__file__).resolve().parent.parent
     process = subprocess.Popen(words, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
@@ -248,7 +258,7 @@ def server(name_or_path: str, seed: int) -> Iterator[str]:
             if line.startswith("ws://"):
                 yield line.split()[0]
                 return
-        raise ServerError(f"the server did not start: try python -m agent.serve {name_or_path}")
+        raise ServerError(f"the server did not start: try latent-planner serve {name_or_path}")
     finally:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
@@ -330,7 +340,7 @@ def draw(path: Path, found: dict[str, list[Outcome]]) -> None:
     """Goals reached, with intervals, beside how old the actions were."""
     from matplotlib.figure import Figure
 
-    from agent import plots
+    from latent_planner.evaluation import plots
 
     figure = Figure(figsize=(8.4, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)

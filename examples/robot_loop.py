@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 
-from agent import Agent
+from latent_planner import Agent
 
 HZ = 10  # control steps a second, as in the recording that the model learned from
 STEPS = 60  # of them to get there

@@ -6,17 +6,17 @@ plan = planner.plan(cost_fn)             # cost_fn: (B, N, H, FA) -> (B, N)
 
 from __future__ import annotations
 
-from planners.cem import CEM
-from planners.cem_gradient import CEMGradient
-from planners.cem_lewm import LeWMCEM
-from planners.config import Plan, PlanConfig, PlanError, did_you_mean
-from planners.costs import CostFn
-from planners.gradient import Gradient
-from planners.icem import ICEM
-from planners.limits import Numbers
-from planners.mppi import MPPI
-from planners.planner import Planner
-from planners.predictive import PredictiveSampling
+from .cem import CEM
+from .cem_gradient import CEMGradient
+from .cem_lewm import LeWMCEM
+from .config import Plan, PlanConfig, PlanError, did_you_mean
+from .costs import CostFn
+from .gradient import Gradient
+from .icem import ICEM
+from .limits import Numbers
+from .mppi import MPPI
+from .planner import Planner
+from .predictive import PredictiveSampling
 
 PLANNERS: dict[str, type[Planner]] = {
     "cem": CEM,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from planners.planner import Planner, cheapest, weighted_moments
+from .planner import Planner, cheapest, weighted_moments
 
 
 class CEM(Planner):

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from planners.cem import CEM
-from planners.gradient import Adam
-from planners.planner import Search, cheapest
+from .cem import CEM
+from .gradient import Adam
+from .planner import Search, cheapest
 
 
 class CEMGradient(CEM):

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from planners.config import Plan, PlanConfig, PlanError
-from planners.costs import CostFn, cost_and_gradient
-from planners.planner import Planner, cheapest
+from .config import Plan, PlanConfig, PlanError
+from .costs import CostFn, cost_and_gradient
+from .planner import Planner, cheapest
 
 
 class LeWMCEM(Planner):

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from planners.config import PlanError
+from .config import PlanError
 
 
 def checked_tensor(name: str, given: Any, axes: str, sizes: tuple[int | None, ...], otherwise: str) -> Tensor:

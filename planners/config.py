@@ -26,13 +26,13 @@ class PlanConfig:
         spot, for its steps cancel out; neighbours that go together explore far with few samples, but cannot
         refine. So candidates get correlations spread evenly from 0 to this; see `planners.noise`.
     proposal_share, proposal_std: where `plan` is given proposals, the share of the candidates that come from
-        them, and the noise around them; see `planners.proposals`.
+        them, and the noise around them; see `latent_planner.planners.proposals`.
     momentum: share of the old mean and standard deviation kept by each update, in [0, 1).
     temperature: MPPI's weights are softmax(-cost / temperature), lower is greedier; see `planners.mppi`.
     noise_beta, keep_elites, sample_decay: iCEM's coloured noise, the share of the elites that joins the next
         iteration, and by how much an iteration has fewer samples than the one before; see `planners.icem`.
     gradient_starts, gradient_steps, learning_rate: how many candidates are moved, how often and how far by
-        gradients; see `planners.gradient` and `planners.cem_gradient`.
+        gradients; see `latent_planner.planners.gradient` and `latent_planner.planners.cem_gradient`.
     warm_start: whether whoever replans starts from the shifted last plan.
     seed: problem i of a batch draws from the stream `seed + i` unless `plan` is given seeds.
     """

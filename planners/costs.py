@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from planners.config import PlanError
+from .config import PlanError
 
 GRADIENTS_AT_ONCE = 1024  # candidates whose gradient is taken together: bounds the memory of the graph
 CostFn = Callable[[Tensor], Tensor]  # (B, N, H, FA) -> (B, N)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from planners.planner import Planner, Search
+from .planner import Planner, Search
 
 
 class Adam:

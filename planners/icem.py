@@ -14,9 +14,9 @@ import math
 import torch
 from torch import Tensor
 
-from planners import noise
-from planners.cem import CEM
-from planners.planner import Search, cheapest
+from . import noise
+from .cem import CEM
+from .planner import Search, cheapest
 
 
 class ICEM(CEM):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from planners.config import PlanError, is_int
+from .config import PlanError, is_int
 
 Numbers = Tensor | Sequence[float]
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from planners.planner import Planner, weighted_moments
+from .planner import Planner, weighted_moments
 
 
 class MPPI(Planner):

@@ -23,14 +23,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from planners import noise
-from planners.checks import checked_tensor
-from planners.config import Plan, PlanConfig, PlanError, is_int
-from planners.costs import CostFn, cost_and_gradient, usable
-from planners.limits import Limits, Numbers
-from planners.proposals import mingle, whole_plans
+from . import noise
+from .checks import checked_tensor
+from .config import Plan, PlanConfig, PlanError, is_int
+from .costs import CostFn, cost_and_gradient, usable
+from .limits import Limits, Numbers
+from .proposals import mingle, whole_plans
 
-logger = logging.getLogger("planners")
+logger = logging.getLogger(__name__)
 
 
 @dataclass

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from planners.planner import Planner, cheapest
+from .planner import Planner, cheapest
 
 
 class PredictiveSampling(Planner):

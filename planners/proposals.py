@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from planners.checks import checked_tensor
+from .checks import checked_tensor
 
 
 def whole_plans(proposals: Tensor, mean: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ def root() -> Path:
 
 
 def _recording(name: str, folder: Path) -> Path:
-    from envs.collect import collect
+    from latent_planner.envs.recordings.collect import collect
 
     return collect(
         name, folder / f"{name}.h5", episodes=12, length=40, image_size=64, seed=3, workers=1, progress=False
@@ -49,8 +49,8 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint folder with an untrained, very small PushT model: it plans, badly but quickly."""
     import torch
 
-    from agent import checkpoint
-    from agent.world_model import WorldModel, WorldModelConfig
+    from latent_planner.checkpoints import checkpoint
+    from latent_planner.model.world_model import WorldModel, WorldModelConfig
 
     config = WorldModelConfig(
         env="pusht",

@@ -77,7 +77,7 @@ def sample(rng: np.random.Generator) -> np.ndarray:
 
 
 def config() -> Any:
-    from agent.world_model import WorldModelConfig
+    from latent_planner.model.world_model import WorldModelConfig
 
     return WorldModelConfig(
         env="known", image_size=SIZE, frameskip=FRAMESKIP, context_len=3, latent_dim=4,
@@ -175,7 +175,7 @@ class Pairs:
 @lru_cache
 def tracks(count: int, length: int, seed: int) -> tuple[Any, ...]:
     """Episodes in which each action is held for a while."""
-    from agent.report import Track
+    from latent_planner.report import Track
 
     rng, made = np.random.default_rng(seed), []
     for _ in range(count):
@@ -195,9 +195,9 @@ def pairs(count: int = 12) -> Pairs:
 
 def evidence(model: str = "true", *, seed: int = 0, plan: bool = True, **others: Any) -> Any:
     """Evidence about the model "true", "blind" or "collapsed"; `others` replaces what Evidence takes."""
-    from agent import Agent
-    from agent.report import Evidence
-    from planners import PlanConfig
+    from latent_planner import Agent
+    from latent_planner.planners import PlanConfig
+    from latent_planner.report import Evidence
 
     made = {"true": TrueModel, "blind": BlindModel, "collapsed": CollapsedModel}[model]().eval()
     values: dict[str, Any] = {

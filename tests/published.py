@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import envs
-from envs import policies
+from latent_planner import envs
+from latent_planner.envs import policies
 
 DATA = Path(__file__).parent / "data"
 Columns = dict[str, np.ndarray]
@@ -40,7 +40,7 @@ def weights() -> dict[str, Tensor]:
 
 def older_spelling(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The same weights with the vision transformer's keys as transformers 4 spells them."""
-    from agent.lewm_names import OLDER
+    from latent_planner.checkpoints.lewm_names import OLDER
 
     newer_to_older = {newer: older for older, newer in OLDER.items()}
     older = {}

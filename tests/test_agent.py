@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-import planners
-from agent import Agent, checkpoint
-from planners import PlanConfig, PlanError
+from latent_planner import Agent, planners
+from latent_planner.checkpoints import checkpoint
+from latent_planner.planners import PlanConfig, PlanError
 
 SIZE, STEP = 41, 1.0  # pixels; pixels moved by an action of 1
 MEAN, STD = np.array([0.25, -0.5]), np.array([0.5, 2.0])

@@ -10,8 +10,8 @@ import gymnasium
 import numpy as np
 import pytest
 
-from agent import benchmark
-from agent.provenance import durations, write_json
+from latent_planner.evaluation import benchmark
+from latent_planner.evaluation.provenance import durations, write_json
 
 
 class Line(gymnasium.Env):

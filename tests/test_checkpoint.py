@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from agent import checkpoint
-from agent.checkpoint import CheckpointError
+from latent_planner.checkpoints import checkpoint
+from latent_planner.checkpoints.checkpoint import CheckpointError
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 

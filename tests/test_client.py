@@ -8,7 +8,7 @@ import msgpack
 import numpy as np
 import pytest
 
-from agent.client import WireError, pack, unpack
+from latent_planner.deploy.client import WireError, pack, unpack
 
 
 def array_map(data: Any = b"\0" * 6, dtype: Any = "|u1", shape: Any = (1, 2, 3)) -> bytes:

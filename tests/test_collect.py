@@ -14,11 +14,11 @@ import h5py
 import numpy as np
 import pytest
 
-import envs
-from envs import collect as module
-from envs.collect import collect
-from envs.collect_worker import Job, Player
-from envs.episodes import EpisodeReader, RecordingError, partial_path
+from latent_planner import envs
+from latent_planner.envs.recordings import collect as module
+from latent_planner.envs.recordings.collect import collect
+from latent_planner.envs.recordings.collect_worker import Job, Player
+from latent_planner.envs.recordings.episodes import EpisodeReader, RecordingError, partial_path
 
 SMALL = {"episodes": 8, "length": 12, "image_size": 32, "seed": 5, "progress": False}
 
@@ -94,7 +94,7 @@ def test_a_finished_recording_is_left_as_it_is(tmp_path: Path) -> None:
         collect("pusht", path, **SMALL)
 
 
-COMMAND = [sys.executable, "-m", "envs.collect", "pusht"]
+COMMAND = [sys.executable, "-m", "latent_planner.cli", "collect", "pusht"]
 SETTINGS = ["--episodes", "60", "--length", "30", "--image-size", "32", "--seed", "1"]
 
 
@@ -231,7 +231,7 @@ def test_a_worker_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_collecting_does_not_import_torch(tmp_path: Path, root: Path) -> None:
     program = (
-        "import sys; from envs.collect import collect\n"
+        "import sys; from latent_planner.envs.recordings.collect import collect\n"
         f"collect('two_room', {str(tmp_path / 'a.h5')!r}, episodes=4, length=5, workers=2, progress=False)\n"
         "assert 'torch' not in sys.modules"
     )
@@ -240,7 +240,7 @@ def test_collecting_does_not_import_torch(tmp_path: Path, root: Path) -> None:
 
 def test_the_command_line(tmp_path: Path, root: Path) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "envs.collect", *arguments]
+        command = [sys.executable, "-m", "latent_planner.cli", "collect", *arguments]
         return subprocess.run(command, cwd=root, capture_output=True, text=True)
 
     settings = ["--episodes", "3", "--length", "5", "--image-size", "32", "--workers", "1"]

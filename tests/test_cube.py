@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-import envs
-from envs import WorldError, gl, pairs, policies
+from latent_planner import envs
+from latent_planner.envs import WorldError, coverage, policies
+from latent_planner.envs.goals import pairs
+from latent_planner.envs.mujoco import gl
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.skipif(gl.choose() is None, reason="no OpenGL here for MuJoCo to draw with")
@@ -49,7 +51,7 @@ def test_gymnasium_checks_pass() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of bounds that are infinite
         check_env(envs.make("cube", image_size=24))
-        env = gymnasium.make("envs/Cube-v0", image_size=24, render_mode="rgb_array")
+        env = gymnasium.make("latent_planner/Cube-v0", image_size=24, render_mode="rgb_array")
         obs, info = env.reset(seed=3)
         np.testing.assert_array_equal(env.render(), obs["pixels"])
         assert env.action_space.shape == (5,) and env.observation_space.contains(obs)
@@ -196,12 +198,12 @@ def test_bad_states_and_actions_are_named() -> None:
 
 
 def test_episodes_move_the_cube() -> None:
-    states = policies.rollouts("cube", "cube", episodes=6, length=80, seed=3)
-    report = policies.coverage("cube", states)
+    states = coverage.rollouts("cube", "cube", episodes=6, length=80, seed=3)
+    report = coverage.report("cube", states)
     assert report["share of 25-step windows in which the cube moves more than 4 cm"] > 0.5
     assert report["share of episodes in which it is lifted"] >= 0.75
     assert report["share of episodes that end with it out of reach"] < 0.2
-    again = policies.rollouts("cube", "cube", episodes=1, length=30, seed=3)
+    again = coverage.rollouts("cube", "cube", episodes=1, length=30, seed=3)
     np.testing.assert_array_equal(again, states[:1, :30])
 
 

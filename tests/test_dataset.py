@@ -13,8 +13,8 @@ import pytest
 import torch
 from tiny_run import SquareRecording, tiny_dataset
 
-from agent.dataset import DatasetError, WindowDataset
-from agent.frames import prefetch
+from latent_planner.training.dataset import DatasetError, WindowDataset
+from latent_planner.training.frame_store import prefetch
 
 
 def test_a_window_holds_every_action_between_its_frames() -> None:
@@ -125,7 +125,7 @@ def test_data_that_does_not_fit_is_read_from_disk_and_is_the_same() -> None:
 
 
 def test_a_real_recording(pusht_recording: Path) -> None:
-    from envs.episodes import EpisodeReader
+    from latent_planner.envs.recordings.episodes import EpisodeReader
 
     reader = EpisodeReader(pusht_recording)
     kept, read = (

@@ -19,8 +19,13 @@ import h5py
 import numpy as np
 import pytest
 
-from envs.episodes import EpisodeReader, EpisodeWriter, RecordingError, partial_path
-from envs.frames import Chunks, Library, Memory
+from latent_planner.envs.recordings.columns import Chunks, Library, Memory
+from latent_planner.envs.recordings.episodes import (
+    EpisodeReader,
+    EpisodeWriter,
+    RecordingError,
+    partial_path,
+)
 
 ATTRS: dict[str, Any] = {
     "env": "robot",
@@ -260,7 +265,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from tests.test_episodes import ATTRS, episode
-from envs.episodes import EpisodeWriter
+from latent_planner.envs.recordings.episodes import EpisodeWriter
 writer = EpisodeWriter(sys.argv[1], attrs=ATTRS)
 for index in range(writer.count, 10**6):
     writer.append(episode(index, length=30, size=48))

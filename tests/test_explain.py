@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import plan
-from agent import explain
-from agent.attempt import Attempt
-from envs.samples import sample_frames
-from planners import Plan
+from latent_planner.cli import plan
+from latent_planner.envs.recordings.samples import sample_frames
+from latent_planner.evaluation import explain
+from latent_planner.evaluation.attempt import Attempt
+from latent_planner.planners import Plan
 
 
 def test_frames_come_from_a_recording_or_are_recorded_on_the_spot(two_room_recording):

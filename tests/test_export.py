@@ -1,4 +1,4 @@
-"""agent.export, and planning with what it wrote: numpy and onnxruntime alone find torch's plan."""
+"""The export, and planning with what it wrote: numpy and onnxruntime alone find torch's plan."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from agent import Agent, checkpoint, export, export_graphs
-from agent.export import ExportError
-from agent.objective import Imagined, parse
-from agent.problem import mix_seeds
-from agent.world_model import WorldModel, WorldModelConfig
+from latent_planner import Agent
+from latent_planner.checkpoints import checkpoint
+from latent_planner.deploy import export, export_graphs
+from latent_planner.deploy.export import ExportError
+from latent_planner.model.world_model import WorldModel, WorldModelConfig
+from latent_planner.objective import Imagined, parse
+from latent_planner.problem import mix_seeds
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "onnx_planner.py"
@@ -52,7 +54,7 @@ def saved(family: str, folder: Path) -> Path:
 
 @pytest.fixture(scope="module", params=list(FAMILIES))
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A checkpoint and what `python -m agent.export` wrote of it as ONNX."""
+    """A checkpoint and what `latent-planner export` wrote of it as ONNX."""
     home = tmp_path_factory.mktemp(request.param)
     folder = saved(request.param, home / "checkpoint")
     assert export.main([str(folder), "--out", str(home / "exported")]) == 0

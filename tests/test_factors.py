@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-import envs
-import plan
-from envs import WorldError, pairs, shifts
-from envs.pusht_frames import SmoothFrames
-from envs.pusht_shapes import BODIES
-from envs.pusht_varied import Look, VariedFrames
-from envs.two_room_policy import TwoRoomPolicy
+from latent_planner import envs
+from latent_planner.cli import plan
+from latent_planner.envs import WorldError, shifts
+from latent_planner.envs.goals import pairs
+from latent_planner.envs.pusht.frames import SmoothFrames
+from latent_planner.envs.pusht.shapes import BODIES
+from latent_planner.envs.pusht.varied_frames import Look, VariedFrames
+from latent_planner.envs.rooms.policy import TwoRoomPolicy
 
 WORLDS = ["pusht", "two_room", "wall"]
 EVERY = [(name, factor) for name in WORLDS for factor in envs.make(name, image_size=16).factors]
@@ -106,7 +107,7 @@ def test_values_ranges_and_draws_go_together() -> None:
 
 
 def test_a_shifted_start_moves_the_agent_alone_and_clear_of_everything() -> None:
-    from envs.pusht_geometry import gap
+    from latent_planner.envs.pusht.geometry import gap
 
     env = envs.make("pusht", image_size=16)
     state = np.array([100, 260, 200, 250, 1.5, 0, 0.0])

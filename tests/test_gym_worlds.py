@@ -15,14 +15,18 @@ import pytest
 import torch
 from test_train_cli import TINY
 
-import envs
-import plan
-import train
-from agent import images, sb3
-from envs import WorldError, gym_names, gym_policies, gym_world, pairs
-from envs.collect import collect
-from envs.episodes import EpisodeReader
-from envs.journal import RecordingError
+from latent_planner import envs
+from latent_planner import goal_image as images
+from latent_planner.checkpoints import sb3
+from latent_planner.cli import plan, train
+from latent_planner.envs import WorldError
+from latent_planner.envs.goals import pairs
+from latent_planner.envs.gym import names as gym_names
+from latent_planner.envs.gym import policies as gym_policies
+from latent_planner.envs.gym import world as gym_world
+from latent_planner.envs.recordings.collect import collect
+from latent_planner.envs.recordings.episodes import EpisodeReader
+from latent_planner.envs.recordings.journal import RecordingError
 
 DOT = "gym:DotBox-v0"
 MODULE = (Path(__file__).parent / "gym_dots.py").read_text()

@@ -17,8 +17,9 @@ import pytest
 import torch
 from published import weights
 
-from agent import Agent, checkpoint, hub
-from agent.checkpoint import CheckpointError
+from latent_planner import Agent
+from latent_planner.checkpoints import checkpoint, hub
+from latent_planner.checkpoints.checkpoint import CheckpointError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -156,8 +157,8 @@ def server(tiny_checkpoint: Path) -> Iterator[str]:
 
 FETCH = """
 import sys
-from agent import hub
-from agent.checkpoint import CheckpointError
+from latent_planner.checkpoints import hub
+from latent_planner.checkpoints.checkpoint import CheckpointError
 for name in sys.argv[1:]:
     try:
         print(hub.fetch(name))

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from agent import images
-from agent.images import GoalImageError, read_goal, read_goal_text, write_goal
+from latent_planner import goal_image as images
+from latent_planner.goal_image import GoalImageError, read_goal, read_goal_text, write_goal
 
 
 def scene(size: int = 32) -> np.ndarray:

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-import planners
-from agent import Agent
-from agent.realtime import PlannerThread
-from planners import PlanConfig, PlanError
+from latent_planner import Agent, planners
+from latent_planner.deploy.realtime import PlannerThread
+from latent_planner.planners import PlanConfig, PlanError
 
 
 @pytest.mark.parametrize("name", ["cem", "icem", "mppi", "gradient", "cem_gradient", "predictive"])

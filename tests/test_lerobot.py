@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from published import CAMERA, Columns, lerobot
 
-import train
-from envs.episodes import EpisodeReader, RecordingError
+from latent_planner.cli import train
+from latent_planner.envs.recordings.episodes import EpisodeReader, RecordingError
 
 TWO = ("observation.images.top", "observation.images.wrist")
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from agent import Agent
+from latent_planner import Agent
 
 PLUGIN = Path(__file__).resolve().parent.parent / "examples" / "lerobot_policy_jepa"
 RNG = np.random.default_rng(0)

@@ -15,9 +15,10 @@ from published import episodes, lerobot, older_spelling, recording, weights
 from safetensors.torch import save_file
 from torch import Tensor
 
-from agent import Agent, action_statistics, checkpoint, lewm
-from agent.checkpoint import CheckpointError
-from agent.world_model import WorldModel, WorldModelConfig
+from latent_planner import Agent
+from latent_planner.checkpoints import action_statistics, checkpoint, lewm
+from latent_planner.checkpoints.checkpoint import CheckpointError
+from latent_planner.model.world_model import WorldModel, WorldModelConfig
 
 ACTIONS: dict[str, Any] = {"env": "pusht", "action_mean": (0.0, 0.1), "action_std": (0.2, 0.3)}
 

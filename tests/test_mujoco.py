@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import envs
-from envs import WorldError, gl, policies
+from latent_planner import envs
+from latent_planner.envs import WorldError, policies
+from latent_planner.envs.mujoco import gl
 
 ROOT = Path(__file__).resolve().parent.parent
 drawn_by_mujoco = pytest.mark.skipif(gl.choose() is None, reason="no OpenGL here for MuJoCo to draw with")
@@ -87,7 +88,15 @@ class TestOpenGL:
 
     @pytest.mark.parametrize("setting", ["disable", "glfw"])
     def test_a_command_that_cannot_draw_says_so_in_one_line(self, tmp_path: Path, setting: str) -> None:
-        command = ("-m", "envs.collect", "point_maze", str(tmp_path / "a.h5"), "--episodes", "1")
+        command = (
+            "-m",
+            "latent_planner.cli",
+            "collect",
+            "point_maze",
+            str(tmp_path / "a.h5"),
+            "--episodes",
+            "1",
+        )
         done = python(*command, MUJOCO_GL=setting, DISPLAY="", WAYLAND_DISPLAY="")
         assert done.returncode == 2 and f"MUJOCO_GL={setting}" in done.stderr.splitlines()[-1]
         assert "Traceback" not in done.stderr and "unset MUJOCO_GL" in done.stderr

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from agent import objective
-from agent.keep_out import learn_penalty
-from agent.objective import Imagined, closest, keep_out, parse
-from planners import PlanError
+from latent_planner import objective
+from latent_planner.keep_out import learn_penalty
+from latent_planner.objective import Imagined, closest, keep_out, parse
+from latent_planner.planners import PlanError
 
 
 def imagined(**changes) -> Imagined:

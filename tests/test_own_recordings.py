@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from test_train_cli import TINY
 
-import train
-from agent import Agent
-from envs import from_videos
-from envs.episodes import EpisodeReader
+from latent_planner import Agent
+from latent_planner.cli import train
+from latent_planner.envs.recordings import from_videos
+from latent_planner.envs.recordings.episodes import EpisodeReader
 
 ROOT = Path(__file__).resolve().parent.parent
 FRAMES = 24
@@ -212,7 +212,7 @@ def test_the_example_is_short_and_knows_the_agent_alone() -> None:
     text = (ROOT / "examples" / "robot_loop.py").read_text()
     assert len(text.splitlines()) <= 80
     imported = [line for line in text.splitlines() if line.startswith(("import ", "from "))]
-    assert imported == ["import time", "import numpy as np", "from agent import Agent"]
+    assert imported == ["import time", "import numpy as np", "from latent_planner import Agent"]
 
 
 def test_the_example_stops_the_arm_whatever_happens(monkeypatch) -> None:
@@ -227,7 +227,10 @@ def test_the_example_stops_the_arm_whatever_happens(monkeypatch) -> None:
 
 def test_the_program_says_what_its_table_looks_like() -> None:
     shown = subprocess.run(
-        [sys.executable, "-m", "envs.from_videos", "--help"], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", "latent_planner.cli", "from-videos", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     ).stdout
     assert "video" in shown and "frame" in shown and "--size" in shown
 

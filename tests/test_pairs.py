@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-import envs
-from envs import WorldError, collect_worker, gl, pairs
+from latent_planner import envs
+from latent_planner.envs import WorldError
+from latent_planner.envs.goals import pairs
+from latent_planner.envs.mujoco import gl
+from latent_planner.envs.recordings import collect_worker
 
 drawn_by_mujoco = pytest.mark.skipif(gl.choose() is None, reason="no OpenGL here for MuJoCo to draw with")
 LONG = ("pusht", "two_room", "wall", "point_maze", "point_maze_medium")  # worlds with far goals, too

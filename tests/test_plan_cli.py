@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import envs
-import plan
-from agent import images
+from latent_planner import envs
+from latent_planner import goal_image as images
+from latent_planner.cli import plan
 
 QUICK = ["planner.iterations=1", "planner.num_samples=8"]
 
@@ -136,8 +136,8 @@ def test_any_picture_will_do_and_is_not_judged(reach, capsys):
 
 def test_a_goal_that_seems_out_of_reach_is_warned_of(reach, tiny_checkpoint, caplog):
     """Where the checkpoint's report has left a threshold."""
-    from agent import checkpoint
-    from agent import reach as threshold
+    from latent_planner.checkpoints import checkpoint
+    from latent_planner.evaluation import reachability as threshold
 
     for most, warned in ((1e-6, True), (1e6, False)):
         path = threshold.save(tiny_checkpoint, most, checkpoint.load(tiny_checkpoint)[1]["sha256"])
@@ -267,8 +267,8 @@ def test_bad_goals_and_checkpoints(tiny_checkpoint, goal, capsys, here):
 def test_actions_of_another_size_are_refused(tiny_checkpoint, goal, capsys):
     import torch
 
-    from agent import checkpoint
-    from agent.world_model import WorldModel
+    from latent_planner.checkpoints import checkpoint
+    from latent_planner.model.world_model import WorldModel
 
     config = checkpoint.load(tiny_checkpoint)[0].config
     three = {name: (0.0 if name == "action_mean" else 1.0,) * 3 for name in ("action_mean", "action_std")}

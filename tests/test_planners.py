@@ -12,8 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import planners
-from planners import PlanConfig, PlanError
+from latent_planner import planners
+from latent_planner.planners import PlanConfig, PlanError
 
 NAMES = [name for name in planners.names() if planners.PLANNERS[name].bounded]  # cem_lewm promises less
 LOW, HIGH = [-2.0, -1.5], [2.0, 1.5]
@@ -381,7 +381,7 @@ def test_gradient_steps_end_nearer_than_sampling_alone():
 def test_gradients_are_taken_in_parts(monkeypatch):
     planner = planners.make("gradient", QUICK, LOW, HIGH)
     whole = planner.plan(quadratic, batch_size=3)
-    monkeypatch.setattr("planners.costs.GRADIENTS_AT_ONCE", 20)
+    monkeypatch.setattr("latent_planner.planners.costs.GRADIENTS_AT_ONCE", 20)
     recorder = Recorder()
     parts = planner.plan(recorder, batch_size=3)
     assert recorder.seen[0].shape[1] == 6 and torch.allclose(parts.actions, whole.actions, atol=1e-6)

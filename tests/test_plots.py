@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agent import plots
+from latent_planner.evaluation import plots
 
 LOSS = {"prediction": 0.3, "held_out": 0.4, "sigreg": 2.0, "effective_rank": 9.0}
 PROBE = {

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import envs
-from agent import Agent, checkpoint
-from agent.images import read_goal_text
-from envs import gl, pairs
+from latent_planner import Agent, envs
+from latent_planner.checkpoints import checkpoint
+from latent_planner.envs.goals import pairs
+from latent_planner.envs.mujoco import gl
+from latent_planner.goal_image import read_goal_text
 
 NAMES = checkpoint.bundled()
 undrawn = {"reacher", "point_maze"} if gl.choose() is None else set()  # what MuJoCo cannot draw here
@@ -31,7 +32,7 @@ def test_it_is_small_and_of_its_world(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_it_reaches_most_of_the_first_benchmark_goals(name: str) -> None:
     """The whole benchmark stands in docs/results.md; here, a few of its goals."""
-    from agent import benchmark
+    from latent_planner.evaluation import benchmark
 
     if name in undrawn:
         pytest.skip("no OpenGL here for MuJoCo to draw with")

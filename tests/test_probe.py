@@ -9,8 +9,8 @@ import torch
 from tiny_run import SquareRecording, tiny_dataset, tiny_model
 from torch import Tensor, nn
 
-from agent.dataset import DatasetError
-from agent.probe import probe
+from latent_planner.training.dataset import DatasetError
+from latent_planner.training.probe import probe
 
 
 class Frames:

@@ -9,12 +9,12 @@ import pytest
 import torch
 from tiny_run import SquareRecording, losses, rows, tiny_dataset, tiny_model, tiny_trainer
 
-import planners
-from agent import Agent, checkpoint
-from agent.dataset import DatasetError
-from agent.proposer import Proposer
-from agent.run_state import TrainingError
-from planners import PlanConfig, PlanError
+from latent_planner import Agent, planners
+from latent_planner.checkpoints import checkpoint
+from latent_planner.model.proposer import Proposer
+from latent_planner.planners import PlanConfig, PlanError
+from latent_planner.training.dataset import DatasetError
+from latent_planner.training.run_state import TrainingError
 
 LOW, HIGH = [-2.0, -2.0], [2.0, 2.0]
 QUICK = PlanConfig(horizon=3, num_samples=64, num_elites=8, iterations=8, init_std=0.3)

@@ -12,17 +12,15 @@ import pytest
 import torch
 from published import Columns, episodes, recording
 
-import envs
-import plan
-import planners
-import train
-from agent import benchmark
-from agent.agent import Agent
-from envs import recorded_pairs
-from envs.blosc import BloscChunks
-from envs.episodes import EpisodeReader, RecordingError
-from envs.frames import Library
-from planners import PlanConfig
+from latent_planner import envs, planners
+from latent_planner.agent import Agent
+from latent_planner.cli import plan, train
+from latent_planner.envs.goals import recorded as recorded_pairs
+from latent_planner.envs.recordings.blosc import BloscChunks
+from latent_planner.envs.recordings.columns import Library
+from latent_planner.envs.recordings.episodes import EpisodeReader, RecordingError
+from latent_planner.evaluation import benchmark
+from latent_planner.planners import PlanConfig
 
 
 @pytest.fixture(scope="module")
@@ -348,7 +346,7 @@ def test_the_published_search_step_by_step() -> None:
 
 
 def test_an_agent_with_it_sees_one_frame_and_leaves_the_bounds(tiny_checkpoint: Path) -> None:
-    from agent import checkpoint
+    from latent_planner.checkpoints import checkpoint
 
     world_model, _ = checkpoint.load(tiny_checkpoint)
     config = PlanConfig(horizon=2, replan_every=2, num_samples=16, num_elites=2, iterations=1, init_std=30.0)

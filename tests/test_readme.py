@@ -12,11 +12,10 @@ from typing import Any
 import pytest
 import torch
 
-import plan
-import train
-from agent import checkpoint
-from agent.report import __main__ as report
-from configs.overrides import checked
+from latent_planner.checkpoints import checkpoint
+from latent_planner.cli import plan, train
+from latent_planner.cli import report as report
+from latent_planner.cli.overrides import checked
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -32,7 +31,7 @@ def commands() -> list[str]:
     here = re.findall(
         r"\|([^|]*)\|$", (ROOT / "docs" / "lewm.md").read_text(encoding="utf-8"), flags=re.MULTILINE
     )
-    inline = re.findall(r"`((?:python|make|accelerate) [^`]+)`", "\n".join([TEXT, *here]))
+    inline = re.findall(r"`((?:python|make|accelerate|latent-planner) [^`]+)`", "\n".join([TEXT, *here]))
     return [line for line in dict.fromkeys([*lines, *inline]) if line]
 
 
@@ -58,25 +57,17 @@ def test_command_means_something(command: str) -> None:
         checked([word for word in words[words.index("train.py") + 1 :] if word != "--help"])
     elif "plan.py" in words:
         plan.parse(words[words.index("plan.py") + 1 :])
-    elif words[:3] == ["python", "-m", "agent.report"]:
-        report.parse(words[3:])
-    elif words[1].startswith("examples/"):
-        assert (ROOT / words[1]).is_file()
-    elif words[:2] == ["python", "-m"] and words[2] in ("agent.export", "agent.serve"):
-        assert (ROOT / f"{words[2].replace('.', '/')}.py").is_file()  # more in test_robot_page.py
-    elif words[:2] == ["python", "-m"] and words[2] in (
-        "envs.collect",
-        "envs.episodes",
-        "envs.from_videos",
-        "agent.lewm",
-    ):
+    elif words[0] == "latent-planner":
         shown = subprocess.run(
-            [sys.executable, *words[1 : 4 if words[2] == "envs.episodes" else 3], "--help"],
+            [sys.executable, "-m", "latent_planner.cli", words[1], "--help"],
             cwd=ROOT,
             capture_output=True,
             text=True,
         )
-        assert all(word in shown.stdout for word in words if word.startswith("--"))
+        assert shown.returncode == 0
+        assert all(word in shown.stdout for word in words[2:] if word.startswith("--"))
+    elif words[1].startswith("examples/"):
+        assert (ROOT / words[1]).is_file()
     else:
         assert words[0].endswith("python") and words[1:3] in (["-m", "venv"], ["-m", "pip"])
 

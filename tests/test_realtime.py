@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent import Agent
-from agent.realtime import PlannerThread, Ticker
+from latent_planner import Agent
+from latent_planner.deploy.realtime import PlannerThread, Ticker
 
 SAFE = np.array([-1.0, -1.0], np.float32)
 LENGTH = 10  # actions in a plan

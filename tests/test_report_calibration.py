@@ -8,9 +8,9 @@ import known_world
 import numpy as np
 import pytest
 
-from agent import reach
-from agent.report import calibration
-from agent.report.sections import calibration as section
+from latent_planner.evaluation import reachability as reach
+from latent_planner.report import calibration
+from latent_planner.report.sections import calibration as section
 
 STRANGE = np.full((6, known_world.SIZE, known_world.SIZE, 3), 255, np.uint8)  # dark corners: dot and hand are
 STRANGE[:, :4, :4] = STRANGE[:, -4:, -4:] = 0  # where they never can be

@@ -1,4 +1,4 @@
-"""python -m agent.report as it is used, and what it says to mistakes."""
+"""latent-planner report as it is used, and what it says to mistakes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.report.__main__ import episodes, main, start_goal_pairs, world_maker
+from latent_planner.cli.report import episodes, main, start_goal_pairs, world_maker
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_mistakes_are_told_in_one_sentence(
 
 
 def test_a_run_is_judged_on_what_its_training_held_out(run: Path, pusht_recording: Path) -> None:
-    from agent import checkpoint
+    from latent_planner.checkpoints import checkpoint
 
     config = checkpoint.load(run)[0].config
     settings = f"seed: 5\ndata: {{path: {pusht_recording}, held_out: 0.25, camera: null, state: null}}\n"

@@ -6,7 +6,7 @@ import known_world
 import numpy as np
 import pytest
 
-from agent.report import Evidence, Skipped, quantities
+from latent_planner.report import Evidence, Skipped, quantities
 
 
 def test_the_true_model_is_the_simulator() -> None:

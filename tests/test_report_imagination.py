@@ -6,8 +6,8 @@ import known_world
 import numpy as np
 import pytest
 
-from agent.report import imagination
-from agent.report.sections import imagination as section
+from latent_planner.report import imagination
+from latent_planner.report.sections import imagination as section
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ import known_world
 import numpy as np
 import pytest
 
-from agent.report import Skipped, disentanglement, health
-from agent.report.distance import honesty, straightness
-from agent.report.section import picture, plain
-from agent.report.sections import disentanglement as laid_out
-from agent.report.sections import health as healthy
+from latent_planner.report import Skipped, disentanglement, health
+from latent_planner.report.distance import honesty, straightness
+from latent_planner.report.section import picture, plain
+from latent_planner.report.sections import disentanglement as laid_out
+from latent_planner.report.sections import health as healthy
 
 
 def made(mix: np.ndarray, n: int = 2000, seed: int = 0) -> tuple[np.ndarray, ...]:

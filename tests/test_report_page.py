@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agent.report import Film, ReportError, Result, Section, Shown, Skipped, Table, charts, page
-from agent.report.make import Report, _entry
-from agent.report.registry import check
+from latent_planner.report import Film, ReportError, Result, Section, Shown, Skipped, Table, charts, page
+from latent_planner.report.make import Report, _entry
+from latent_planner.report.registry import check
 
 ABOUT = {
     "checkpoint": "runs/<mine> & yours", "env": "known", "recording": "some episodes", "sha256": "0123456789",
-    "date": "2026-01-01T00:00:00Z", "command": "python -m agent.report RUN", "versions": {"python": "3"},
+    "date": "2026-01-01T00:00:00Z", "command": "latent-planner report RUN", "versions": {"python": "3"},
     "machine": {"cpu": "some", "cores": 2, "gpu": None, "system": "Linux"},
 }  # fmt: skip
 PIXELS = np.arange(24 * 24 * 3, dtype=np.uint8).reshape(24, 24, 3)

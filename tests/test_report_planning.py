@@ -6,10 +6,10 @@ import known_world
 import numpy as np
 import pytest
 
-from agent.report import Skipped, planning
-from agent.report.section import Film
-from agent.report.sections import planning as section
-from agent.video import Episode
+from latent_planner.evaluation.video import Episode
+from latent_planner.report import Skipped, planning
+from latent_planner.report.section import Film
+from latent_planner.report.sections import planning as section
 
 
 def test_who_knows_the_world_reaches_its_goals() -> None:

@@ -7,8 +7,8 @@ from dataclasses import replace
 import known_world
 import pytest
 
-from agent.report import Skipped, Table, Track, probes
-from agent.report.sections import probes as section
+from latent_planner.report import Skipped, Table, Track, probes
+from latent_planner.report.sections import probes as section
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ import known_world
 import numpy as np
 import pytest
 
-from agent.report import Skipped, soundness
-from agent.report.attack import nearest
-from agent.report.section import Film
-from agent.report.sections import soundness as section
+from latent_planner.report import Skipped, soundness
+from latent_planner.report.attack import nearest
+from latent_planner.report.section import Film
+from latent_planner.report.sections import soundness as section
 
 QUICK = {"starts": 3, "samples": 10, "rounds": 4}
 

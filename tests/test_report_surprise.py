@@ -6,9 +6,9 @@ import known_world
 import numpy as np
 import pytest
 
-from agent.report import Evidence, Skipped, Track, surprise
-from agent.report.sections import surprise as section
-from agent.report.statistics import (
+from latent_planner.report import Evidence, Skipped, Track, surprise
+from latent_planner.report.sections import surprise as section
+from latent_planner.report.statistics import (
     correlation,
     effect_size,
     fit_linear,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent import Agent
+from latent_planner import Agent
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 WHITE = np.full((8, 8, 3), 255, np.uint8)

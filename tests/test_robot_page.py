@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import export, serve
+from latent_planner.deploy import export, serve
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "docs" / "robot.md", *sorted((ROOT / "examples").glob("*/README.md"))]
@@ -26,7 +26,7 @@ def blocks(page: Path, language: str) -> str:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_what_is_imported_is_there_and_what_is_linked(page: Path) -> None:
     for node in ast.walk(ast.parse(blocks(page, "python"))):
-        if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == "agent":
+        if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == "latent_planner":
             module = importlib.import_module(str(node.module))
             assert all(hasattr(module, alias.name) for alias in node.names), node.module
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
@@ -37,15 +37,16 @@ def test_what_is_imported_is_there_and_what_is_linked(page: Path) -> None:
 def test_commands_parse(page: Path) -> None:
     for line in blocks(page, "sh").splitlines():
         words = shlex.split(line, comments=True)
-        if words[:3] == ["python", "-m", "agent.serve"]:
-            serve.parse(words[3:])
-        elif words[:3] == ["python", "-m", "agent.export"]:
-            export._arguments(words[3:])
+        if words[:2] == ["latent-planner", "serve"]:
+            serve.parse(words[2:])
+        elif words[:2] == ["latent-planner", "export"]:
+            export._arguments(words[2:])
         elif words[:1] == ["python"]:
             assert (ROOT / words[1]).is_file(), line
 
 
 def test_the_pages_name_every_way() -> None:
     text = PAGES[0].read_text(encoding="utf-8")
-    for name in ("Agent", "PlannerThread", "Client", "agent.serve", "agent.export", "ros2", "lerobot"):
+    names = ("Agent", "PlannerThread", "Client", "latent-planner serve", "latent-planner export")
+    for name in (*names, "ros2", "lerobot"):
         assert name in text

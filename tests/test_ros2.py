@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 import ros_stand_in as ros
 
-from agent.client import ServerError
-from agent.realtime import Command
+from latent_planner.deploy.client import ServerError
+from latent_planner.deploy.realtime import Command
 
 PACKAGE = Path(__file__).resolve().parent.parent / "examples" / "ros2" / "latent_planner_ros"
 MODULE = PACKAGE / "latent_planner_ros"
@@ -145,12 +145,14 @@ def test_nothing_in_the_callbacks_knows_torch() -> None:
     names = {node.module for node in ast.walk(ast.parse((MODULE / "logic.py").read_text()))
              if isinstance(node, ast.ImportFrom)}  # fmt: skip
     assert names <= {"__future__", "collections.abc", "dataclasses", "typing"}
-    check = "import sys, agent.client, agent.realtime; assert 'torch' not in sys.modules"
+    check = (
+        "import sys; from latent_planner.deploy import client, realtime; assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", check], check=True, timeout=60)
 
 
 class FakeClient:
-    """As agent.client.Client, with a server that always pushes the same way."""
+    """As latent_planner.deploy.client.Client, with a server that always pushes the same way."""
 
     metadata = {"action_low": [-1.0, -1.0], "control_hz": 10.0}  # noqa: RUF012
 
@@ -250,7 +252,7 @@ def test_the_package_is_what_ros_expects() -> None:
     assert f"$base/lib/{name}" in (PACKAGE / "setup.cfg").read_text()
     depends = {element.text for element in tree.findall("exec_depend")}
     imported = re.findall(r"^(?:from|import) (\w+)", (MODULE / "node.py").read_text(), re.MULTILINE)
-    assert set(imported) - {"agent", "typing", "__future__"} <= depends
+    assert set(imported) - {"latent_planner", "typing", "__future__"} <= depends
     node = ast.parse((MODULE / "node.py").read_text())
     declared = next(n for n in node.body if isinstance(n, ast.AnnAssign))
     names = {key.value for key in declared.value.keys}  # type: ignore[union-attr]

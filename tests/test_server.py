@@ -21,11 +21,12 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from agent import Agent, serve
-from agent.client import Client, ServerError, pack, unpack
-from agent.server import Limits, PolicyServer, running
-from agent.session import RequestError, Session
-from planners import PlanError
+from latent_planner import Agent
+from latent_planner.deploy import serve
+from latent_planner.deploy.client import Client, ServerError, pack, unpack
+from latent_planner.deploy.connection import RequestError, Session
+from latent_planner.deploy.server import Limits, PolicyServer, running
+from latent_planner.planners import PlanError
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (6, 48, 48, 3), np.uint8)
 IMAGE = "observation/image"
@@ -410,7 +411,7 @@ def test_a_port_that_is_taken(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to answer")
 def test_the_command_serves_until_it_is_told_to_stop(tiny_checkpoint: Path, root: Path) -> None:
-    command = [sys.executable, "-m", "agent.serve", str(tiny_checkpoint), "--port", "0"]
+    command = [sys.executable, "-m", "latent_planner.cli", "serve", str(tiny_checkpoint), "--port", "0"]
     with subprocess.Popen(
         command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

@@ -20,9 +20,9 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from agent import Agent
-from agent.client import Client, pack
-from agent.server import Limits, PolicyServer, running
+from latent_planner import Agent
+from latent_planner.deploy.client import Client, pack
+from latent_planner.deploy.server import Limits, PolicyServer, running
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (17, 48, 48, 3), np.uint8)
 FRAMES[:, ::2] = np.linspace(0, 255, 17, dtype=np.uint8)[

@@ -12,59 +12,104 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("agent", "envs", "planners")
-ENTRIES = {"agent/report/__main__.py"}  # command lines inside a room; like plan.py they may import all rooms
+ROOMS = ("agent", "cli", "common", "configs", "envs", "planners")  # agent/ is installed as latent_planner
 STDLIB = set(sys.stdlib_module_names)
 
-# What each room may import beside the standard library and itself. An arrow that is not here is a mistake.
-ALLOWED = {
+# The arrows: which rooms a room may import, beside itself. An arrow that is not here is a mistake.
+ARROWS = {
+    "agent": {"planners", "common"},
+    "cli": {"agent", "envs", "planners", "configs", "common"},
+    "common": set(),
+    "configs": set(),
+    "envs": {"common"},
+    "planners": {"common"},
+}
+
+# What each room may import of others' packages.
+PACKAGES = {
     "planners": {"torch"},
+    "common": set(),
+    "configs": set(),
+    "cli": {"hydra", "omegaconf", "yaml", "numpy", "tqdm", "torch", "accelerate"},
     "envs": {
         "numpy", "gymnasium", "h5py", "pymunk", "mujoco", "PIL", "tqdm", "av",
         "hdf5plugin", "cramjam", "pyarrow", "ogbench",
     },
     "agent": {
-        "torch", "planners", "numpy", "einops", "accelerate", "safetensors",
+        "torch", "numpy", "einops", "accelerate", "safetensors",
         "PIL", "av", "matplotlib", "tqdm", "wandb", "h5py", "hdf5plugin", "huggingface_hub",
         "websockets", "msgpack", "onnxruntime",
     },
 }  # fmt: skip
 
 
-def imported_roots(source: str) -> set[str]:
-    """Top-level names a file imports anywhere, inside functions too."""
-    roots = set()
+def module_name(path: Path) -> str:
+    """What a file of the repository is called when it is installed."""
+    parts = list(path.relative_to(ROOT).with_suffix("").parts)
+    parts = parts[1:] if parts[0] == "agent" else parts
+    return ".".join(["latent_planner", *parts]).removesuffix(".__init__")
+
+
+def imported(source: str, module: str = "", package: bool = False) -> set[str]:
+    """Dotted names that a file imports anywhere, inside functions too; relative ones in full."""
+    names = set()
+    here = module.split(".") if package else module.split(".")[:-1]
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            roots |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            roots.add(node.module.split(".")[0])
-    return roots
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = [*here[: len(here) - node.level + 1]] if node.level else []
+            base += node.module.split(".") if node.module else []
+            names |= {".".join([*base, alias.name]) for alias in node.names}
+    return names
+
+
+def imported_roots(source: str) -> set[str]:
+    return {name.split(".")[0] for name in imported(source)}
+
+
+def room_of(name: str) -> str:
+    """The room that a dotted name of ours lies in."""
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] in ROOMS else "agent"
 
 
 def room_files(room: str) -> list[Path]:
-    entries = {ROOT / entry for entry in ENTRIES}
-    return sorted(path for path in (ROOT / room).rglob("*.py") if path not in entries)
+    return sorted((ROOT / room).rglob("*.py"))
 
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_room_imports_only_what_the_arrows_allow(room: str) -> None:
     assert room_files(room), f"{room}/ holds no Python file"
     for path in room_files(room):
-        extra = imported_roots(path.read_text()) - STDLIB - ALLOWED[room] - {room}
+        names = imported(path.read_text(), module_name(path), path.name == "__init__.py")
+        ours = {name for name in names if name.split(".")[0] == "latent_planner"}
+        rooms = {room_of(name) for name in ours} - {room}
+        assert rooms <= ARROWS[room], f"{path.relative_to(ROOT)} imports {sorted(rooms - ARROWS[room])}"
+        others = {name.split(".")[0] for name in names - ours} - STDLIB - {"latent_planner"}
+        extra = others - PACKAGES[room]
         assert not extra, f"{path.relative_to(ROOT)} imports {sorted(extra)}, which {room}/ must not know"
 
 
+def test_relative_imports_stay_in_their_room() -> None:
+    for path in (path for room in ROOMS for path in room_files(room)):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                depth = len(path.relative_to(ROOT).parts) - 1
+                assert node.level <= depth, f"{path.relative_to(ROOT)}:{node.lineno} leaves its room"
+
+
+def test_folders_can_be_read_at_a_glance() -> None:
+    for folder in {path.parent for room in ROOMS for path in room_files(room)}:
+        files = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+        assert len(files) <= 16, f"{folder.relative_to(ROOT)} has {len(files)} files"
+
+
 def test_the_arrow_check_sees_imports_inside_functions() -> None:
-    source = "def f():\n    from envs.pusht import PushT\n    import torch.nn as nn\n"
-    assert imported_roots(source) == {"envs", "torch"}
-
-
-def test_configs_know_hydra_only() -> None:
-    for path in (ROOT / "configs").rglob("*.py"):
-        assert imported_roots(path.read_text()) - STDLIB <= {"hydra", "omegaconf", "yaml", "configs"}, (
-            path.name
-        )
+    lines = ["from latent_planner.envs import make", "from ..model import x", "import torch.nn as nn"]
+    source = "def f():\n" + "".join(f"    {line}\n" for line in lines)
+    found = imported(source, "latent_planner.training.trainer")
+    assert found == {"latent_planner.envs.make", "latent_planner.model.x", "torch.nn"}
 
 
 def test_option_files_are_short_and_commented() -> None:
@@ -101,13 +146,20 @@ def test_extras_are_imported_inside_functions_only() -> None:
         assert not imported_roots(top) & extras(), path
 
 
+def third_party(path: Path) -> set[str]:
+    if path.parent == ROOT:
+        return imported_roots(path.read_text())
+    names = imported(path.read_text(), module_name(path), path.name == "__init__.py")
+    return {name.split(".")[0] for name in names}
+
+
 def test_every_third_party_import_is_a_declared_dependency() -> None:
     declared = import_names(project()["project"]["dependencies"]) | extras()
     declared |= {"omegaconf", "yaml"}  # come with Hydra
-    own = {*ROOMS, "configs", "train", "plan"}
-    files = [*(ROOT.glob("*.py")), *(p for room in (*ROOMS, "configs") for p in room_files(room))]
+    own = {"latent_planner"}
+    files = [*(ROOT.glob("*.py")), *(p for room in ROOMS for p in room_files(room))]
     for path in files:
-        extra = imported_roots(path.read_text()) - STDLIB - own - declared
+        extra = third_party(path) - STDLIB - own - declared
         assert not extra, f"{path.relative_to(ROOT)} imports {sorted(extra)}, not in pyproject.toml"
 
 
@@ -120,15 +172,14 @@ def test_dependencies_are_bounded_where_design_needs_it() -> None:
 
 def test_packaged_files_are_there() -> None:
     setuptools = project()["tool"]["setuptools"]
-    rooms = {*ROOMS, "configs"}
-    inside = {path.parent.relative_to(ROOT) for room in rooms for path in (ROOT / room).rglob("__init__.py")}
-    assert {".".join(folder.parts) for folder in inside} == set(setuptools["packages"]) >= rooms
+    inside = {module_name(path) for room in ROOMS for path in (ROOT / room).rglob("__init__.py")}
+    assert inside == set(setuptools["packages"])
+    assert "py-modules" not in setuptools  # train.py and plan.py stay in the repository
     for package, patterns in setuptools["package-data"].items():
+        parts = package.split(".")[1:]
+        folder = ROOT.joinpath(*(parts if parts and parts[0] in ROOMS else ["agent", *parts]))
         for pattern in patterns:
-            if "pretrained" not in pattern:  # weights are trained, not written
-                assert any(p.is_file() for p in (ROOT / package).glob(pattern)), f"{package}/{pattern}"
-    for module in setuptools["py-modules"]:
-        assert (ROOT / f"{module}.py").is_file()
+            assert any(path.is_file() for path in folder.glob(pattern)), f"{package}/{pattern}"
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:

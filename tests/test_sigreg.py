@@ -11,8 +11,8 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
 
-from agent.projector import Projector
-from agent.sigreg import SIGReg
+from latent_planner.model.projector import Projector
+from latent_planner.training.sigreg import SIGReg
 
 REFERENCE = Path(__file__).parent / "data" / "lewm_reference.npz"
 

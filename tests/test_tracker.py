@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.tracker import Tracker
+from latent_planner.training.tracker import Tracker
 
 
 class Wandb(types.ModuleType):

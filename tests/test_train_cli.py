@@ -13,12 +13,11 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_module
 
-import envs
-import planners
-import train
-from agent import plots
-from configs.overrides import options
-from planners import PlanConfig
+from latent_planner import envs, planners
+from latent_planner.cli import train
+from latent_planner.cli.overrides import options
+from latent_planner.evaluation import plots
+from latent_planner.planners import PlanConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = [

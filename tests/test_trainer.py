@@ -18,15 +18,15 @@ import pytest
 import torch
 from tiny_run import SquareRecording, losses, rows, tiny_dataset, tiny_model, tiny_trainer
 
-from agent import checkpoint
-from agent.collapse import effective_rank
-from agent.dataset import DatasetError
-from agent.device import choose_precision
-from agent.loss import LatentLoss
-from agent.optimization import learning_rate_scale, make_optimizer, training_device
-from agent.run_state import TrainingError, load_state, save_state
-from agent.sigreg import SIGReg
-from agent.train_config import TrainConfig
+from latent_planner.checkpoints import checkpoint
+from latent_planner.model.device import choose_precision
+from latent_planner.training.collapse import effective_rank
+from latent_planner.training.dataset import DatasetError
+from latent_planner.training.loss import LatentLoss
+from latent_planner.training.optimization import learning_rate_scale, make_optimizer, training_device
+from latent_planner.training.run_state import TrainingError, load_state, save_state
+from latent_planner.training.sigreg import SIGReg
+from latent_planner.training.train_config import TrainConfig
 
 SCRIPT = Path(__file__).with_name("tiny_run.py")
 
@@ -312,7 +312,7 @@ class TestWarnings:
 
     def test_a_model_for_other_actions_is_refused(self, tmp_path: Path) -> None:
         dataset, other = tiny_dataset(), tiny_dataset(SquareRecording(), frameskip=3)
-        from agent.trainer import Trainer
+        from latent_planner.training.trainer import Trainer
 
         with pytest.raises(DatasetError, match="windows of frameskip 2 but the model is made for 3"):
             Trainer(tiny_model(other), dataset, TrainConfig(steps=1), run_dir=tmp_path)

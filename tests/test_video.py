@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from agent import video
+from latent_planner.evaluation import video
 
 
 def episode(size: int = 64, steps: int = 6, reached_at: int | None = 4) -> video.Episode:

@@ -13,9 +13,9 @@ import torch
 from published import weights
 from torch import Tensor
 
-from agent import lewm
-from agent.objective import Imagined, last
-from agent.world_model import WorldModel, WorldModelConfig
+from latent_planner.checkpoints import lewm
+from latent_planner.model.world_model import WorldModel, WorldModelConfig
+from latent_planner.objective import Imagined, last
 
 DATA = Path(__file__).parent / "data"
 WORLD: dict[str, Any] = {
@@ -180,7 +180,7 @@ def test_many_candidates_are_rolled_out_in_parts(kind: str, monkeypatch: pytest.
     world_model, latents, candidates = model(kind), torch.randn(3, 1, 16), torch.randn(3, 10, 4, 4)
     whole = world_model.rollout(latents, candidates)
     for at_once in (1, 4, 10, 25):
-        monkeypatch.setattr("agent.world_model.CANDIDATES_AT_ONCE", at_once)
+        monkeypatch.setattr("latent_planner.model.world_model.CANDIDATES_AT_ONCE", at_once)
         torch.testing.assert_close(world_model.rollout(latents, candidates), whole, rtol=1e-4, atol=1e-5)
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-import envs
-from envs import WorldError, catalogue, gl, policies
+from latent_planner import envs
+from latent_planner.envs import WorldError, catalogue, coverage
+from latent_planner.envs.mujoco import gl
 
 drawn_by_mujoco = pytest.mark.skipif(gl.choose() is None, reason="no OpenGL here for MuJoCo to draw with")
 WORLDS = [
@@ -36,7 +37,7 @@ def some_actions(count: int, seed: int = 0) -> np.ndarray:
 
 @functools.cache
 def policy_states(name: str, count: int = 40) -> np.ndarray:
-    return policies.rollouts(name, name, episodes=1, length=count, seed=5)[0]
+    return coverage.rollouts(name, name, episodes=1, length=count, seed=5)[0]
 
 
 def test_the_names_are_the_worlds() -> None:

@@ -8,8 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-import envs
-from envs import WorldError, gl, policies
+from latent_planner import envs
+from latent_planner.envs import WorldError, coverage, policies
+from latent_planner.envs.mujoco import gl
 
 drawn_by_mujoco = pytest.mark.skipif(gl.choose() is None, reason="no OpenGL here for MuJoCo to draw with")
 MUJOCO = [
@@ -19,10 +20,10 @@ MUJOCO = [
 
 @pytest.mark.parametrize("name", ["pusht", "two_room", "wall", *MUJOCO])
 def test_a_policy_is_its_generator(name: str) -> None:
-    a, b = (policies.rollouts(name, name, episodes=2, length=30, seed=seed) for seed in (1, 1))
+    a, b = (coverage.rollouts(name, name, episodes=2, length=30, seed=seed) for seed in (1, 1))
     np.testing.assert_array_equal(a, b)
     assert not np.array_equal(a[0], a[1])
-    assert not np.array_equal(a, policies.rollouts(name, name, episodes=2, length=30, seed=2))
+    assert not np.array_equal(a, coverage.rollouts(name, name, episodes=2, length=30, seed=2))
 
 
 @pytest.mark.parametrize("name", ["pusht", "two_room", "wall", *MUJOCO, "random"])
@@ -42,8 +43,8 @@ def test_actions_fill_the_box(name: str) -> None:
 
 
 def test_pusht_episodes_are_worth_learning_from() -> None:
-    states = policies.rollouts("pusht", "pusht", episodes=30, length=100, seed=3)
-    report = policies.coverage("pusht", states)
+    states = coverage.rollouts("pusht", "pusht", episodes=30, length=100, seed=3)
+    report = coverage.report("pusht", states)
     assert 30 <= report["block displacement over 25 steps, px"]["50%"] <= 90
     assert 0.3 <= report["block rotation over 25 steps, rad"]["50%"] <= 0.6
     assert 0.35 <= report["share of frames in contact"] <= 0.6
@@ -60,7 +61,7 @@ def test_pusht_episodes_are_worth_learning_from() -> None:
 
 @pytest.mark.parametrize("name", ["two_room", "wall"])
 def test_room_episodes_go_through_the_door(name: str) -> None:
-    report = policies.coverage(name, policies.rollouts(name, name, episodes=60, length=100, seed=3))
+    report = coverage.report(name, coverage.rollouts(name, name, episodes=60, length=100, seed=3))
     assert report["share of episodes crossing the door"] >= 0.6
     assert report["share of frames at an outer wall"] > 0.01
     assert report["share of the rooms' 64 cells visited"] > 0.9
@@ -69,8 +70,8 @@ def test_room_episodes_go_through_the_door(name: str) -> None:
 
 @drawn_by_mujoco
 def test_reacher_episodes_go_everywhere_and_come_to_rest() -> None:
-    states = policies.rollouts("reacher", "reacher", episodes=40, length=100, seed=3)
-    report = policies.coverage("reacher", states)
+    states = coverage.rollouts("reacher", "reacher", episodes=40, length=100, seed=3)
+    report = coverage.report("reacher", states)
     assert 0.5 < report["shoulder, change over 25 steps"]["50%"] < 1.5
     assert 0.4 < report["wrist, change over 25 steps"]["50%"] < 1.5
     assert report["share of 25-step windows that end within success of their start"] < 0.05
@@ -83,24 +84,34 @@ def test_reacher_episodes_go_everywhere_and_come_to_rest() -> None:
 @drawn_by_mujoco
 @pytest.mark.parametrize(("name", "cells"), [("point_maze", 7), ("point_maze_medium", 26)])
 def test_maze_episodes_travel(name: str, cells: int) -> None:
-    from envs.point_maze import cell_of
+    from latent_planner.envs.mujoco.point_maze import cell_of
 
-    states = policies.rollouts(name, name, episodes=40, length=100, seed=3)
+    states = coverage.rollouts(name, name, episodes=40, length=100, seed=3)
     maze = envs.make(name, image_size=16).maze  # type: ignore[attr-defined]
     seen = [{cell_of(maze, place) for place in episode[:, :2]} for episode in states]
     assert len(set().union(*seen)) == cells
     assert np.mean([len(episode) for episode in seen]) >= 5
-    report = policies.coverage(name, states)
+    report = coverage.report(name, states)
     assert report["share of 25-step windows that end within success of their start"] < 0.2
 
 
 def test_a_random_hand_does_much_less() -> None:
-    report = policies.coverage("pusht", policies.rollouts("pusht", "random", episodes=20, length=100, seed=3))
+    report = coverage.report("pusht", coverage.rollouts("pusht", "random", episodes=20, length=100, seed=3))
     assert report["block displacement over 25 steps, px"]["50%"] < 5
 
 
 def test_the_report_can_be_printed() -> None:
-    command = [sys.executable, "-m", "envs.policies", "two_room", "--episodes", "3", "--length", "40"]
+    command = [
+        sys.executable,
+        "-m",
+        "latent_planner.cli",
+        "coverage",
+        "two_room",
+        "--episodes",
+        "3",
+        "--length",
+        "40",
+    ]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "share of episodes crossing the door" in printed
 

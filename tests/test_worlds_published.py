@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import envs
-from envs import policies
-from envs.pusht_frames import SmoothFrames
-from envs.pusht_published import PublishedFrames
+from latent_planner import envs
+from latent_planner.envs import policies
+from latent_planner.envs.pusht.frames import SmoothFrames
+from latent_planner.envs.pusht.reference_frames import PublishedFrames
 
 
 @pytest.fixture(scope="module")

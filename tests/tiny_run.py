@@ -49,7 +49,7 @@ class SquareRecording:
 
 
 def tiny_dataset(reader: Any = None, **options: Any) -> Any:
-    from agent.dataset import WindowDataset
+    from latent_planner.training.dataset import WindowDataset
 
     options = {"num_frames": 4, "frameskip": 2, "held_out": 0.25, "progress": False} | options
     return WindowDataset(reader or SquareRecording(), **options)
@@ -58,7 +58,7 @@ def tiny_dataset(reader: Any = None, **options: Any) -> Any:
 def tiny_model(dataset: Any, **options: Any) -> Any:
     import torch
 
-    from agent.world_model import WorldModel, WorldModelConfig
+    from latent_planner.model.world_model import WorldModel, WorldModelConfig
 
     values = {
         "frameskip": dataset.frameskip,
@@ -79,8 +79,8 @@ def tiny_model(dataset: Any, **options: Any) -> Any:
 
 def tiny_trainer(run_dir: str | Path, *, model: dict[str, Any] | None = None, **options: Any) -> Any:
     """A Trainer; options are those of the Trainer and of TrainConfig."""
-    from agent.train_config import TrainConfig
-    from agent.trainer import Trainer
+    from latent_planner.training.train_config import TrainConfig
+    from latent_planner.training.trainer import Trainer
 
     own: dict[str, Any] = {"probe": False} | {
         name: options.pop(name) for name in ("evaluate", "log", "probe", "planner") if name in options

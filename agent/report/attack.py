@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import planners
-from agent.report.evidence import Evidence, Windows
-from agent.report.section import picture
-from agent.report.statistics import spearman
+from latent_planner import planners
+
+from .evidence import Evidence, Windows
+from .section import picture
+from .statistics import spearman
 
 STARTS = 6
 HORIZON = 5  # model steps, where no agent says how far it plans

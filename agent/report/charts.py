@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from agent.plots import CAPTION
+from ..evaluation.plots import CAPTION
 
 INK, GREY = "#262c34", "#7d858f"
 # Okabe and Ito, "Color universal design" (2008), without yellow, which is faint on paper

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agent.report.section import picture
-from agent.report.statistics import ranks, spearman
+from .section import picture
+from .statistics import ranks, spearman
 
 BINS = 5
 SOLVE = 3000  # steps of the fit of weights

@@ -3,7 +3,7 @@
     evidence = Evidence.from_reader(world_model, reader, agent=agent, make_env=make_env, pairs=pairs)
     evidence = Evidence(world_model, fit=[...], held_out=[...], state_names=("x", "y"))     # by hand
 
-Anything with `config`, `encode`, `rollout`, `normalise_actions` like agent.world_model.WorldModel serves as a
+Anything with `config`, `encode`, `rollout`, `normalise_actions` like model.world_model.WorldModel serves as a
 model, so a test can hand over one that is the simulator, or one that has collapsed. numpy outside: latents
 are float32 (n, D), pixels uint8 (n, h, w, 3), states float64 (n, S) in the world's units, actions float32 in
 the world's units; `blocks` are normalised action blocks (…, F·A), as the model takes them. Latents of all
@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from agent.dataset import DatasetError, split_episodes
-from agent.look import latents_of
-from agent.report.pieces import Frames, Played, Track, Windows
+from ..look import latents_of
+from ..training.dataset import DatasetError, split_episodes
+from .recordings import Frames, Played, Track, Windows
 
 Split = Literal["fit", "held_out"]
 SPLITS: tuple[Split, Split] = ("fit", "held_out")
@@ -41,8 +41,8 @@ class Evidence:
 
     agent: an agent.Agent with this model, for sections that plan.
     make_env: a fresh world: observations {"pixels": uint8 (h, w, 3), "state": (S,)}, reset options "state"
-        and "goal_state", `info["goal"]`, `info["success"]`, as agent.benchmark has it.
-    pairs: start/goal pairs of agent.benchmark.
+        and "goal_state", `info["goal"]`, `info["success"]`, as latent_planner.evaluation.benchmark has it.
+    pairs: start/goal pairs of latent_planner.evaluation.benchmark.
     foreign: frames (n, h, w, 3) of other worlds, or what makes them when they are asked for.
     seed: of everything drawn.   progress: whether bars are shown.
     """
@@ -270,7 +270,7 @@ class Evidence:
         memory_gb: float = 2.0,
         **others: Any,
     ) -> Evidence:
-        """From an open recording (envs.episodes.EpisodeReader or the like).
+        """From an open recording (latent_planner.envs.recordings.episodes.EpisodeReader or the like).
 
         held_out, split_seed: as the model was trained with, so that `held_out` are episodes it never saw.
         most: at most so many episodes to fit on and held out, fewer if their frames take more than memory_gb.

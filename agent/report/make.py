@@ -11,11 +11,12 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from agent.files import beside
-from agent.provenance import provenance, write_json
-from agent.report.evidence import Evidence, Skipped
-from agent.report.registry import NAMES, find
-from agent.report.section import Result, Section, Shown
+from latent_planner.common.files import beside
+
+from ..evaluation.provenance import provenance, write_json
+from .evidence import Evidence, Skipped
+from .registry import NAMES, find
+from .section import Result, Section, Shown
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Report:
-    """about: plain values: checkpoint, env, recording, sha256, and what agent.provenance says."""
+    """about: plain values: checkpoint, env, recording, sha256, and what evaluation.provenance says."""
 
     about: dict[str, Any]
     entries: list[Entry]
@@ -61,7 +62,7 @@ class Report:
 
     def write(self, folder: Path) -> tuple[Path, Path]:
         """report.html and report.json in folder, each whole or not at all; OSError when that fails."""
-        from agent.report.page import page
+        from .page import page
 
         folder.mkdir(parents=True, exist_ok=True)
         numbers = write_json(folder / NUMBERS, self.to_json())

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from agent.plots import CAPTION
-from agent.report.charts import INK, MAP, SIZE
+from ..evaluation.plots import CAPTION
+from .charts import INK, MAP, SIZE
 
 NUMBERS = 8  # rows of a table whose numbers can still be read
 

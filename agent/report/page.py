@@ -23,10 +23,10 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from PIL import Image
 
-from agent import video
-from agent.report import charts
-from agent.report.make import Entry, Report
-from agent.report.section import Film, Shown, Table
+from ..evaluation import video
+from . import charts
+from .make import Entry, Report
+from .section import Film, Shown, Table
 
 POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
 SIGNS = {
@@ -42,7 +42,7 @@ def page(report: Report) -> str:
     """The whole HTML document."""
     about = report.about
     title = f"What the {about['env']} model knows"
-    style = resources.files("agent.report").joinpath("page.css").read_text(encoding="utf-8")
+    style = resources.files("latent_planner.report").joinpath("page.css").read_text(encoding="utf-8")
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from agent.report.evidence import Evidence
+from .evidence import Evidence
 
 LOOKS = 6  # states that are drawn to see whether a number shows
 

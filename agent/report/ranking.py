@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agent.benchmark import wilson
-from agent.report.attack import Plays
-from agent.report.evidence import Evidence
-from agent.report.quantities import moved, objects, values, visible
-from agent.report.section import picture
-from agent.report.statistics import fit_linear
+from ..evaluation.benchmark import wilson
+from .attack import Plays
+from .evidence import Evidence
+from .quantities import moved, objects, values, visible
+from .section import picture
+from .statistics import fit_linear
 
 MOMENTS = 120
 OTHERS = 4  # next states under other recorded actions

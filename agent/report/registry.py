@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 
-from agent.report.section import Section
+from .section import Section
 
 NAMES = (
     "planning",
@@ -34,5 +34,5 @@ def check(name: str) -> None:
 def find(name: str) -> Section:
     """The section of that name; ReportError when there is none."""
     check(name)
-    found: Section = importlib.import_module(f"agent.report.sections.{name}").SECTION
+    found: Section = importlib.import_module(f"latent_planner.report.sections.{name}").SECTION
     return found

@@ -10,8 +10,8 @@ A section is one module of agent/report/sections/ with three things in it, here 
 
     SECTION = Section("probes", "State in the latent", "What is measured, what is good.", probes, draw)
 
-and its module is named in agent/report/registry.py. `python -m agent.report RUN --only probes` runs it alone,
-and `agent.report.probes(evidence)` is the same as a library call.
+and its module is named in agent/report/registry.py. `latent-planner report RUN --only probes` runs it alone,
+and `latent_planner.report.probes(evidence)` is the same as a library call.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from agent.report.evidence import Evidence
+from .evidence import Evidence
 
 
 def picture(**options: Any) -> Any:
@@ -66,7 +66,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Shown:
-    """One figure of the page: a chart (see agent.report.charts), a picture uint8 (h, w, 3), a film, a table.
+    """One figure of the page: a chart (see report.charts), a picture uint8 (h, w, 3), a film, a table.
 
     title: what it shows, a few words.   caption: how to read it, a sentence or two.
     wide: takes the whole width of the page; on a phone it can be pushed sideways.

@@ -19,9 +19,9 @@ import torch
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-import planners  # noqa: E402
-from envs import pairs  # noqa: E402
-from envs.pusht import PushT, Simulation  # noqa: E402
+from latent_planner import planners
+from latent_planner.envs.goals import pairs
+from latent_planner.envs.pusht.world import PushT, Simulation
 
 FRAMESKIP, BUDGET = 5, 50
 CONFIG = planners.PlanConfig(

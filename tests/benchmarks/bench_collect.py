@@ -20,9 +20,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from envs.collect import collect
-from envs.episodes import EpisodeReader
-from envs.frames import usable_cpus
+from latent_planner.envs.recordings.collect import collect
+from latent_planner.envs.recordings.columns import usable_cpus
+from latent_planner.envs.recordings.episodes import EpisodeReader
 
 
 class Clock:

@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
-import envs
-from envs import policies
+from latent_planner import envs
+from latent_planner.envs import policies
 
 STEPS, SIZE = 90, 64
 

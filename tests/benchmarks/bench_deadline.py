@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -19,20 +18,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
-from matplotlib.figure import Figure  # noqa: E402
-from matplotlib.ticker import NullLocator  # noqa: E402
-
-import agent.agent  # noqa: E402
-import agent.solver  # noqa: E402
-import envs  # noqa: E402
-import planners.planner  # noqa: E402
-from agent import benchmark, checkpoint  # noqa: E402
-from agent.agent import Agent  # noqa: E402
-from agent.plots import CAPTION, COLOURS, dress, save  # noqa: E402
-from configs.planner_settings import planner_settings  # noqa: E402
-from envs import pairs  # noqa: E402
+from latent_planner import agent as agent_module
+from latent_planner import envs, imagination
+from latent_planner.agent import Agent
+from latent_planner.checkpoints import checkpoint
+from latent_planner.cli.planner_words import planner_settings
+from latent_planner.envs.goals import pairs
+from latent_planner.evaluation import benchmark
+from latent_planner.evaluation.plots import CAPTION, COLOURS, dress, save
+from latent_planner.planners import planner
 
 VALIDATION_SEED = 777
 
@@ -56,7 +53,7 @@ class Timed(Agent):
 def count_processor_time() -> None:
     """Let planners believe that only the time that this process computes goes by."""
     torch.set_num_threads(1)
-    for module in (planners.planner, agent.agent, agent.solver):
+    for module in (planner, agent_module, imagination):
         module.time = SimpleNamespace(perf_counter=time.process_time)  # type: ignore[attr-defined]
 
 

@@ -36,8 +36,8 @@ def make(path: Path, frames: int, size: int, noise: int) -> None:
     """A file as LeWM's recordings are, of `frames` frames."""
     import hdf5plugin
 
-    import envs
-    from envs import policies
+    from latent_planner import envs
+    from latent_planner.envs import policies
 
     env, policy = envs.make("pusht", image_size=size, published=True), policies.make("pusht")
     rng, frames = np.random.default_rng(0), frames // CHUNK * CHUNK
@@ -92,8 +92,8 @@ def starts(rng: np.random.Generator, rows: int) -> np.ndarray:
 
 def loader(reader: Any, rows: int, memory_gb: float) -> Callable[[], int]:
     """Batches as training asks for them, made ahead by the loader's own threads."""
-    from agent.dataset import WindowDataset
-    from agent.frames import prefetch
+    from latent_planner.training.dataset import WindowDataset
+    from latent_planner.training.frame_store import prefetch
 
     dataset = WindowDataset(reader, num_frames=WINDOW, frameskip=STRIDE, memory_gb=memory_gb, progress=False)
     assert dataset.place == "disk", "the frames fit into memory: lower --memory-gb"
@@ -157,8 +157,8 @@ def packed_bytes(column: Any, rows: np.ndarray) -> int:
 
 
 def read(path: Path, memory_gb: float, warm_gb: float, seconds: float) -> None:
-    from envs.episodes import EpisodeReader
-    from envs.frames import usable_cpus
+    from latent_planner.envs.recordings.columns import usable_cpus
+    from latent_planner.envs.recordings.episodes import EpisodeReader
 
     began = time.perf_counter()
     reader = EpisodeReader(path)

@@ -10,7 +10,6 @@ the training loop itself measures as `data_wait` with the default small model.
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -18,15 +17,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from tiny_run import SquareRecording, rows
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2])]
-from tiny_run import SquareRecording, rows  # noqa: E402
-
-from agent.dataset import WindowDataset  # noqa: E402
-from agent.frames import prefetch  # noqa: E402
-from agent.train_config import TrainConfig  # noqa: E402
-from agent.trainer import Trainer, training_device  # noqa: E402
-from agent.world_model import WorldModel, WorldModelConfig  # noqa: E402
+from latent_planner.model.world_model import WorldModel, WorldModelConfig
+from latent_planner.training.dataset import WindowDataset
+from latent_planner.training.frame_store import prefetch
+from latent_planner.training.train_config import TrainConfig
+from latent_planner.training.trainer import Trainer, training_device
 
 
 def milliseconds_a_batch(dataset: WindowDataset, size: int, count: int = 20) -> float:
@@ -57,7 +54,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     arguments = parser.parse_args()
     if arguments.recording:
-        from envs.episodes import EpisodeReader
+        from latent_planner.envs.recordings.episodes import EpisodeReader
 
         reader: Any = EpisodeReader(arguments.recording)
     else:

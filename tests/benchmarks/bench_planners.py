@@ -11,17 +11,17 @@ one plan alone on this machine.
 from __future__ import annotations
 
 import argparse
-import sys
 from functools import partial
-from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
-import envs  # noqa: E402
-import planners  # noqa: E402
-from agent import benchmark, checkpoint  # noqa: E402
-from agent.agent import Agent  # noqa: E402
-from configs.planner_settings import planner_settings  # noqa: E402
-from envs import pairs  # noqa: E402
+from latent_planner import (
+    envs,
+    planners,
+)
+from latent_planner.agent import Agent
+from latent_planner.checkpoints import checkpoint
+from latent_planner.cli.planner_words import planner_settings
+from latent_planner.envs.goals import pairs
+from latent_planner.evaluation import benchmark
 
 VALIDATION_SEED = 777
 

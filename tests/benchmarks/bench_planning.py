@@ -12,24 +12,21 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
-import planners  # noqa: E402
-from agent import checkpoint, lewm  # noqa: E402
-from agent.device import pick_device  # noqa: E402
-from agent.graphs import Graphed  # noqa: E402
-from agent.objective import Imagined, parse  # noqa: E402
-from agent.world_model import WorldModel, WorldModelConfig  # noqa: E402
-from planners import Plan, PlanConfig  # noqa: E402
+from latent_planner import planners
+from latent_planner.checkpoints import checkpoint, lewm
+from latent_planner.model.cuda_graphs import Graphed
+from latent_planner.model.device import pick_device
+from latent_planner.model.world_model import WorldModel, WorldModelConfig
+from latent_planner.objective import Imagined, parse
+from latent_planner.planners import Plan, PlanConfig
 
 SAMPLES, ELITES, ITERATIONS, HORIZON = 300, 30, 30, 5  # as published
 

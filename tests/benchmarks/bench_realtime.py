@@ -16,14 +16,11 @@ import re
 import subprocess
 import sys
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
-
-from agent.realtime import PlannerThread, Ticker  # noqa: E402
+from latent_planner.deploy.realtime import PlannerThread, Ticker
 
 
 def spin() -> None:
@@ -46,7 +43,7 @@ def busy(cores: int):
 @contextmanager
 def served(checkpoint: str):
     """The address of a server in a process of its own."""
-    command = [sys.executable, "-m", "agent.serve", checkpoint, "--port", "0"]
+    command = [sys.executable, "-m", "latent_planner.cli", "serve", checkpoint, "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
             assert process.stdout is not None
@@ -79,7 +76,7 @@ def main() -> None:
     frames = np.random.default_rng(0).integers(0, 256, (30, 96, 96, 3), np.uint8)
     with ExitStack() as stack:
         if arguments.process:
-            from agent.client import Client
+            from latent_planner.deploy.client import Client
 
             url = stack.enter_context(served(arguments.checkpoint))
             stack.enter_context(busy(arguments.busy))
@@ -87,7 +84,7 @@ def main() -> None:
             planner: Any = stack.enter_context(Client(url, timeout=60))
             rate = planner.metadata["control_hz"]
         else:
-            from agent.agent import Agent
+            from latent_planner.agent import Agent
 
             planner = Agent.from_pretrained(arguments.checkpoint, device="cpu")
             rate = planner.config.control_hz

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "examples")]
 
 
 def timed(what: str, call: Callable[[], Any], repeats: int) -> float:
@@ -52,7 +51,7 @@ def in_process(agent: Any, frame: np.ndarray, goal: np.ndarray, repeats: int) ->
 
 
 def beside_a_thread(agent: Any, frame: np.ndarray, goal: np.ndarray, repeats: int) -> None:
-    from agent.realtime import PlannerThread
+    from latent_planner.deploy.realtime import PlannerThread
 
     with PlannerThread(agent.session(), control_hz=10, safe=np.zeros(2), max_age=60) as loop:
         loop.set_goal(goal)
@@ -69,9 +68,9 @@ def beside_a_thread(agent: Any, frame: np.ndarray, goal: np.ndarray, repeats: in
 
 
 def through_the_server(frame: np.ndarray, goal: np.ndarray, repeats: int) -> None:
-    from agent.client import Client
+    from latent_planner.deploy.client import Client
 
-    words = [sys.executable, "-m", "agent.serve", "pusht", "--port", "0"]
+    words = [sys.executable, "-m", "latent_planner.cli", "serve", "pusht", "--port", "0"]
     process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert process.stdout is not None
     try:
@@ -104,7 +103,8 @@ def exported(frame: np.ndarray, goal: np.ndarray, repeats: int, torch_least: flo
 
     from onnx_planner import OnnxPlanner
 
-    from agent import checkpoint, export
+    from latent_planner.checkpoints import checkpoint
+    from latent_planner.deploy import export
 
     noise = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
@@ -131,8 +131,7 @@ def main() -> None:
     started = time.perf_counter(), time.process_time()
     import torch
 
-    import envs
-    from agent import Agent
+    from latent_planner import Agent, envs
 
     torch.set_num_threads(args.threads)
     imported = time.perf_counter(), time.process_time()

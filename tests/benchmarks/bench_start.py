@@ -21,7 +21,7 @@ clocks = [(time.perf_counter(), time.process_time())]
 def done(): clocks.append((time.perf_counter(), time.process_time()))
 import numpy as np; done()
 import torch; done()
-from agent.agent import Agent; done()
+from latent_planner.agent import Agent; done()
 agent = Agent.from_pretrained(sys.argv[1], device="cpu"); done()
 frame = np.zeros((64, 64, 3), np.uint8)
 agent.set_goal(frame); done()

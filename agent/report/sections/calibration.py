@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from agent import benchmark, reach
-from agent.report import charts
-from agent.report.evidence import Evidence, Skipped
-from agent.report.quantities import moved, objects, visible
-from agent.report.section import Result, Section, Shown
-from agent.report.sections.planning import Share, played_pairs, share
-from agent.report.statistics import roc_auc
+from ...evaluation import benchmark
+from ...evaluation import reachability as reach
+from .. import charts
+from ..evidence import Evidence, Skipped
+from ..quantities import moved, objects, visible
+from ..section import Result, Section, Shown
+from ..statistics import roc_auc
+from .planning import Share, played_pairs, share
 
 FAR = 40  # goals from far away
 GROUPS = 6  # of the reliability plots

@@ -25,14 +25,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agent.plots import CAPTION
-from agent.report import charts
-from agent.report.evidence import Evidence, Skipped
-from agent.report.maps import heat
-from agent.report.quantities import values as read_values
-from agent.report.quantities import visible
-from agent.report.section import Result, Section, Shown
-from agent.report.statistics import correlation, fit_linear, r_squared
+from ...evaluation.plots import CAPTION
+from .. import charts
+from ..evidence import Evidence, Skipped
+from ..maps import heat
+from ..quantities import values as read_values
+from ..quantities import visible
+from ..section import Result, Section, Shown
+from ..statistics import correlation, fit_linear, r_squared
 
 FRAMES, TESTED = 8000, 4000
 TASK_DRAWS = 8  # sets of tasks that a number of tasks is judged by

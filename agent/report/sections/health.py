@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from agent.collapse import effective_rank
-from agent.plots import CAPTION
-from agent.report import charts
-from agent.report.distance import Honesty, honesty, straightness
-from agent.report.evidence import Evidence
-from agent.report.quantities import values, visible
-from agent.report.section import Result, Section, Shown, picture
-from agent.sigreg import SIGReg
+from ...evaluation.plots import CAPTION
+from ...training.collapse import effective_rank
+from ...training.sigreg import SIGReg
+from .. import charts
+from ..distance import Honesty, honesty, straightness
+from ..evidence import Evidence
+from ..quantities import values, visible
+from ..section import Result, Section, Shown, picture
 
 FRAMES = 8000
 BATCH = 128  # latents that SIGReg looks at together, as in training: its value grows with the batch

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from agent.report import charts, decoder
-from agent.report.evidence import Evidence, Windows
-from agent.report.section import Result, Section, Shown, picture
-from agent.report.statistics import spearman
+from .. import charts, decoder
+from ..evidence import Evidence, Windows
+from ..section import Result, Section, Shown, picture
+from ..statistics import spearman
 
 LONGEST = 20  # model steps
 WINDOWS = 400

@@ -11,11 +11,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from agent import benchmark
-from agent.report import charts
-from agent.report.evidence import Evidence, Skipped
-from agent.report.section import Film, Result, Section, Shown, picture
-from agent.video import Episode, tiled_frames
+from ...evaluation import benchmark
+from ...evaluation.video import Episode, tiled_frames
+from .. import charts
+from ..evidence import Evidence, Skipped
+from ..section import Film, Result, Section, Shown, picture
 
 GROUPS = 4  # of goals, by distance
 FILMED = 4  # episodes in one film

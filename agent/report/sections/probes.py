@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from agent.plots import CAPTION
-from agent.probe import read_out, score
-from agent.report import charts
-from agent.report.evidence import Evidence, Skipped
-from agent.report.section import Result, Section, Shown, Table, picture
+from ...evaluation.plots import CAPTION
+from ...training.probe import read_out, score
+from .. import charts
+from ..evidence import Evidence, Skipped
+from ..section import Result, Section, Shown, Table, picture
 
 FRAMES = 8000  # to fit on
 ENOUGH = 0.9  # R² of a quantity that is there

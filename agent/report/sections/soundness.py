@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from agent.report import charts
-from agent.report.attack import ROUNDS, SAMPLES, STARTS, Attack, attack, nearest
-from agent.report.evidence import Evidence
-from agent.report.ranking import Fidelity, Ranking, fidelity, ranking
-from agent.report.section import Film, Result, Section, Shown, picture
-from agent.video import enlarge
+from ...evaluation.video import enlarge
+from .. import charts
+from ..attack import ROUNDS, SAMPLES, STARTS, Attack, attack, nearest
+from ..evidence import Evidence
+from ..ranking import Fidelity, Ranking, fidelity, ranking
+from ..section import Film, Result, Section, Shown, picture
 
 WORST = 3
 SIDE, GAP, BAR, LABEL = 168, 6, 24, 66  # px of the film
@@ -25,7 +25,7 @@ NAMES = {"recorded": "recorded actions", "random": "random actions", "found": "w
 
 @dataclass(frozen=True)
 class Soundness(Result):
-    """See agent.report.attack and agent.report.ranking. film: the worst sequences found."""
+    """See latent_planner.report.attack and latent_planner.report.ranking. film: the worst sequences found."""
 
     attack: Attack
     fidelity: Fidelity

@@ -22,12 +22,12 @@ from functools import partial
 import numpy as np
 from matplotlib.figure import Figure
 
-from agent.plots import CAPTION
-from agent.report import charts
-from agent.report.evidence import Evidence, Skipped, Windows
-from agent.report.quantities import moved, objects, visible
-from agent.report.section import Result, Section, Shown, Table, picture
-from agent.report.statistics import effect_size, paired_test, roc_auc
+from ...evaluation.plots import CAPTION
+from .. import charts
+from ..evidence import Evidence, Skipped, Windows
+from ..quantities import moved, objects, visible
+from ..section import Result, Section, Shown, Table, picture
+from ..statistics import effect_size, paired_test, roc_auc
 
 PAIRS = 150
 STEPS = 8  # model steps in a stretch, fewer where episodes are short

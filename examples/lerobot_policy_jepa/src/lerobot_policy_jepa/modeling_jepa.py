@@ -11,8 +11,10 @@ from lerobot.configs.types import FeatureType, PolicyFeature
 from lerobot.policies.pretrained import PreTrainedPolicy
 from torch import Tensor
 
-from agent import Agent, checkpoint, images
-from agent.world_model import WorldModel, WorldModelConfig
+from latent_planner import Agent
+from latent_planner import goal_image as images
+from latent_planner.checkpoints import checkpoint
+from latent_planner.model.world_model import WorldModel, WorldModelConfig
 from lerobot_policy_jepa.configuration_jepa import JepaConfig
 
 

@@ -30,7 +30,7 @@ class MessageError(ValueError):
 
 
 class Loop(Protocol):
-    """What plans on a thread of its own, and never makes anybody wait: agent.realtime.PlannerThread."""
+    """What plans on a thread of its own, and never makes anybody wait: deploy.realtime.PlannerThread."""
 
     def observe(self, pixels: np.ndarray, stamp: float) -> None: ...
 

@@ -1,6 +1,6 @@
 """The node: ROS outside, `logic` inside. Its callbacks hand frames on and send what is planned already.
 
-It plans through a policy server (`python -m agent.serve`), so that torch need not be installed with ROS; of
+It plans through a policy server (`latent-planner serve`), so that torch need not be installed with ROS; of
 latent-planner it imports the client and the control loop, which need numpy, websockets and msgpack.
 """
 
@@ -18,8 +18,8 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Float64MultiArray, String
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from agent.client import Client, ServerError
-from agent.realtime import PlannerThread
+from latent_planner.deploy.client import Client, ServerError
+from latent_planner.deploy.realtime import PlannerThread
 
 from .logic import Command, Controller, MessageError
 

@@ -1,0 +1,1 @@
+"""Checkpoint folders: reading, writing, fetching them, and weights of others."""

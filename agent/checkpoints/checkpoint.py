@@ -1,0 +1,274 @@
+"""Checkpoints: a folder with `model.safetensors` and `config.json`, and nothing that could run code.
+
+    save(world_model, "runs/a", planner={"name": "cem", "objective": "closest", "horizon": 5})
+    world_model, info = load("runs/a")          # a folder, a bundled name such as "pusht", or hf://owner/name
+
+config.json carries everything that changes a score, and the SHA-256 of the weights it belongs to. Two files
+cannot be replaced at once, so a save first leaves the new config as `config.next.json`, then replaces the
+weights (from here on the new checkpoint stands), then moves the config to its place. `load` takes whichever
+config the weights match: a save killed at any moment leaves the old checkpoint or the new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+from torch import Tensor
+
+from latent_planner import planners
+from latent_planner.common.files import write_bytes
+from latent_planner.planners import PlanConfig
+
+from .. import settings as agent_settings
+from ..model.world_model import WorldModel, WorldModelConfig
+
+FORMAT, VERSION = "latent-planner", 1
+WEIGHTS, CONFIG, NEXT_CONFIG = "model.safetensors", "config.json", "config.next.json"
+KEYS = {"format", "version", "model", "planner", "sha256", "training"}
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be found, read, trusted or written; the message says why and what to do."""
+
+
+def save(
+    world_model: WorldModel,
+    folder: str | Path,
+    *,
+    planner: Mapping[str, Any] | None = None,
+    training: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write the checkpoint into folder (made if needed; other files in it stay) and return the folder.
+
+    planner: what `planner_settings` takes, the way this model plans best.   training: metrics, free.
+    CheckpointError for weights that are not finite or unknown planner settings: nothing is written then.
+    """
+    folder = Path(folder)
+    planner_settings(planner or {})
+    state = {
+        name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, value in world_model.state_dict().items()
+    }
+    broken = _not_finite(state)
+    if broken:
+        raise CheckpointError(f"The weights {broken!r} are not finite: nothing was saved to {folder}.")
+    data = save_safetensors(state)
+    config = {
+        "format": FORMAT,
+        "version": VERSION,
+        "model": world_model.config.to_dict(),
+        "planner": dict(planner or {}),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "training": dict(training or {}),
+    }
+    text = json.dumps(_plain(config), indent=2, allow_nan=False) + "\n"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_bytes(folder / NEXT_CONFIG, text.encode())
+    write_bytes(folder / WEIGHTS, data)
+    os.replace(folder / NEXT_CONFIG, folder / CONFIG)
+    return folder
+
+
+def load(
+    name_or_path: str | Path,
+    device: torch.device | str = "cpu",
+    *,
+    env: str | None = None,
+    actions: Any = None,
+) -> tuple[WorldModel, dict[str, Any]]:
+    """The world model on device, in evaluation mode, and its config.json as a dict, with "path" added.
+
+    env, actions: of published LeWM weights, which say neither, the world, and a recording, statistics or a
+    pair (mean, std) of (A,) numbers; of no meaning for ours.
+
+    Raises CheckpointError when the checkpoint is missing, cut off, changed, of another program or a newer
+    version, or holds weights that are not finite or do not fit its config.
+    """
+    folder = find(name_or_path)
+    if _is_published(folder):
+        from . import lewm  # which writes checkpoints itself
+
+        world_model, info = lewm.read_folder(folder, env=env, actions=actions)
+        return world_model.to(device), info
+    data, info = _read(folder)
+    try:
+        config = WorldModelConfig.from_dict(info["model"])
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # the first weights are thrown away: leave the caller's stream alone
+            world_model = WorldModel(config)
+    except (TypeError, ValueError, KeyError, RuntimeError) as error:
+        raise CheckpointError(f"The model config in {folder / CONFIG} cannot be used: {error}") from error
+    planner_settings(info["planner"], where=folder / CONFIG)
+    _fill(world_model, _tensors(data, folder), folder)
+    return world_model.to(device).eval(), {**info, "path": str(folder)}
+
+
+def planner_settings(planner: Mapping[str, Any], *, where: Path | None = None) -> dict[str, Any]:
+    """What the Agent takes ("planner", "objective", "plan_config", …) from {"name", "objective",
+    "max_change", "precision", "deadline", any PlanConfig field}.
+
+    What is absent takes its default: cem, closest, no limit, float32. CheckpointError for anything unknown,
+    saying `where`.
+    """
+    try:
+        values = dict(planner)
+        name = values.pop("name", "cem")
+        planners.find(name)
+        settings = {key: values.pop(key, default) for key, default in agent_settings.DEFAULTS.items()}
+        agent_settings.check(settings)
+        return {"planner": name, **settings, "plan_config": PlanConfig.from_dict(values)}
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"The planner settings{f' in {where}' if where else ''} are wrong: {error}"
+        ) from error
+
+
+def bundled() -> list[str]:
+    """Names of the checkpoints that come with the package."""
+    home = _home()
+    return (
+        sorted(entry.name for entry in home.iterdir() if (entry / CONFIG).is_file()) if home.is_dir() else []
+    )
+
+
+def find(name_or_path: str | Path) -> Path:
+    """The folder of a bundled name, of a folder, or of a file in one; CheckpointError if there is none.
+
+    A bundled name comes before a folder of the same name: write ./name for the folder. hf://owner/name is
+    fetched from the hub, see latent_planner.checkpoints.hub.
+    """
+    from . import hub  # whose errors are ours
+
+    if hub.is_remote(name_or_path):
+        return hub.fetch(str(name_or_path))
+    names = bundled()
+    if str(name_or_path) in names:
+        return _home() / str(name_or_path)
+    path = Path(name_or_path)
+    if path.is_dir():
+        return path
+    if path.is_file() and path.name in (WEIGHTS, CONFIG):
+        return path.parent
+    raise CheckpointError(
+        f"There is no checkpoint {str(name_or_path)!r}: give the folder of a run, "
+        f"a bundled name ({', '.join(names) or 'none in this installation'}), or hf://owner/name."
+    )
+
+
+def _home() -> Path:
+    return Path(str(resources.files("latent_planner"))) / "pretrained"
+
+
+def _is_published(folder: Path) -> bool:
+    """Whether these are LeWM weights as published: not in our format, and no config of ours beside them."""
+    if (folder / "weights.pt").is_file() or (folder / "weights.safetensors").is_file():
+        return not (folder / WEIGHTS).is_file()
+    if not (folder / WEIGHTS).is_file() or not (folder / CONFIG).is_file():
+        return False
+    try:
+        info = json.loads((folder / CONFIG).read_bytes())
+    except ValueError:
+        return False
+    return isinstance(info, dict) and "format" not in info and "encoder" in info and "predictor" in info
+
+
+def _read(folder: Path) -> tuple[bytes, dict[str, Any]]:
+    """The bytes of the weights and the config that belongs to them."""
+    weights = folder / WEIGHTS
+    for _ in range(3):  # a training run may save while we read: look again before complaining
+        if not weights.is_file():
+            raise CheckpointError(
+                f"{folder} holds no {WEIGHTS}: it is not a checkpoint, or its save never finished."
+            )
+        data = weights.read_bytes()
+        digest = hashlib.sha256(data).hexdigest()
+        for path in (folder / CONFIG, folder / NEXT_CONFIG):
+            if path.is_file() and (info := _parse(path))["sha256"] == digest:
+                return data, info
+    if not (folder / CONFIG).is_file():
+        raise CheckpointError(
+            f"{folder} holds no {CONFIG}: copy the whole folder of the run, not the weights alone."
+        )
+    raise CheckpointError(
+        f"{weights} is not the file that {folder / CONFIG} was written for (its SHA-256 differs): "
+        "it is cut off, damaged or exchanged; copy or train the checkpoint again."
+    )
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        info = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path} is not readable JSON, perhaps cut off: copy the checkpoint again."
+        ) from error
+    if not isinstance(info, dict) or info.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} was not written by this program: give a checkpoint that train.py made."
+        )
+    if info.get("version") != VERSION:
+        raise CheckpointError(
+            f"{path} has format version {info.get('version')!r} but this program reads {VERSION}: update it."
+        )
+    if set(info) != KEYS:
+        odd = ", ".join(sorted(set(info) ^ KEYS))
+        raise CheckpointError(f"{path} has missing or unknown entries ({odd}): copy the checkpoint again.")
+    for key in ("model", "planner", "training"):
+        if not isinstance(info[key], dict):
+            raise CheckpointError(f"{key!r} in {path} must be an object: copy the checkpoint again.")
+    return info
+
+
+def _tensors(data: bytes, folder: Path) -> dict[str, Tensor]:
+    try:
+        return load_safetensors(data)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{folder / WEIGHTS} is not a safetensors file: copy the checkpoint again."
+        ) from error
+
+
+def _fill(world_model: WorldModel, state: dict[str, Tensor], folder: Path) -> None:
+    expected = {name: tuple(value.shape) for name, value in world_model.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in state.items()}
+    for name in sorted(set(expected) | set(found)):
+        if expected.get(name) != found.get(name):
+            raise CheckpointError(
+                f"The weights in {folder} do not fit its config: {name!r} is {found.get(name, 'absent')} "
+                f"instead of {expected.get(name, 'absent')}; give weights and config of the same run."
+            )
+    broken = _not_finite(state)
+    if broken:
+        raise CheckpointError(f"The weights {broken!r} in {folder} are not finite: train the model again.")
+    world_model.load_state_dict(state)
+
+
+def _not_finite(state: Mapping[str, Tensor]) -> str | None:
+    """The name of the first tensor that holds NaN or an infinity."""
+    return next((name for name, value in state.items() if not value.isfinite().all()), None)
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold: arrays and tuples as lists, paths as text, numbers that are not finite as null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (np.ndarray, np.generic, Tensor)):
+        return _plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,1 @@
+"""The planner inside a robot program: threads, the policy server and its client, export."""

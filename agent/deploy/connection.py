@@ -1,0 +1,155 @@
+"""One connection of the policy server: requests in, plans out. No network here, nothing shared with others.
+
+A request is the bare observation, {"observation/image": uint8 (H, W, 3)}, with these keys where wanted:
+
+    goal/image   uint8 (H, W, 3), the goal from now on; the same again, without goal/steps, changes nothing
+    goal/steps   with it: environment steps left to reach it
+    reset        true: forget goal, plan and context first
+    timestamp    seconds, when the frame was taken, by the client's clock; comes back with the reply
+    executed     what was done since the frame before: how many actions of the plan, or these, (n, A)
+    committed    what will be done from this frame on until the plan can take over, (n, A); it begins so
+    deadline     seconds for this plan; the server's own limit holds, too
+
+Other keys (a prompt, more cameras, joint angles) are ignored: the model knows one camera. The reply holds
+actions float32 (K, A), cost, iterations and policy_timing; or, where no frame came, only the timing.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..agent import Agent
+
+PROTOCOL = 1
+
+
+class RequestError(ValueError):
+    """A request that cannot be answered; the message is for whoever sent it."""
+
+
+def metadata(agent: Agent, image_key: str) -> dict[str, Any]:
+    """What the server says of itself to everyone who connects: plain values.
+
+    chunk_length: actions in a reply (fewer near the end of goal/steps).   execute: how many of them to do
+    before asking again, as the checkpoint plans best.   control_hz: actions a second, None: not known.
+    """
+    config, plan = agent.config, agent.plan_config
+    return {
+        "server": "latent-planner",
+        "protocol": PROTOCOL,
+        "env": config.env,
+        "action_low": list(config.action_low),
+        "action_high": list(config.action_high),
+        "control_hz": config.control_hz,
+        "chunk_length": plan.horizon * config.frameskip,
+        "execute": min(plan.replan_every, plan.horizon) * config.frameskip,
+        "image_keys": [image_key],
+        "image_size": config.image_size,
+        "requires_goal": True,
+        "goal_key": "goal/image",
+    }
+
+
+class Session:
+    """What one client asks of an agent that is its own.
+
+    deadline: most seconds for a plan, whatever the request says; None: as long as it takes.
+    """
+
+    def __init__(self, agent: Agent, image_key: str, deadline: float | None = None) -> None:
+        self.agent, self.image_key, self.deadline = agent, image_key, deadline
+        self._goal: np.ndarray | None = None
+        self._stamp: float | None = None  # of the last frame planned from
+
+    def answer(self, request: Any, waited: float = 0.0) -> dict[str, Any]:
+        """The reply to a request that has waited so many seconds. RequestError and PlanError; the session
+        then is as it was before, but for a goal or reset that came with the request."""
+        if not isinstance(request, dict) or not all(isinstance(key, str) for key in request):
+            raise RequestError("A request is a map from names to values.")
+        stamp = _number(request, "timestamp")
+        deadline = self._time_left(request, waited)
+        frame = None if request.get(self.image_key) is None else _picture(request, self.image_key)
+        if _flag(request, "reset"):
+            self.agent.reset()
+            self._goal = self._stamp = None
+        self._take_goal(request)
+        reply: dict[str, Any] = {} if stamp is None else {"timestamp": stamp}
+        if frame is None:
+            if not {"goal/image", "reset"} & set(request):
+                raise RequestError(
+                    f"There is no {self.image_key!r} in this request: send the frame under it."
+                )
+            return {**reply, "policy_timing": {}}
+        if self._goal is None:
+            raise RequestError("There is no goal yet: send its picture under 'goal/image', once.")
+        done, committed = self._executed(request, stamp), request.get("committed")
+        plan = self.agent.replan(frame, executed=done, committed=committed, deadline=deadline)
+        self._stamp = stamp
+        timing = {f"{name}_ms": 1000 * spent for name, spent in plan.seconds.items()}
+        return {
+            **reply,
+            "actions": plan.actions,
+            "cost": float(plan.cost),
+            "iterations": plan.iterations,
+            "policy_timing": {"infer_ms": 1000 * plan.solve_seconds, **timing},
+        }
+
+    def _take_goal(self, request: dict[str, Any]) -> None:
+        if request.get("goal/image") is None:
+            return
+        goal = _picture(request, "goal/image")
+        steps = request.get("goal/steps")
+        if steps is None and self._goal is not None and np.array_equal(goal, self._goal):
+            return
+        if steps is not None and (isinstance(steps, bool) or not isinstance(steps, (int, np.integer))):
+            raise RequestError(f"goal/steps is a whole number of steps, not {_told(steps)}.")
+        self.agent.set_goal(goal, steps=None if steps is None else int(steps))
+        self._goal = goal.copy()
+
+    def _executed(self, request: dict[str, Any], stamp: float | None) -> Any:
+        """What was done since the frame before, by the request or, where the rate is known, by the clock."""
+        rate, before = self.agent.config.control_hz, self._stamp
+        if request.get("executed") is not None or stamp is None or before is None or rate is None:
+            return request.get("executed")
+        number = round((stamp - before) * rate)
+        return number if number >= 0 else None
+
+    def _time_left(self, request: dict[str, Any], waited: float) -> float | None:
+        asked = _number(request, "deadline")
+        if asked is not None and asked < 0:
+            raise RequestError(f"deadline is a number of seconds, not {asked}.")
+        limits = [limit for limit in (asked, self.deadline, self.agent.deadline) if limit is not None]
+        return max(0.0, min(limits) - waited) if limits else None
+
+
+def _picture(request: dict[str, Any], key: str) -> np.ndarray:
+    value = request[key]
+    if not isinstance(value, np.ndarray) or value.dtype != np.uint8 or value.ndim != 3 or value.shape[2] != 3:
+        raise RequestError(f"{key} must be uint8 of shape (H, W, 3), not {_told(value)}.")
+    if 0 in value.shape:
+        raise RequestError(f"{key} is empty: {value.shape}.")
+    return value
+
+
+def _number(request: dict[str, Any], key: str) -> float | None:
+    value = request.get(key)
+    if value is None:
+        return None
+    plain = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if not plain or not math.isfinite(value):
+        raise RequestError(f"{key} is a number of seconds, not {_told(value)}.")
+    return float(value)
+
+
+def _flag(request: dict[str, Any], key: str) -> bool:
+    value = request.get(key)
+    if not isinstance(value, (bool, np.bool_, type(None))):
+        raise RequestError(f"{key} is true or false, not {_told(value)}.")
+    return bool(value)
+
+
+def _told(value: Any) -> str:
+    return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else f"{value!r}"[:60]

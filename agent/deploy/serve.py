@@ -1,0 +1,188 @@
+"""Serves an agent to robot programs in the wire format of openpi's policy server; its client works as it is.
+
+    latent-planner serve pusht --port 8000
+    latent-planner serve runs/mine --host 0.0.0.0 --api-key-file key.txt
+
+A WebSocket carries binary msgpack. The server first sends what it is (`connection.metadata`), then answers
+each observation with a plan; what a request may hold is in `connection`, and `client` is a client.
+A request that cannot be answered gets one line of text, and the connection goes on. Every connection has a
+session of its own, freed when it ends. GET /healthz answers OK. SIGTERM answers what is under way and ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ipaddress
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from .server import Limits, PolicyServer, use_threads
+
+KEY_VARIABLE = "AGENT_API_KEY"
+
+
+class ServeError(ValueError):
+    """The server cannot be started like this; the message says what to do."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0 when it was stopped, 2 for what the user can mend."""
+    args = parse(argv)
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
+    try:
+        key = _api_key(args)
+        server, story = _load(args, key)
+        asyncio.run(_serve(server, story))
+    except (ServeError, OSError) as error:
+        where = f"{args.host}:{args.port}: " if isinstance(error, OSError) and not error.filename else ""
+        print(f"error: {where}{error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+async def _serve(server: PolicyServer, story: str) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        try:
+            loop.add_signal_handler(number, server.stop)
+        except NotImplementedError:  # Windows
+            signal.signal(number, lambda *_: server.stop())
+
+    def ready() -> None:
+        print(f"serving {story}", f"ws://{server.host}:{server.port}  (Ctrl-C ends it)", sep="\n", flush=True)
+
+    await server.run(ready)
+    print("stopped", flush=True)
+
+
+def _load(args: argparse.Namespace, api_key: str | None) -> tuple[PolicyServer, str]:
+    """The server, and a line on what it serves and what starting took."""
+    started = time.perf_counter()
+    try:
+        import msgpack  # noqa: F401
+        import websockets  # noqa: F401
+    except ImportError as error:
+        raise ServeError(f"the server needs {error.name}: pip install 'latent-planner[serve]'") from None
+    import numpy as np
+
+    from latent_planner.planners import PlanError
+
+    from ..agent import Agent
+    from ..checkpoints.checkpoint import CheckpointError
+
+    imported = time.perf_counter()
+    use_threads(args.threads)
+    try:
+        agent = Agent.from_pretrained(args.checkpoint, device=args.device, seed=args.seed)
+        loaded = time.perf_counter()
+        trial = agent.session()
+        frame = np.zeros((agent.config.image_size, agent.config.image_size, 3), np.uint8)
+        trial.set_goal(frame)
+        trial.replan(frame)
+    except (CheckpointError, PlanError) as error:
+        raise ServeError(str(error)) from None
+    planned = time.perf_counter()
+    limits = Limits(args.max_connections, int(args.max_mb * 2**20), args.idle, args.deadline, args.patience)
+    server = PolicyServer(
+        agent,
+        host=args.host,
+        port=args.port,
+        api_key=api_key,
+        image_key=args.image_key,
+        limits=limits,
+        workers=args.workers,
+        threads=args.threads,
+    )
+    story = (
+        f"{args.checkpoint} on {agent.device}: {imported - started:.1f} s to import, "
+        f"{loaded - imported:.1f} s to load, {planned - loaded:.1f} s for a first plan"
+    )
+    return server, story
+
+
+def _api_key(args: argparse.Namespace) -> str | None:
+    key = os.environ.get(KEY_VARIABLE)
+    if args.api_key_file is not None:
+        key = Path(args.api_key_file).read_text().strip()
+    if key is not None and not key:
+        raise ServeError("the API key is empty: put one into the file, or leave the file out")
+    if key is None and not args.no_api_key and not _is_loopback(args.host):
+        raise ServeError(
+            f"{args.host} lets other machines in: give --api-key-file FILE (or {KEY_VARIABLE}), "
+            "or --no-api-key to do without"
+        )
+    return key
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    about, limits = str(__doc__), Limits()
+    parser = argparse.ArgumentParser(
+        "latent-planner serve", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("checkpoint", help="bundled name, run folder or hf://owner/name")
+    add("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: %(default)s)")
+    add("--port", type=_port, default=8000, help="0: any that is free (default: %(default)s)")
+    add(
+        "--api-key-file",
+        metavar="FILE",
+        help=f"a file with the key that clients must give; or {KEY_VARIABLE}",
+    )
+    add("--no-api-key", action="store_true", help="let anyone in who reaches this host")
+    add("--image-key", default="observation/image", help="where requests hold the frame (%(default)s)")
+    add("--deadline", type=_positive, metavar="S", help="most seconds for one plan (default: none)")
+    add(
+        "--patience", type=_positive, default=limits.patience, metavar="S", help="longest wait for one's turn"
+    )
+    add(
+        "--idle",
+        type=_positive,
+        default=limits.idle_seconds,
+        metavar="S",
+        help="end silent connections after",
+    )
+    add("--max-connections", type=_count, default=limits.connections, metavar="N")
+    add("--max-mb", type=_positive, default=16.0, help="of one message (default: %(default)s)")
+    add("--workers", type=_count, metavar="N", help="plans at the same time (default: one per core)")
+    add(
+        "--threads",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="for one plan; more need idle cores (%(default)s)",
+    )
+    add("--device", default="auto")
+    add("--seed", type=int)
+    return parser.parse_args(argv)
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def _port(text: str) -> int:
+    if not 0 <= int(text) < 2**16:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 65535")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return int(text)

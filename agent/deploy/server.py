@@ -1,0 +1,255 @@
+"""The policy server: WebSockets outside, one agent session per connection inside. `deploy.serve` starts it.
+
+The event loop only moves bytes: reading a request and planning happen in worker threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from .client import WireError, needed, pack, unpack
+
+if TYPE_CHECKING:
+    from ..agent import Agent
+    from .connection import Session
+
+log = logging.getLogger(__name__)
+TOLD = 3  # refused requests of one connection that the log shows one by one
+CLOSING, OVERLOADED = 1001, 503
+GRACE = 5.0  # seconds that are left, at the end, to clients that do not answer
+
+
+@dataclass(frozen=True)
+class Limits:
+    """connections at once; message_bytes of one message; idle_seconds between two requests; deadline: most
+    seconds for one plan (None: as long as it takes); patience: seconds that a request waits for its turn."""
+
+    connections: int = 32
+    message_bytes: int = 16 * 2**20
+    idle_seconds: float = 600.0
+    deadline: float | None = None
+    patience: float = 10.0
+
+
+class PolicyServer:
+    """Answers on host:port (0: any free one; `port` then says which) until `stop` is called.
+
+    agent: every connection gets `agent.session()`.   image_key: where requests hold the frame.
+    api_key: asked of every client, as "Authorization: Api-Key ..."; None: of nobody.
+    workers: plans made at the same time; default: one per core, or one on a GPU.
+    threads: of torch for each of them. More than one is quicker on idle cores and far slower on busy ones,
+        where the threads wait for each other at every small operation.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        api_key: str | None = None,
+        image_key: str = "observation/image",
+        limits: Limits | None = None,
+        workers: int | None = None,
+        threads: int = 1,
+    ) -> None:
+        from .connection import metadata
+
+        self.agent, self.host, self.port, self.image_key = agent, host, port, image_key
+        self.limits = limits or Limits()
+        self.sessions = 0  # open now
+        self.refused = 0  # requests, since the start
+        self._metadata = pack(metadata(agent, image_key))
+        self._secret = None if api_key is None else f"Api-Key {api_key}".encode()
+        self._workers = workers or (1 if agent.device.type != "cpu" else _cores())
+        self._threads = threads
+        self._waiting: set[Any] = set()  # connections that no request is under way on
+        self._stopping: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def run(self, ready: Callable[[], None] = lambda: None) -> None:
+        """Serve until `stop`; ready is called once connections are accepted. OSError for a taken port."""
+        serve = needed("websockets.asyncio.server").serve
+        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        quiet = logging.getLogger(f"{__name__}.websockets")
+        quiet.setLevel(logging.CRITICAL)  # it logs each handshake that fails with a traceback
+        self._pool = ThreadPoolExecutor(
+            self._workers, "plan", initializer=use_threads, initargs=(self._threads,)
+        )
+        server = await serve(
+            self._handle,
+            self.host,
+            self.port,
+            compression=None,
+            max_size=self.limits.message_bytes,
+            max_queue=1,  # what a client sends ahead stays with the client
+            origins=[None],  # no web page may use a server on its visitor's machine
+            process_request=self._admit,
+            open_timeout=10,
+            close_timeout=2,
+            logger=quiet,
+        )
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            ready()
+            await self._stopping.wait()
+            server.close(close_connections=False)
+            await asyncio.gather(*(socket.close(CLOSING, "the server stops") for socket in [*self._waiting]))
+            try:
+                await asyncio.wait_for(asyncio.shield(server.wait_closed()), self.limits.patience + GRACE)
+            except TimeoutError:
+                log.warning("some clients did not take their answer; their connections are cut")
+        finally:
+            server.close()
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def stop(self) -> None:
+        """Answer what is under way, and end `run`. For any thread, and for signal handlers."""
+        if self._loop is not None and self._stopping is not None:
+            self._loop.call_soon_threadsafe(self._stopping.set)
+
+    def _admit(self, connection: Any, request: Any) -> Any:
+        """None to go on with the handshake, or the HTTP answer instead."""
+        if request.path == "/healthz":
+            return connection.respond(HTTPStatus.OK, "OK\n")
+        given = request.headers.get("Authorization", "").encode("utf-8", "replace")
+        if self._secret is not None and not hmac.compare_digest(given, self._secret):
+            return connection.respond(HTTPStatus.UNAUTHORIZED, "This server asks for its API key.\n")
+        if self.sessions >= self.limits.connections:
+            return connection.respond(
+                HTTPStatus(OVERLOADED), "All connections are in use: try again later.\n"
+            )
+        return None
+
+    async def _handle(self, socket: Any) -> None:
+        from websockets.exceptions import ConnectionClosed
+
+        name = ":".join(map(str, (socket.remote_address or ("?",))[:2]))
+        self.sessions += 1
+        asked = refused = 0
+        took = None
+        try:
+            session = await self._in_pool(self._new_session)
+            await socket.send(self._metadata)
+            log.info("%s: connected, %d open", name, self.sessions)
+            while (message := await self._next(socket)) is not None:
+                arrived = time.perf_counter()
+                reply = await self._in_pool(self._answer, session, message, arrived, took)
+                asked += 1
+                if isinstance(reply, str):
+                    refused, self.refused = refused + 1, self.refused + 1
+                    if refused <= TOLD:
+                        log.info("%s: refused: %s", name, reply)
+                await socket.send(reply)
+                took = time.perf_counter() - arrived
+        except ConnectionClosed:
+            pass
+        except Exception:
+            log.exception("%s: the connection failed", name)
+            raise  # closes it, with code 1011
+        finally:
+            self.sessions -= 1
+            log.info("%s: gone after %d requests, %d of them refused", name, asked, refused)
+
+    async def _next(self, socket: Any) -> bytes | str | None:
+        """The next message; None where the connection is to end, and is ended."""
+        assert self._stopping is not None
+        if not self._stopping.is_set():
+            self._waiting.add(socket)
+            try:
+                return await asyncio.wait_for(socket.recv(), self.limits.idle_seconds)
+            except TimeoutError:
+                await socket.close(CLOSING, f"idle for {self.limits.idle_seconds:g} s")
+                return None
+            finally:
+                self._waiting.discard(socket)
+        await socket.close(CLOSING, "the server stops")
+        return None
+
+    def _in_pool(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        assert self._loop is not None
+        return self._loop.run_in_executor(self._pool, function, *arguments)
+
+    # -- in a worker's thread --------------------------------------------------------------------------------
+
+    def _new_session(self) -> Session:
+        from .connection import Session
+
+        return Session(self.agent.session(), self.image_key, self.limits.deadline)
+
+    def _answer(
+        self, session: Session, message: bytes | str, arrived: float, took: float | None
+    ) -> bytes | str:
+        """The reply, packed; or one line that says why there is none."""
+        from latent_planner.planners import PlanError
+
+        from .connection import RequestError
+
+        begun = time.perf_counter()
+        waited = begun - arrived
+        try:
+            if isinstance(message, str):
+                return "Send binary messages (msgpack), not text."
+            if waited > self.limits.patience:
+                return f"The server is too busy: this request waited {waited:.1f} s."
+            reply = session.answer(unpack(message), waited)
+            timing = {"infer_ms": 1000 * (time.perf_counter() - begun), "queue_ms": 1000 * waited}
+            if took is not None:
+                timing["prev_total_ms"] = 1000 * took
+            return pack({**reply, "server_timing": timing})
+        except (WireError, RequestError, PlanError) as error:
+            return " ".join(str(error).split())
+        except Exception:
+            log.exception("a request failed")
+            return "The server failed at this request; its log says why."
+
+
+def use_threads(number: int) -> None:
+    """So many threads of torch for what this thread computes."""
+    import torch
+
+    torch.set_num_threads(number)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def running(agent: Agent, **options: Any) -> Iterator[PolicyServer]:
+    """A PolicyServer in a thread of this process, on a free port of this machine: for tests and demos.
+
+    with running(agent) as server, Client(f"ws://127.0.0.1:{server.port}") as client: ...
+    """
+    server = PolicyServer(agent, port=0, **options)
+    ready, failed = threading.Event(), []
+
+    def main() -> None:
+        try:
+            asyncio.run(server.run(ready.set))
+        except Exception as error:
+            failed.append(error)
+        finally:
+            ready.set()
+
+    thread = threading.Thread(target=main, name="serve", daemon=True)
+    thread.start()
+    ready.wait()
+    if failed:
+        raise failed[0]
+    try:
+        yield server
+    finally:
+        server.stop()
+        thread.join()

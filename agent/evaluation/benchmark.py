@@ -1,0 +1,253 @@
+"""The benchmark: does the agent reach goals it has never seen, and how much better is it than doing nothing?
+
+Every pair is a start state and a goal state that a policy reached from it `offset` env steps later. An
+episode starts there, has `budget` env steps, and succeeds if the world ever reports `info["success"]` within
+them; the agent sees pixels only and never that report. Two floors are measured on the same pairs: random
+actions, and none. Shares come with their 95 % interval (E. B. Wilson, "Probable inference", 1927).
+
+Episodes are planned many at once, one stream of random numbers each, so how many changes nothing beyond the
+rounding of batched arithmetic.
+
+Pairs that come from a recording may bring its frames along (`start_frames`, `goal_frames`, uint8 (P, H, W,
+3)): the agent then sees those first, and success counts from the first step on, as in the published protocol.
+Pairs may name factors of variation to draw (`vary`): the same starts and goals, otherwise drawn or moved.
+Worlds that cannot be put into a state have pairs with the actions that lead from the reset to the start and
+from there to the goal (`to_start`, `to_goal`, (P, L, A)), and say what counts as reached (`rule`).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from .provenance import about_agent, durations, provenance
+from .video import Episode
+
+PAIRS_AT_ONCE = 25
+LATENCY_PLANS = 7  # plans for one goal alone, to time them
+Z95 = 1.959963984540054
+
+
+class Pairs(Protocol):
+    """Starts and goals: state arrays (P, S) in the world's units, a seed per pair (P,)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def start(self) -> np.ndarray: ...
+    @property
+    def goal(self) -> np.ndarray: ...
+    @property
+    def seed(self) -> np.ndarray: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def budget(self) -> int: ...
+
+
+@dataclass
+class Run:
+    """One episode under way; `seen` and `distances` are kept only when it is recorded."""
+
+    index: int
+    env: Any
+    goal: np.ndarray
+    observation: dict[str, np.ndarray]
+    success: bool
+    steps: int = 0
+    seen: list[dict[str, np.ndarray]] = field(default_factory=list)
+    distances: list[float] = field(default_factory=list)
+
+    @classmethod
+    def start(cls, env: Any, pairs: Pairs, index: int) -> Run:
+        options = {"state": pairs.start[index], "goal_state": pairs.goal[index]}
+        if varied(pairs):
+            options["vary"] = varied(pairs)
+        if hasattr(pairs, "to_start"):
+            options = {"actions": pairs.to_start[index], "goal_actions": pairs.to_goal[index]}  # type: ignore
+        observation, info = env.reset(seed=int(pairs.seed[index]) % 2**63, options=options)
+        recorded = getattr(pairs, "start_frames", None)
+        if recorded is None:
+            return cls(index, env, np.array(info["goal"]), observation, bool(info["success"]))
+        goal: np.ndarray = pairs.goal_frames[index]  # type: ignore[attr-defined]
+        return cls(index, env, goal, {**observation, "pixels": recorded[index]}, False)
+
+    def step(self, action: np.ndarray) -> None:
+        self.observation, _, _, _, info = self.env.step(action)
+        self.steps += 1
+        self.success = bool(info["success"])
+
+    def outcome(self) -> dict[str, Any]:
+        """Plain values; `steps` are those taken: up to success, or all."""
+        outcome: dict[str, Any] = {"pair": self.index, "success": self.success, "steps": self.steps}
+        if "state" in self.observation:
+            outcome["final_state"] = np.asarray(self.observation["state"], dtype=float).tolist()
+        return outcome
+
+
+def run(
+    agent: Any,
+    make_env: Callable[[], Any],
+    pairs: Pairs,
+    *,
+    seed: int = 0,
+    progress: bool = True,
+    pairs_at_once: int | None = None,
+    recordings: list[Episode] | None = None,
+    record: int = 6,
+    draw: Callable[[np.ndarray], np.ndarray] | None = None,
+    quick: bool = False,
+) -> dict[str, Any]:
+    """Play every pair and return the plain values of benchmark.json.
+
+    agent: an `agent.Agent`; sessions of it play, it is left as it was.
+    make_env: a fresh environment with observations {"pixels": uint8 (H, W, 3)}, `info["goal"]`,
+    `info["success"]` and the reset options "state" and "goal_state".
+    seed: of the planner's streams, one per pair.
+    recordings: a list that receives the first `record` episodes, to be shown.
+    draw: state (S,) -> uint8 (h, w, 3), to show them at another size than the agent sees.
+    quick: leave out floors and seconds_per_plan, which say nothing new about another checkpoint of one run.
+
+    Returns success (share), interval (95 %), floors {"random", "still"}, seconds_per_plan (one goal alone),
+    what is needed to run it again, and one outcome per pair. Raises ValueError for an empty list of pairs.
+    """
+    count = len(pairs.start)
+    if count == 0:
+        raise ValueError("there are no start/goal pairs to run: ask for at least one")
+    size = max(1, min(pairs_at_once or PAIRS_AT_ONCE, count))
+    record = 0 if recordings is None else record
+    envs: list[Any] = []
+    started = time.perf_counter()
+    try:
+        envs += [make_env() for _ in range(size)]
+        runs: list[Run] = []
+        with tqdm(total=count, desc="benchmark", unit="episode", disable=not progress) as bar:
+            for first in range(0, count, size):
+                indices = range(first, min(first + size, count))
+                runs += _play(agent.session(), envs, pairs, indices, seed=seed, bar=bar, record=record)
+        beside: dict[str, Any] = {}
+        if not quick:
+            beside["floors"] = {kind: floor(kind, envs[0], pairs, seed=seed) for kind in ("random", "still")}
+            beside["seconds_per_plan"] = seconds_per_plan(agent.session(), envs[0], pairs)
+    finally:
+        for env in envs:
+            env.close()
+    if recordings is not None:
+        recordings += [_recording(finished, pairs, draw) for finished in runs[:record]]
+    return {
+        **_share([finished.success for finished in runs]),
+        **beside,
+        "seconds": round(time.perf_counter() - started, 3),
+        "seed": seed,
+        "pairs_at_once": size,
+        "pairs": {
+            "env": str(pairs.name),
+            "version": str(pairs.version),
+            "count": count,
+            "offset": int(pairs.offset),
+            "budget": int(pairs.budget),
+            **({"vary": varied(pairs)} if varied(pairs) else {}),
+            **({"rule": pairs.rule} if hasattr(pairs, "rule") else {}),
+        },
+        **about_agent(agent),
+        **provenance(),
+        "episodes": [finished.outcome() for finished in runs],
+    }
+
+
+def varied(pairs: Pairs) -> list[str]:
+    """What the pairs have drawn anew for each episode, from its seed: the reset option "vary"."""
+    return list(getattr(pairs, "vary", ()))
+
+
+def floor(kind: str, env: Any, pairs: Pairs, *, seed: int = 0) -> dict[str, Any]:
+    """Success of one who does not look, on the same pairs.
+
+    kind: "random" draws every action evenly from the action box, "still" takes the action nearest to zero.
+    """
+    low, high = env.action_space.low, env.action_space.high
+    successes = []
+    for index in range(len(pairs.start)):
+        random = np.random.default_rng([seed % 2**63, int(pairs.seed[index]) % 2**63])
+        played = Run.start(env, pairs, index)
+        while not played.success and played.steps < pairs.budget:
+            action = random.uniform(low, high) if kind == "random" else np.clip(0.0, low, high)
+            played.step(action.astype(env.action_space.dtype))
+        successes.append(played.success)
+    return _share(successes)
+
+
+def seconds_per_plan(agent: Any, env: Any, pairs: Pairs) -> dict[str, Any]:
+    """Wall clock of planning anew from pixels, for one goal alone: {"median", "p95", "plans"}, seconds."""
+    played = Run.start(env, pairs, 0)
+    agent.set_goal(played.goal, steps=pairs.budget)
+    seconds = []
+    for _ in range(LATENCY_PLANS + 1):
+        started = time.perf_counter()
+        agent.plan(played.observation["pixels"])
+        seconds.append(time.perf_counter() - started)
+    return durations(seconds[1:])  # the first also warms up
+
+
+def wilson(successes: int, count: int) -> tuple[float, float]:
+    """95 % interval of a share, never beyond [0, 1] and never of zero width."""
+    share, z2 = successes / count, Z95**2
+    middle = (share + z2 / (2 * count)) / (1 + z2 / count)
+    half = Z95 / (1 + z2 / count) * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
+    return (0.0 if successes == 0 else middle - half), (1.0 if successes == count else middle + half)
+
+
+def _play(
+    agent: Any, envs: Sequence[Any], pairs: Pairs, indices: range, *, seed: int, bar: Any, record: int
+) -> list[Run]:
+    """These pairs side by side; a finished one leaves the batch."""
+    runs = [Run.start(env, pairs, index) for env, index in zip(envs, indices)]
+    agent.reset(seeds=[_stream(seed, int(pairs.seed[index])) for index in indices])
+    agent.set_goal(np.stack([run.goal for run in runs]), steps=pairs.budget)
+    going = list(runs)
+    while going:
+        pixels = np.stack([run.observation["pixels"] for run in going])
+        if any(run.index < record for run in going):
+            for run, frame, distance in zip(going, pixels, agent.latent_distance(pixels)):
+                if run.index < record:
+                    run.seen.append({**run.observation, "pixels": frame.copy()})
+                    run.distances.append(float(distance))
+        mask = np.array([not run.success and run.steps < pairs.budget for run in going])
+        if not mask.all():
+            bar.update(int((~mask).sum()))
+            going = [run for run, goes_on in zip(going, mask) if goes_on]
+            if not going:
+                break
+            agent.keep(mask)
+            pixels = pixels[mask]
+        for run, action in zip(going, agent.act(pixels)):
+            run.step(action)
+    return runs
+
+
+def _recording(finished: Run, pairs: Pairs, draw: Callable[[np.ndarray], np.ndarray] | None) -> Episode:
+    frames, goal = [seen["pixels"] for seen in finished.seen], finished.goal
+    if draw is not None:
+        frames = [draw(np.asarray(seen["state"])) for seen in finished.seen]
+        goal = draw(np.asarray(pairs.goal[finished.index]))
+    reached = finished.steps if finished.success else None
+    return Episode(frames, goal, finished.distances, pairs.budget, reached)
+
+
+def _stream(seed: int, pair_seed: int) -> int:
+    """The planner's seed for one pair: the same however many are planned at once."""
+    return int(np.random.SeedSequence([seed % 2**63, pair_seed % 2**63]).generate_state(1, np.uint64)[0])
+
+
+def _share(successes: Sequence[bool]) -> dict[str, Any]:
+    share = sum(successes) / len(successes)
+    interval = [round(bound, 4) for bound in wilson(sum(successes), len(successes))]
+    return {"success": round(share, 4), "interval": interval}

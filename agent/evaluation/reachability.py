@@ -1,0 +1,47 @@
+"""Is a goal out of reach? Judged by how near the first plan expects to come.
+
+The report (`report`, section calibration) measures, on goals that were then reached, how far from the
+goal their first plans expected to end, and leaves the distance that 95 % of them kept below in `reach.json`
+beside the checkpoint. A goal whose first plan expects more is probably one that cannot be reached.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..look import latents_of
+from .provenance import write_json
+
+FILE = "reach.json"
+KEPT = 0.95  # share of the goals within reach that are not warned of
+
+
+def expected_distance(agent: Any, plans: Any, goals: np.ndarray) -> np.ndarray:
+    """Least latent distance to the goal along each plan, the present left out: (B,).
+
+    plans: what agent.plan gave for B problems.   goals: uint8 (B, h, w, 3).
+    """
+    goal = latents_of(agent.world_model, goals, agent.device).float().cpu().numpy()
+    imagined = np.asarray(plans.latents).reshape(len(goal), -1, goal.shape[-1])[:, 1:]
+    least: np.ndarray = np.linalg.norm(imagined - goal[:, None], axis=-1).min(1)
+    return least
+
+
+def save(folder: Path, threshold: float, sha256: str) -> Path:
+    """Leave the threshold (a latent distance) for the weights of this SHA-256 in folder."""
+    return write_json(folder / FILE, {"threshold": threshold, "sha256": sha256})
+
+
+def load(folder: Path, sha256: str) -> float | None:
+    """The threshold beside these weights; None where there is none, or one of other weights."""
+    try:
+        found = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        threshold = float(found["threshold"]) if found["sha256"] == sha256 else math.nan
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return threshold if math.isfinite(threshold) and threshold > 0 else None

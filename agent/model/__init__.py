@@ -1,0 +1,1 @@
+"""The networks: encoder, predictor, proposer, and the world model made of them."""

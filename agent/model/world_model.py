@@ -1,0 +1,299 @@
+"""The world model: an encoder from pixels to latents, and a predictor that moves latents under actions.
+
+Everything that changes what it computes is in WorldModelConfig or in the weights. Normalisation is inside.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..squeeze import squeeze
+from .encoder import make_encoder
+from .predictor import make_predictor
+from .proposer import Proposer
+
+ENCODERS = ("keypoint", "conv", "vit")
+PREDICTORS = ("banded", "lewm")
+CANDIDATES_AT_ONCE = 1024  # of a rollout without gradient on a CPU: bounds its memory
+CANDIDATES_ON_GPU = 8192  # the same elsewhere
+
+
+@dataclass(frozen=True)
+class WorldModelConfig:
+    """What a world model is made of and which numbers it expects. Plain values; wrong ones raise ValueError.
+
+    action_*: one number per action component, in the environment's units.
+    pixel_*: one number per colour channel, of pixels / 255.
+    frameskip: environment actions in one action block.   context_len: frames the predictor looks back on.
+    """
+
+    env: str
+    image_size: int
+    action_mean: tuple[float, ...]
+    action_std: tuple[float, ...]
+    action_low: tuple[float, ...]
+    action_high: tuple[float, ...]
+    pixel_mean: tuple[float, ...]
+    pixel_std: tuple[float, ...]
+    frameskip: int = 5
+    context_len: int = 3
+    latent_dim: int = 128
+    projector_dim: int = 512  # hidden width of the BatchNorm MLPs
+    encoder: str = "keypoint"
+    encoder_width: int = 64  # keypoint: filters whose places are taken
+    encoder_values: int = 16  # keypoint: features seen at each of those places
+    encoder_depth: int = 12  # vit: blocks
+    encoder_heads: int = 3  # vit
+    patch_size: int = 14  # vit
+    predictor: str = "banded"
+    predictor_width: int = 128
+    predictor_depth: int = 3
+    predictor_heads: int = 4
+    predictor_head_dim: int = 32
+    predictor_mlp_dim: int = 512
+    dropout: float = 0.0  # in the predictor
+    proposals: int = 0  # guesses of a plan, for each number of steps it may take; 0: no proposer
+    proposal_steps: int = 5  # longest plan that is proposed, in model steps
+    proposer_width: int = 512
+    published_look: bool = False  # frames show what the world's published version draws, see envs.make
+    control_hz: float | None = None  # environment actions a second in the recording; None: not known
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = _checked(field.name, str(field.type), getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
+        sizes = {name: len(getattr(self, f"action_{name}")) for name in ("mean", "std", "low", "high")}
+        if len(set(sizes.values())) > 1 or not self.action_mean:
+            told = ", ".join(f"action_{name} has {size}" for name, size in sizes.items())
+            raise ValueError(f"Action statistics need one number per action component, but {told}.")
+        if len(self.pixel_mean) != 3 or len(self.pixel_std) != 3:
+            raise ValueError("pixel_mean and pixel_std need three numbers each, one per colour channel.")
+        for name in ("action_std", "pixel_std"):
+            if min(getattr(self, name)) <= 0:
+                raise ValueError(f"{name} must be above zero everywhere, but is {getattr(self, name)}.")
+        if any(low >= high for low, high in zip(self.action_low, self.action_high)):
+            raise ValueError(f"action_low {self.action_low} must be below action_high {self.action_high}.")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be at least 0 and below 1, but is {self.dropout}.")
+        self._check_modules()
+
+    def _check_modules(self) -> None:
+        for name, known in (("encoder", ENCODERS), ("predictor", PREDICTORS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"Unknown {name} {getattr(self, name)!r}: choose from {', '.join(known)}.")
+        cell = {"keypoint": 4, "conv": 16, "vit": self.patch_size}[self.encoder]
+        if self.image_size % cell:
+            raise ValueError(
+                f"image_size must be a multiple of {cell} ({self.encoder}), not {self.image_size}."
+            )
+        if self.encoder == "conv" and self.encoder_width % 4:
+            raise ValueError(f"encoder_width must be a multiple of 4 for conv, but is {self.encoder_width}.")
+        if self.encoder == "vit" and self.encoder_width % self.encoder_heads:
+            heads = self.encoder_heads
+            raise ValueError(
+                f"encoder_width must be a multiple of {heads} (heads), but is {self.encoder_width}."
+            )
+        if self.predictor == "lewm" and self.predictor_width != self.latent_dim:
+            raise ValueError(
+                f"The lewm predictor needs predictor_width equal to latent_dim, "
+                f"but they are {self.predictor_width} and {self.latent_dim}."
+            )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> WorldModelConfig:
+        """From what to_dict gave, or any mapping of the same names. Unknown or absent names: ValueError."""
+        known = {field.name: field for field in fields(cls)}
+        for name in values:
+            if name not in known:
+                near = difflib.get_close_matches(str(name), known, 1)
+                hint = f": did you mean {near[0]!r}?" if near else "."
+                raise ValueError(f"Unknown model setting {name!r}{hint}")
+        absent = [name for name, field in known.items() if field.default is MISSING and name not in values]
+        if absent:
+            raise ValueError(f"The model settings lack {', '.join(absent)}.")
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, tuples as lists."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+
+    @property
+    def action_dim(self) -> int:
+        """A: components of one environment action."""
+        return len(self.action_mean)
+
+    @property
+    def block_dim(self) -> int:
+        """F·A: components of one action block."""
+        return self.frameskip * self.action_dim
+
+    @property
+    def block_low(self) -> tuple[float, ...]:
+        """(F·A,) lower bounds of a normalised action block."""
+        return self._block(self.action_low)
+
+    @property
+    def block_high(self) -> tuple[float, ...]:
+        """(F·A,) upper bounds of a normalised action block."""
+        return self._block(self.action_high)
+
+    def _block(self, bound: Sequence[float]) -> tuple[float, ...]:
+        once = tuple((b - mean) / std for b, mean, std in zip(bound, self.action_mean, self.action_std))
+        return once * self.frameskip
+
+
+def _checked(name: str, kind: str, value: Any) -> Any:
+    """value as the field's type: no guessing from text, no NaN."""
+    if kind == "float | None":
+        known = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
+        if value is not None and not known:
+            raise ValueError(
+                f"{name} must be a number above 0, or null where it is not known, not {value!r}."
+            )
+        return value if value is None else float(value)
+    if kind == "str":
+        if not isinstance(value, str):
+            raise ValueError(f"{name} must be text, but is {value!r}.")
+        return value
+    if kind == "bool":
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} must be true or false, but is {value!r}.")
+        return value
+    if kind == "int":
+        least = 0 if name == "proposals" else 1
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{name} must be a whole number of at least {least}, but is {value!r}.")
+        return value
+    try:
+        numbers = tuple(float(v) for v in value) if kind.startswith("tuple") else (float(value),)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must hold numbers, but is {value!r}.") from None
+    if not all(math.isfinite(v) for v in numbers):
+        raise ValueError(f"{name} must hold finite numbers, but is {value!r}.")
+    return numbers if kind.startswith("tuple") else numbers[0]
+
+
+class WorldModel(nn.Module):
+    """Encoder and predictor of one config (LeWorldModel, arXiv 2603.19312).
+
+    Axes: B batch, T frames, D latent, F·A action block, N candidates, H horizon. Like any torch module, a new
+    model is in training mode: call `.eval()` before planning, so that BatchNorm uses its running statistics.
+    """
+
+    action_mean: Tensor
+    action_std: Tensor
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(self, config: WorldModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = make_encoder(config)
+        self.predictor = make_predictor(config)
+        self.proposer = Proposer(config) if config.proposals else None
+        for name in ("action_mean", "action_std", "pixel_mean", "pixel_std"):
+            # they belong to the config, not to the weights: hence not persistent
+            self.register_buffer(name, torch.tensor(getattr(config, name)), persistent=False)
+
+    def forward(self, pixels: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """For training: uint8 (B, T, 3, h, w), normalised (B, T-1, F·A) -> latents (B, T, D), predictions
+        (B, T-1, D), where predictions[:, t] stands for latents[:, t + 1].
+
+        One call, so that a wrapper (DistributedDataParallel, compile) sees all of it.
+        """
+        latents = self.encode(pixels)
+        return latents, self.predict(latents[:, :-1], actions)
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Frames uint8 (B, T, 3, h, w), of any size -> latents (B, T, D). ValueError for anything else.
+
+        Frames of another size are squeezed to the model's (squeeze); those for a ViT as published.
+        """
+        if pixels.ndim != 5 or pixels.shape[2] != 3 or pixels.dtype != torch.uint8:
+            raise ValueError(f"encode takes uint8 frames (B, T, 3, h, w), but got {_told(pixels)}.")
+        frames = pixels.flatten(0, 1).to(self.pixel_mean.dtype)
+        mean, std = (255 * t.view(3, 1, 1) for t in (self.pixel_mean, self.pixel_std))
+        frames = frames.sub_(mean).div_(std)
+        frames = squeeze(frames, self.config.image_size, published=self.config.encoder == "vit")
+        return self.encoder(frames).unflatten(0, pixels.shape[:2])
+
+    def predict(self, latents: Tensor, actions: Tensor) -> Tensor:
+        """(B, T, D), normalised blocks (B, T, F·A) -> (B, T, D): entry t is the latent that follows entry t.
+
+        Entry t depends on latents and actions up to t only. The lewm predictor takes T up to context_len.
+        """
+        self._check("predict", latents, (None, None, self.config.latent_dim))
+        self._check("predict", actions, (*latents.shape[:2], self.config.block_dim))
+        if self.predictor.slides and latents.shape[1] > self.config.context_len:
+            longest = self.config.context_len
+            raise ValueError(
+                f"predict takes at most context_len = {longest} latents, not {latents.shape[1]}."
+            )
+        return self.predictor(latents, actions).to(latents.dtype)
+
+    def rollout(self, latents: Tensor, candidates: Tensor, past_actions: Tensor | None = None) -> Tensor:
+        """(B, T, D), (B, N, H, F·A), past (B, T-1, F·A) -> (B, N, H+1, D); index 0 is the current latent.
+
+        latents: of the last T frames; past_actions: the blocks that led from each to the next; blocks are
+        normalised. Keeps the gradient when gradients are enabled.
+        """
+        batch, length = latents.shape[:2]
+        if past_actions is None:
+            past_actions = candidates.new_zeros(batch, 0, self.config.block_dim)
+        self._check("rollout", latents, (None, None, self.config.latent_dim))
+        self._check("rollout", candidates, (batch, None, None, self.config.block_dim))
+        self._check("rollout (past_actions)", past_actions, (batch, length - 1, self.config.block_dim))
+        now = latents[:, None, -1:].expand(-1, candidates.shape[1], -1, -1)
+        if torch.is_grad_enabled():
+            return torch.cat([now, self.predictor.rollout(latents, past_actions, candidates)], 2)
+        out = latents.new_empty(*candidates.shape[:2], candidates.shape[2] + 1, latents.shape[-1])
+        out[:, :, :1] = now
+        size = CANDIDATES_AT_ONCE if latents.device.type == "cpu" else CANDIDATES_ON_GPU
+        for b, n in _chunks(batch, out.shape[1], size):
+            out[b, n, 1:] = self.predictor.rollout(latents[b], past_actions[b], candidates[b, n])
+        return out
+
+    def propose(self, latents: Tensor, goals: Tensor, horizon: int) -> Tensor | None:
+        """Plans that may lead from latents (B, D) to goals (B, D): normalised blocks (B, P, horizon, F·A).
+
+        They are guesses, not inside the action bounds, for a planner to search around; see `model.proposer`.
+        None when this model has no proposer.
+        """
+        if self.proposer is None:
+            return None
+        for name, given in (("propose", latents), ("propose (goals)", goals)):
+            self._check(name, given, (len(latents), self.config.latent_dim))
+        return self.proposer.propose(latents, goals, horizon)
+
+    def normalise_actions(self, actions: Tensor) -> Tensor:
+        """Environment units (…, A) -> the model's, same shape."""
+        return (actions - self.action_mean) / self.action_std
+
+    def denormalise_actions(self, actions: Tensor) -> Tensor:
+        """The model's units (…, A) -> the environment's, same shape."""
+        return actions * self.action_std + self.action_mean
+
+    @staticmethod
+    def _check(where: str, x: Tensor, shape: tuple[int | None, ...]) -> None:
+        if x.ndim != len(shape) or any(want not in (None, have) for want, have in zip(shape, x.shape)):
+            wanted = ", ".join("*" if n is None else str(n) for n in shape)
+            raise ValueError(f"{where} needs a tensor of shape ({wanted}), but got {_told(x)}.")
+
+
+def _told(x: Tensor) -> str:
+    return f"{str(x.dtype).removeprefix('torch.')} {tuple(x.shape)}"
+
+
+def _chunks(batch: int, candidates: int, size: int) -> Iterator[tuple[slice, slice]]:
+    """Slices of (B, N) that hold at most `size` together, whole problems where possible."""
+    problems = max(1, size // max(1, candidates))
+    for b in range(0, batch, problems):
+        for n in range(0, candidates, size):
+            yield slice(b, b + problems), slice(n, n + size)

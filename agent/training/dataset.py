@@ -1,0 +1,334 @@
+"""Training windows over recorded episodes: which rows, from which episodes, normalised how."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .frame_store import InMemory, OnDisk, frame_shape, place_frames
+
+logger = logging.getLogger(__name__)
+
+Split = Literal["train", "held_out"]
+SPLITS: tuple[Split, Split] = ("train", "held_out")
+ENCODED_AT_ONCE = 512  # frames
+
+
+class DatasetError(ValueError):
+    """A recording cannot be trained on as asked; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B windows of T frames.
+
+    pixels   uint8 (B, T, 3, h, w); or float32 (B, T, D), once `WindowDataset.encode_frames` was called
+    actions  float32 (B, T−1, F·A), z-scored; block t holds the F actions between frame t and frame t+1,
+             in time order. The last frame's block is left out: it leads to a frame outside the window.
+    state    float32 (B, T, S) as recorded, or None
+    """
+
+    pixels: Tensor
+    actions: Tensor
+    state: Tensor | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on `device`, copied without blocking where the device allows it."""
+
+        def move(tensor: Tensor) -> Tensor:
+            if device.type == "cuda" and tensor.device.type == "cpu":
+                tensor = tensor.pin_memory()
+            return tensor.to(device, non_blocking=True)
+
+        return Batch(move(self.pixels), move(self.actions), None if self.state is None else move(self.state))
+
+
+class Journeys(NamedTuple):
+    """B pairs of latents of one episode, and what was done in between.
+
+    latents, goals  float32 (B, D)
+    steps           int64 (B,), model steps from one to the other
+    actions         float32 (B, longest, F·A), z-scored; 0 after `steps`
+    """
+
+    latents: Tensor
+    goals: Tensor
+    steps: Tensor
+    actions: Tensor
+
+
+class WindowDataset:
+    """Windows of `num_frames` frames, `frameskip` env steps apart, drawn uniformly over all valid starts.
+
+    reader      an open recording (latent_planner.envs.recordings.episodes.EpisodeReader or the like)
+    num_frames  T, frames in a window
+    frameskip   F, env actions between two of them
+    held_out    share of the episodes kept from training; whole episodes, chosen by `seed`
+    device      where batches are wanted; the frames are kept there when they fit
+    memory_gb   most memory the frames may take on the device or in main memory; default half of what is free
+
+    Attributes: env, image_size, frame_size (h, w), action_dim, state_names, angle_names, num_frames,
+    frameskip, num_windows {split: int}, place ("cuda:0", "cpu" or "disk") and what `statistics()` returns.
+
+    Raises DatasetError where the recording has no windows, too few episodes to split, or actions that are
+    not numbers.
+    """
+
+    def __init__(
+        self,
+        reader: Any,
+        *,
+        num_frames: int,
+        frameskip: int,
+        held_out: float = 0.1,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        memory_gb: float | None = None,
+        progress: bool = True,
+    ) -> None:
+        if num_frames < 2 or frameskip < 1:
+            raise DatasetError(
+                f"windows of {num_frames} frames, {frameskip} steps apart: at least 2 and 1 are needed"
+            )
+        self.num_frames, self.frameskip = num_frames, frameskip
+        self.name = str(getattr(reader, "path", "the recording"))
+        self.env, self.image_size = reader.env, int(reader.image_size)
+        self.control_hz = _rate(getattr(reader, "attrs", {}).get("control_hz"))
+        self.frame_size = frame_shape(reader)[:2]
+        self.state_names, self.angle_names = tuple(reader.state_names), tuple(reader.angle_names)
+        self.device = torch.device(device)
+
+        windows = {"num_frames": num_frames, "frameskip": frameskip}
+        lengths = np.asarray(reader.lengths)
+        episodes = split_episodes(lengths, **windows, held_out=held_out, seed=seed, name=self.name)
+        actions = self._read_actions(reader)
+        self.action_dim = actions.shape[1]
+        self.state = self._read_state(reader)
+        self.rows = {split: _rows(reader, episodes[split], 0) for split in SPLITS}
+        self.starts = {split: _rows(reader, episodes[split], self.span - 1) for split in SPLITS}
+        self.num_windows = {split: len(self.starts[split]) for split in SPLITS}
+        self.origins = {split: _rows(reader, episodes[split], frameskip) for split in SPLITS}
+        self.steps_left = _steps_left(reader)
+
+        known = actions[_rows(reader, episodes["train"], 1)]
+        self.action_mean, self.action_std = _mean_std(known.mean(0), known.std(0))
+        self.action_low = tuple(float(v) for v in reader.action_low)
+        self.action_high = tuple(float(v) for v in reader.action_high)
+        self.actions = torch.from_numpy((actions - self.action_mean) / self.action_std).float()
+
+        self.frames: InMemory | OnDisk = place_frames(
+            reader, device=self.device, memory_gb=memory_gb, progress=progress
+        )
+        self.place, self.workers = self.frames.place, self.frames.workers
+        self.latents: Tensor | None = None
+        self.pixel_mean, self.pixel_std = self._pixel_statistics()
+
+    @property
+    def span(self) -> int:
+        """Recorded frames that a window covers, first and last included: (T − 1)·F + 1."""
+        return (self.num_frames - 1) * self.frameskip + 1
+
+    def statistics(self) -> dict[str, Any]:
+        """What a WorldModelConfig takes from its data, from training episodes only.
+
+        env, image_size; action_mean, action_std, action_low, action_high (A,) in env units;
+        pixel_mean, pixel_std (3,) of pixels / 255; control_hz, None where the recording does not say.
+        """
+        names = ("env", "image_size", "action_mean", "action_std", "action_low", "action_high", "pixel_mean")
+        return {name: getattr(self, name) for name in (*names, "pixel_std", "control_hz")}
+
+    def batch(
+        self,
+        k: int,
+        size: int,
+        *,
+        seed: int = 0,
+        split: Split = "train",
+        rank: int = 0,
+        world_size: int = 1,
+        state: bool = False,
+    ) -> Batch:
+        """Batch number `k` of a run: a pure function of (seed, k), so that resuming repeats nothing.
+
+        `size` counts the windows of all ranks together; rank r gets its own size / world_size of them.
+        """
+        starts = self.starts[split]
+        rng = np.random.default_rng([seed, SPLITS.index(split), k])
+        chosen = starts[rng.integers(len(starts), size=size)]
+        share = size // world_size
+        return self.windows(chosen[rank * share : (rank + 1) * share], state=state).to(self.device)
+
+    def windows(self, starts: np.ndarray, *, state: bool = False) -> Batch:
+        """The windows that begin at the recorded rows `starts` (B,)."""
+        rows = starts[:, None] + np.arange(0, self.span, self.frameskip)
+        steps = starts[:, None] + np.arange(self.span - 1)
+        actions = self.actions[torch.from_numpy(steps)].reshape(len(starts), self.num_frames - 1, -1)
+        if self.latents is not None:
+            pixels = self.latents[torch.from_numpy(rows)]
+        else:
+            pixels = self.frames.gather(rows.reshape(-1)).unflatten(0, rows.shape).permute(0, 1, 4, 2, 3)
+        states = self.state[torch.from_numpy(rows)] if state and self.state is not None else None
+        return Batch(pixels, actions, states)
+
+    def journeys(
+        self,
+        k: int,
+        size: int,
+        *,
+        longest: int,
+        seed: int = 0,
+        split: Split = "train",
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> Journeys:
+        """Batch number `k` of journeys of 1 to `longest` model steps, after `encode_frames`.
+
+        Like `batch`: a function of (seed, k), and rank r gets its own size / world_size of them. Where an
+        episode ends sooner the journey is shorter.
+        """
+        if self.latents is None:
+            raise DatasetError("journeys lead between latents: call encode_frames first")
+        rng = np.random.default_rng([seed, len(SPLITS) + SPLITS.index(split), k])
+        origins = self.origins[split]
+        rows = origins[rng.integers(len(origins), size=size)]
+        farthest = np.minimum(self.steps_left[rows] // self.frameskip, longest)
+        steps = 1 + (rng.random(size) * farthest).astype(np.int64)
+        share = size // world_size
+        rows, steps = (some[rank * share : (rank + 1) * share] for some in (rows, steps))
+        when = np.arange(longest * self.frameskip)
+        taken = np.minimum(rows[:, None] + when, len(self.actions) - 1)
+        actions = self.actions[torch.from_numpy(taken)]
+        actions = actions * torch.from_numpy(when < self.frameskip * steps[:, None])[..., None]
+        ends = (torch.from_numpy(some) for some in (rows, rows + self.frameskip * steps))
+        start, goal = (self.latents[some].to(self.device) for some in ends)
+        actions = actions.reshape(len(rows), longest, -1).to(self.device)
+        return Journeys(start, goal, torch.from_numpy(steps).to(self.device), actions)
+
+    @torch.no_grad()
+    def encode_frames(self, encode: Callable[[Tensor], Tensor]) -> None:
+        """From now on windows hold latents in the place of pixels: those of all frames, encoded once, here.
+
+        encode: uint8 (B, 1, 3, h, w) -> (B, 1, D).
+        """
+        count = len(self.actions)
+        for first in range(0, count, ENCODED_AT_ONCE):
+            rows = np.arange(first, min(first + ENCODED_AT_ONCE, count))
+            pixels = self.frames.gather(rows).permute(0, 3, 1, 2)[:, None].to(self.device)
+            some = encode(pixels)[:, 0].float()
+            if first == 0:
+                latents = some.new_empty(count, some.shape[1], device="cpu")
+            latents[first : first + len(rows)] = some.cpu()
+        self.latents = latents
+
+    def sample(self, count: int, *, split: Split, seed: int = 0) -> tuple[Tensor, Tensor | None]:
+        """At most `count` different frames, uint8 (n, 3, h, w), and their states (n, S) if recorded."""
+        rows = self.rows[split]
+        chosen = np.random.default_rng([seed, SPLITS.index(split)]).permutation(len(rows))[:count]
+        rows = np.sort(rows[chosen])
+        states = None if self.state is None else self.state[torch.from_numpy(rows)]
+        return self.frames.gather(rows).permute(0, 3, 1, 2), states
+
+    def check(self, config: Any) -> None:
+        """Raise DatasetError unless a model of this WorldModelConfig can learn from these windows."""
+        for what, ours, models in (
+            ("actions of size", self.action_dim, config.action_dim),
+            ("windows of frameskip", self.frameskip, config.frameskip),
+        ):
+            if ours != models:
+                raise DatasetError(
+                    f"{self.name} has {what} {ours} but the model is made for {models}: "
+                    "give it a matching recording, or train a model that matches this one"
+                )
+
+    def _read_actions(self, reader: Any) -> np.ndarray:
+        """All actions (N, A), float64; each episode's last row (no action follows it) becomes 0."""
+        actions = np.array(reader.read("action", 0, reader.num_frames), dtype=np.float64)
+        lengths, offsets = np.asarray(reader.lengths), np.asarray(reader.offsets)
+        actions[offsets[lengths > 0] + lengths[lengths > 0] - 1] = 0
+        bad = np.flatnonzero(~np.isfinite(actions).all(axis=1))
+        bad = bad[np.isin(bad, _rows(reader, np.arange(len(lengths)), 0))] if len(bad) else bad
+        if len(bad):
+            episode = int(np.flatnonzero(offsets <= bad[0])[-1])
+            raise DatasetError(
+                f"{self.name} has {len(bad)} actions that are not numbers, the first in episode {episode} at "
+                f"step {bad[0] - offsets[episode]}: record those episodes again"
+            )
+        return actions
+
+    def _read_state(self, reader: Any) -> Tensor | None:
+        if "state" not in reader.columns or not self.state_names:
+            return None
+        return torch.from_numpy(np.asarray(reader.read("state", 0, reader.num_frames), dtype=np.float32))
+
+    def _pixel_statistics(self, count: int = 1024) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of each channel of pixels/255, over a sample of training frames."""
+        pixels, _ = self.sample(count, split="train")
+        total = torch.zeros(2, 3, dtype=torch.float64)
+        for some in pixels.split(64):
+            values = some.float() / 255
+            means = torch.stack([values.mean((0, 2, 3)), values.square().mean((0, 2, 3))])
+            total += len(some) * means.cpu().double()
+        mean, square = (total / len(pixels)).numpy()
+        return _mean_std(mean, np.sqrt(np.maximum(square - mean**2, 0)))
+
+
+def _rate(recorded: Any) -> float | None:
+    """Actions a second, of what a recording says or does not say."""
+    known = isinstance(recorded, (int, float, np.number)) and np.isfinite(recorded) and recorded > 0
+    return float(recorded) if known else None
+
+
+def split_episodes(
+    lengths: np.ndarray, *, num_frames: int, frameskip: int, held_out: float, seed: int, name: str
+) -> dict[Split, np.ndarray]:
+    """Indices of training and held-out episodes, ascending, without those shorter than a window.
+
+    lengths: (E,) frames.   name: of the recording, for the sentences of DatasetError; the rest as for
+    WindowDataset, which splits with this.
+    """
+    span = (num_frames - 1) * frameskip + 1
+    if len(lengths) == 0:
+        raise DatasetError(f"{name} holds no complete episode: record some first")
+    long_enough = np.flatnonzero(lengths >= span)
+    window = f"the window of {span} ({num_frames} frames, {frameskip} steps apart)"
+    if len(long_enough) == 0:
+        raise DatasetError(
+            f"every episode of {name} is shorter than {window}, the longest has {lengths.max()} "
+            "frames: record longer episodes, or lower num_frames or frameskip"
+        )
+    if len(long_enough) < len(lengths):
+        short = len(lengths) - len(long_enough)
+        logger.warning("%d episodes are shorter than %s and are left out", short, window)
+    if not 0 < held_out < 1:
+        raise DatasetError(f"held_out is a share between 0 and 1, not {held_out}")
+    if len(long_enough) < 2:
+        raise DatasetError(f"{name} has one usable episode; record at least one more to hold out")
+    count = min(max(1, round(held_out * len(long_enough))), len(long_enough) - 1)
+    shuffled = np.random.default_rng(seed).permutation(long_enough)
+    return {"train": np.sort(shuffled[count:]), "held_out": np.sort(shuffled[:count])}
+
+
+def _rows(reader: Any, episodes: np.ndarray, drop: int) -> np.ndarray:
+    """Flat rows of the given episodes, without the last `drop` rows of each."""
+    offsets, lengths = np.asarray(reader.offsets)[episodes], np.asarray(reader.lengths)[episodes] - drop
+    before = np.cumsum(lengths) - lengths
+    return np.arange(lengths.sum()) + np.repeat(offsets - before, lengths)
+
+
+def _steps_left(reader: Any) -> np.ndarray:
+    """(N,): how many steps of its episode follow each recorded row."""
+    left = np.zeros(reader.num_frames, np.int64)
+    for offset, length in zip(np.asarray(reader.offsets), np.asarray(reader.lengths)):
+        left[offset : offset + length] = np.arange(length)[::-1]
+    return left
+
+
+def _mean_std(mean: np.ndarray, std: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """As tuples; what never varies gets a standard deviation of 1 so that normalising keeps it finite."""
+    return tuple(map(float, mean)), tuple(float(s) if s > 1e-6 else 1.0 for s in std)

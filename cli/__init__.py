@@ -1,0 +1,1 @@
+"""The command lines: train, plan, report and the rest, and the settings they take."""

@@ -1,0 +1,59 @@
+"""The console command: `latent-planner COMMAND ...`, also as `python -m latent_planner.cli COMMAND ...`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    module: str  # below latent_planner; its `main(words)` runs the command and returns the exit code
+    about: str
+
+
+COMMANDS = {
+    "train": Command("cli.train", "record a world, learn it, test what was learned"),
+    "plan": Command("cli.plan", "reach a goal picture; run the benchmark"),
+    "report": Command("cli.report", "one page on what a trained model knows"),
+    "serve": Command("deploy.serve", "a policy server that openpi's client can talk to"),
+    "export": Command("deploy.export", "write a checkpoint as ONNX or torch.export"),
+    "collect": Command("envs.recordings.collect", "record a world under its behaviour policy"),
+    "inspect": Command("envs.recordings.inspection", "what is in a recording, and a picture of some frames"),
+    "convert": Command("envs.recordings.convert", "write any recording that is read here as a file of ours"),
+    "from-videos": Command(
+        "envs.recordings.from_videos", "make a recording of videos and a table of actions"
+    ),
+    "lewm": Command("checkpoints.lewm", "make a checkpoint of published LeWorldModel weights"),
+    "coverage": Command("envs.coverage", "what the behaviour policy of a world covers"),
+    "shifts": Command("envs.shifts", "the factors of variation of each world"),
+    "pairs": Command("envs.goals.pairs", "write the benchmark's start/goal pairs again"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a sub-command. Returns its exit code: 0, 2 on a user error, 130 after Ctrl-C."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(usage())
+        return 0
+    name, *rest = words
+    if name not in COMMANDS:
+        print(f"error: there is no command {name!r}; choose from {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    try:
+        return importlib.import_module(f"latent_planner.{COMMANDS[name].module}").main(rest)
+    except KeyboardInterrupt:  # while it was starting
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+def usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name.ljust(width)}  {command.about}" for name, command in COMMANDS.items()]
+    return "\n".join(["usage: latent-planner COMMAND ...", "", *lines, "", "Each takes --help."])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

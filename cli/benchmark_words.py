@@ -1,0 +1,38 @@
+"""The benchmark's settings from words such as benchmark.offset=50 benchmark.shift=color, for plan.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .overrides import ConfigError, did_you_mean
+
+PROTOCOLS = ("held_out", "lewm")  # ours, and the published evaluation of LeWM
+PROTOCOL, DATA = "benchmark.protocol", ("data.path", "data.camera", "data.state")
+OFFSET, SHIFT = "benchmark.offset", "benchmark.shift"
+
+
+def benchmark_settings(overrides: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """The words that are not about the benchmark, and its settings, benchmark.protocol always among them.
+
+    Raises ConfigError for a setting or protocol that does not exist, for an offset that is no number of
+    steps, and for data and shifts where they have no meaning.
+    """
+    ours = [word for word in overrides if word.startswith(("benchmark.", "data."))]
+    settings = {PROTOCOL: PROTOCOLS[0], **dict(word.split("=", 1) for word in ours)}
+    known = [PROTOCOL, OFFSET, SHIFT, *DATA]
+    for key in settings:
+        if key not in known:
+            raise ConfigError(f"there is no setting {key!r}{did_you_mean(key, known)}")
+    protocol = settings[PROTOCOL]
+    if protocol not in PROTOCOLS:
+        raise ConfigError(f"there is no {PROTOCOL}={protocol}{did_you_mean(protocol, PROTOCOLS)}")
+    if protocol == "lewm" and not settings.get("data.path"):
+        raise ConfigError(f"{PROTOCOL}=lewm takes starts and goals from a recording: say data.path=FILE")
+    if protocol != "lewm" and any(key in settings for key in DATA):
+        raise ConfigError(f"data.… is for {PROTOCOL}=lewm: the held-out pairs need no recording")
+    if protocol == "lewm" and SHIFT in settings:
+        raise ConfigError(f"{SHIFT} has no meaning with {PROTOCOL}=lewm, whose frames are recorded")
+    offset = settings.get(OFFSET)
+    if offset is not None and not (offset.isascii() and offset.isdecimal() and 1 <= int(offset) <= 10_000):
+        raise ConfigError(f"{OFFSET} is a whole number of env steps from 1 to 10000, not {offset!r}")
+    return [word for word in overrides if word not in ours], settings

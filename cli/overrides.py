@@ -1,0 +1,180 @@
+"""The command line of train.py, checked before Hydra sees it, so that a mistake gets one sentence."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_module
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from latent_planner.configs import FOLDER
+
+GROUPS = ("env", "model", "planner")
+# Hydra's own flags that pass through; a True one is followed by a value.
+FLAGS = {"-m": False, "--multirun": False, "-c": True, "--cfg": True, "--resolve": False}
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used; the message says which, and what to write instead."""
+
+
+def options(group: str) -> list[str]:
+    """Names that a group takes: options("model") -> ["lewm", "small"]."""
+    return sorted(path.stem for path in (FOLDER / group).glob("*.yaml"))
+
+
+def did_you_mean(name: str, known: Sequence[str], few: int = 8) -> str:
+    """What to add to "there is no NAME": the nearest known name, or all of them when they are few."""
+    word, last = name.split(".")[-1], {key.split(".")[-1]: key for key in reversed(known)}
+    initials = [last[key] for key in last if "".join(part[0] for part in key.split("_")) == word]  # lr
+    near = initials or difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if not near:  # compare the last words alone
+        near = [last[key] for key in difflib.get_close_matches(word, list(last), n=1, cutoff=0.7)]
+    all_of_them = f"choose from {', '.join(known)}" if len(known) <= few else ""
+    if near:
+        return f"; did you mean {near[0]!r}? {all_of_them}".rstrip()
+    return f"; {all_of_them or '`--help` lists them all'}"
+
+
+def check_word(key: str, value: str, known: Sequence[str], few: int = 8) -> None:
+    """Raise ConfigError unless the value of this setting is one of the known words."""
+    if value not in known:
+        raise ConfigError(f"there is no {key}={value}{did_you_mean(str(value), known, few)}")
+
+
+def checked(arguments: Sequence[str]) -> list[str]:
+    """The arguments, ready for Hydra. Raises ConfigError for the first one that is wrong.
+
+    Values that Hydra's grammar would stumble over, such as a path with brackets, are put in quotes.
+    """
+    flags, pairs = _split(arguments)
+    overrides = [_parsed(pair) for pair in pairs]
+    chosen = [o for o in overrides if o.key_or_group in GROUPS]
+    for override in chosen:
+        _check_choice(override)
+    known = _settings([str(o.input_line) for o in chosen if not o.is_sweep_override()])
+    for override in overrides:
+        if override not in chosen and not override.key_or_group.startswith("hydra"):
+            _check_setting(override, known)
+    return flags + [str(o.input_line) for o in overrides]
+
+
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Hydra's flags (with their values), and the key=value pairs."""
+    flags, pairs, words = [], [], iter(arguments)
+    for word in words:
+        if word in FLAGS:
+            flags.append(word)
+            if FLAGS[word]:
+                flags.append(next(words, ""))
+        elif "=" in word and not word.startswith("-"):
+            pairs.append(word)
+        elif word.startswith("-"):
+            name, _, value = word.lstrip("-").partition("=")
+            value = value or "VALUE"
+            raise ConfigError(f"{word} is not an option: settings are written {name}={value}, see --help")
+        else:
+            raise ConfigError(f"{word!r} is not a setting: write key=value, for example env=pusht")
+    return flags, pairs
+
+
+def _parsed(pair: str) -> Override:
+    parser = OverridesParser.create()
+    try:
+        override = parser.parse_override(pair)
+    except HydraException:
+        key, _, value = pair.partition("=")
+        if not re.fullmatch(r"[\w./@]+", key):
+            raise ConfigError(f"{pair!r} is not a setting: write key=value, for example env=pusht") from None
+        quoted = QuotedString(text=value, quote=Quote.double).with_quotes()
+        override = parser.parse_override(f"{key}={quoted}")
+    if override.is_delete():
+        raise ConfigError(f"{pair!r}: settings cannot be taken away, only changed")
+    return override
+
+
+def _check_choice(override: Override) -> None:
+    group, known = override.key_or_group, options(override.key_or_group)
+    sweep = override.is_sweep_override()
+    for name in override.sweep_string_iterator() if sweep else [str(override.value())]:
+        if group == "env" and name.startswith("gym:"):
+            raise ConfigError(f"Gymnasium's environments are env=gym env.id={name.removeprefix('gym:')}")
+        check_word(group, name, known, few=50 if group == "env" else 8)  # all worlds are listed
+
+
+def _settings(choices: Sequence[str]) -> dict[str, Any]:
+    """Every key with its default, for these choices of env, model and planner."""
+    with initialize_config_module("latent_planner.configs", version_base="1.3"):
+        try:
+            config = compose("config", overrides=list(choices))
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(" ".join(str(error).split())) from None
+    return dict(flat(config))
+
+
+def flat(config: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(key, value) of every setting, as in ("train.minutes", 25.0)."""
+    for key, value in config.items_ex(resolve=True):
+        if isinstance(value, DictConfig):
+            yield from flat(value, f"{prefix}{key!s}.")
+        else:
+            yield f"{prefix}{key!s}", value
+
+
+def _check_setting(override: Override, known: dict[str, Any]) -> None:
+    key = override.key_or_group
+    if key not in known:
+        sections = {name.rsplit(".", 1)[0] for name in known if "." in name}
+        if key in sections:
+            raise ConfigError(f"{key} has several settings: change one of them, for example "
+                              f"{next(name for name in known if name.startswith(key + '.'))}=…")  # fmt: skip
+        for group in GROUPS:  # planner.temperature with planner=cem
+            for option in options(group):
+                if key in _settings([f"{group}={option}"]):
+                    raise ConfigError(f"{key} is a setting of {group}={option}: add that")
+        raise ConfigError(f"there is no setting {key!r}{did_you_mean(key, [*known, *GROUPS])}")
+    if not override.is_sweep_override():
+        _check_type(key, override.value(), known[key])
+
+
+def _check_type(key: str, value: Any, default: Any) -> None:
+    """A value must be of its default's kind; a default of null says nothing, the code that reads it does."""
+    if isinstance(value, QuotedString):
+        value = value.text
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    kinds = {
+        bool: ("true or false", isinstance(value, bool)),
+        int: ("a whole number", number and isinstance(value, int)),
+        float: ("a number", number),
+        str: ("a word", isinstance(value, str) or number),
+    }
+    wanted, fits = kinds.get(type(default), ("", True))
+    if not fits:
+        raise ConfigError(f"{key}={value}: {key} takes {wanted}, as in {key}={default}")
+
+
+def listing(width: int = 2) -> str:
+    """Every setting with its default and what it is for, as the files in configs/ say it."""
+    parts = [_body(FOLDER / "config.yaml", skip=("defaults", "hydra"))]
+    for group in GROUPS:
+        for option in options(group):
+            body = _body(FOLDER / group / f"{option}.yaml")
+            if "@package _global_" not in body:
+                body = f"{group}:\n" + textwrap.indent(body, "  ")
+            parts.append(f"# {group}={option}\n" + re.sub(r"# @package.*\n", "", body))
+    return textwrap.indent("\n".join(parts), " " * width)
+
+
+def _body(path: Path, skip: Sequence[str] = ()) -> str:
+    """The file's text without the top-level blocks named in `skip`."""
+    blocks = re.split(r"^(?=\w+:)", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return "".join(block for block in blocks if not block.startswith(tuple(f"{name}:" for name in skip)))

@@ -1,0 +1,380 @@
+"""Reach a goal picture with a trained world model, and show what happened.
+
+    python plan.py --make-goal goal.png              # a picture of something reachable ...
+    python plan.py --goal goal.png                   # ... reached: plan.mp4, plan.png, result.json
+    python plan.py --goal goal.png --checkpoint runs/mine --seed 3 --budget 100
+    python plan.py --goal goal.png planner=mppi planner.num_samples=100
+    python plan.py --goal goal.png --explain         # also draws how it planned: explain.png
+    python plan.py --benchmark --env two_room        # success on the fixed list of start/goal pairs
+    python plan.py --benchmark --env two_room benchmark.offset=100   # on goals farther away
+    python plan.py --benchmark --env pusht benchmark.shift=color     # in colors it has never seen
+    python plan.py --make-goal goal.png --env gym:Pendulum-v1    # Gymnasium's, see docs/worlds/gym.md
+    python plan.py --benchmark --checkpoint runs/mine benchmark.protocol=lewm data.path=expert.h5
+
+The goal may be any image file of any size; an oblong one is cropped about its centre. Planning uses the
+settings stored in the checkpoint; planner=NAME and planner.KEY=VALUE, as in configs/planner/, change them.
+benchmark.protocol=lewm is the published LeWM evaluation: starts and goals from the recording data.path.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from latent_planner import envs
+from latent_planner import goal_image as images
+from latent_planner.common.files import blame
+from latent_planner.envs.gym import world as gym_world
+from latent_planner.envs.gym.names import is_gym
+from latent_planner.evaluation.attempt import RESULTS, Attempt, attempt, story, write_results
+from latent_planner.evaluation.provenance import about_agent, write_json
+
+from .benchmark_words import OFFSET, PROTOCOL, SHIFT
+from .overrides import ConfigError
+from .plan_options import BUDGET, parse_options
+from .planner_words import planner_settings
+
+log = logging.getLogger(__name__)
+
+GOAL_STEPS = 25  # how far ahead of its start a made goal lies
+GOAL_SIZE = 448  # px; seven times 64 and twice 224, so that averaging it down is exact area averaging
+SCENE_SIZE = 384  # px, of a world in the video
+LIBRARY = 8000  # recorded frames among which --explain looks for the nearest
+FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+SAME_PICTURE = 1.0  # mean difference in grey levels that drawing at another size may cost
+
+# Mistakes a user can make, by the module that raises them: one that is not loaded has raised nothing.
+USER_ERRORS = {
+    "latent_planner.cli.overrides": "ConfigError",
+    "latent_planner.goal_image": "GoalImageError",
+    "latent_planner.checkpoints.checkpoint": "CheckpointError",
+    "latent_planner.envs.world": "WorldError",
+    "latent_planner.planners": "PlanError",
+    "latent_planner.envs.recordings.journal": "RecordingError",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The program; returns its exit code: 0 when it ran, 2 for what the user can mend, 130 for Ctrl-C."""
+    logging.basicConfig(format="warning: %(message)s")
+    try:
+        args = parse(sys.argv[1:] if argv is None else argv)
+        if args.module is not None:
+            gym_world.bring(args.module)
+        if args.make_goal is not None:
+            make_goal(args)
+        elif args.benchmark:
+            benchmark(args)
+        else:
+            reach(args)
+    except user_errors() as error:
+        return fail(str(error))
+    except OSError as error:
+        hint = "make room" if error.errno in FULL else "choose another place"
+        return fail(f"{blame(error)}; {hint} and run this again")
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def user_errors() -> tuple[type[Exception], ...]:
+    """The classes named in USER_ERRORS whose modules are loaded; asked for only when something was raised."""
+    return tuple(
+        getattr(sys.modules[home], name) for home, name in USER_ERRORS.items() if home in sys.modules
+    )
+
+
+def fail(sentence: str) -> int:
+    print(f"error: {sentence}", file=sys.stderr)
+    return 2
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Checked arguments; raises ConfigError."""
+    return parse_options(argv, about=str(__doc__), worlds=envs.names())
+
+
+def make_goal(args: argparse.Namespace) -> None:
+    """Write a goal picture that a policy reached GOAL_STEPS env steps after a start that goes with it."""
+    from latent_planner.envs.goals import pairs
+
+    path, name, seed = Path(args.make_goal), args.env or "pusht", args.seed or 0
+    if path.exists() and images.read_goal_text(path) is None:
+        raise ConfigError(f"{path} is there already and was not made by --make-goal; choose another name")
+    scene: Any = envs.make(name, image_size=GOAL_SIZE).unwrapped
+    if is_gym(name):  # its start is the reset with this seed
+        _, info = scene.reset(seed=seed)
+        images.write_goal(path, scene.goal_picture, info["goal_state"], name, seed, steps=GOAL_STEPS)
+    else:
+        pair = pairs.make(name, 1, seed, offset=GOAL_STEPS)
+        pixels = scene.render_state(pair.goal[0])
+        images.write_goal(path, pixels, pair.goal[0], name, seed, start_state=pair.start[0], steps=GOAL_STEPS)
+    print(f"{path}: a goal of {name}, {GOAL_STEPS} steps from its start")
+    checkpoint = " --checkpoint RUN" if is_gym(name) else ""
+    print(f"reach it with: python plan.py --goal {path}{checkpoint}")
+
+
+def load_agent(args: argparse.Namespace, env_name: str | None) -> tuple[Any, dict[str, Any]]:
+    """The agent of the checkpoint asked for, and {"name", "sha256"} of that. Raises the errors of both."""
+    from latent_planner.agent import Agent
+    from latent_planner.checkpoints import checkpoint
+
+    name, lewm = args.checkpoint or env_name or "pusht", args.settings.get(PROTOCOL) == "lewm"
+    model, info = checkpoint.load(name, env=env_name, actions=args.settings.get("data.path"))
+    words = ["planner=cem_lewm", *args.overrides] if lewm else args.overrides
+    settings = checkpoint.planner_settings(planner_settings(words, info["planner"]))
+    if env_name is not None and model.config.env != env_name:
+        raise ConfigError(f"checkpoint {name} is of the world {model.config.env}, not of {env_name}")
+    context_len = 1 if lewm else None
+    agent = Agent(model, device=args.device or "auto", seed=args.seed, context_len=context_len, **settings)
+    return agent, {"name": str(name), "sha256": info["sha256"]}
+
+
+def world_of(agent: Any) -> Any:
+    """The world that the agent's model knows, as it learned to see it, with frames of its size."""
+    if not envs.known(agent.config.env):
+        raise ConfigError(f"the checkpoint is of {agent.config.env}, which is not a world here; use Agent")
+    look = agent.config.published_look
+    env = envs.make(agent.config.env, image_size=agent.config.image_size, published=look)
+    size = int(np.prod(env.action_space.shape or ()))
+    if size != agent.config.action_dim:
+        wanted = f"{agent.config.action_dim} numbers, those of {agent.config.env} have {size}"
+        raise ConfigError(f"the checkpoint's actions have {wanted}; choose a checkpoint of this world")
+    return env
+
+
+def reach(args: argparse.Namespace) -> None:
+    """Plan to the goal picture and write result.json, plan.png and plan.mp4."""
+    text = images.read_goal_text(args.goal)
+    if text is not None and not envs.known(text.env):
+        log.warning("%s says it shows the world %s, which is unknown here", args.goal, text.env)
+        text = None
+    if text is not None and args.env not in (None, text.env):
+        raise ConfigError(f"{args.goal} shows the world {text.env}, not {args.env}; leave --env out")
+    agent, about = load_agent(args, args.env or (text.env if text else None))
+    env = world_of(agent)
+    shown = images.read_goal(args.goal, squeeze=is_gym(agent.config.env))  # as that world's frames are
+    if text is not None and not fits(text, env, shown):
+        log.warning("the state that %s carries is not the one it shows, so it is ignored", args.goal)
+        text = None
+    if text is not None and agent.config.published_look:  # the picture was drawn as our world looks
+        shown = env.unwrapped.render_state(np.array(text.state))
+    observation, success = start(args, env, text)
+    print(f"planning to {args.goal} in {agent.config.env}, checkpoint {about['name']}, on {agent.device}")
+    budget = args.budget or BUDGET
+    agent.set_goal(images.resize_pixels(shown, agent.config.image_size), steps=budget)
+    played = follow(agent, env, observation, budget, success, partial(warn_out_of_reach, agent, about, shown))
+    print("\n".join(story(played)))
+    goal = {"goal": str(args.goal), "goal_state": list(text.state) if text else None, "seed": agent.seed}
+    notes = {"env": agent.config.env, "checkpoint": about, **goal, **about_agent(agent)}
+    folder = out_folder(args.out, Path(args.goal).stem)
+    draw = painter(args, agent, env, played, text)
+    write_results(folder, played, shown, notes, render=draw, fps=env.unwrapped.control_hz)
+    for name, what in RESULTS.items():
+        print(f"{folder / name}: {what}")
+    if args.explain:
+        explain(args, agent, played, shown, folder, draw)
+
+
+def painter(
+    args: argparse.Namespace, agent: Any, env: Any, played: Attempt, text: Any
+) -> Callable[[Any], np.ndarray]:
+    """State (S,) of the attempt -> its frame, as large as the video shows it."""
+    name = agent.config.env
+    scene: Any = envs.make(name, image_size=SCENE_SIZE, published=env.unwrapped.published)
+    if not is_gym(name):
+        return scene.render_state
+    # its states cannot be set, so all of it is played once more
+    seen = [start(args, scene, text)[0], *(scene.step(action)[0] for action in played.actions)]
+    frames = {state.tobytes(): obs["pixels"] for state, obs in zip(played.states, seen)}
+    return lambda state: frames[state.tobytes()]
+
+
+def warn_out_of_reach(agent: Any, about: dict[str, Any], goal: np.ndarray, first_plan: Any) -> None:
+    """Say so when this plan expects to stay farther from the goal than those that led to their goals.
+
+    Only where the checkpoint's report has measured how far that is.
+    """
+    from latent_planner.checkpoints import checkpoint
+    from latent_planner.evaluation import reachability as reach
+
+    most = reach.load(checkpoint.find(about["name"]), about["sha256"])
+    if most is None:
+        return
+    expected = reach.expected_distance(agent, first_plan, goal[None])[0]
+    if expected > most:
+        message = (
+            "the goal seems out of reach: the first plan ends %.1f away from it in latent space, and %.0f %% "
+            "of the goals that were reached began with one that ends within %.1f"
+        )
+        with tqdm.external_write_mode():
+            log.warning(message, expected, 100 * reach.KEPT, most)
+
+
+def explain(
+    args: argparse.Namespace,
+    agent: Any,
+    played: Attempt,
+    goal: np.ndarray,
+    folder: Path,
+    draw: Callable[[Any], np.ndarray],
+) -> None:
+    """Draw explain.png: the search, the imagined paths beside what happened, the time."""
+    from latent_planner.envs.recordings.samples import sample_frames
+    from latent_planner.evaluation import explain
+
+    if not played.plans:
+        print("nothing was planned, so there is nothing to explain")
+        return
+    name, size = agent.config.env, agent.config.image_size
+    count = LIBRARY // 8 if size >= 128 or is_gym(name) else LIBRARY  # which are slow to draw
+    library = explain.Library.of(agent, sample_frames(name, count, size, args.recording))
+    path = folder / explain.PICTURE
+    explain.write_explanation(path, agent, played, library, images.resize_pixels(goal, size), render=draw)
+    print(f"{path}: how the plans came about")
+
+
+def fits(text: images.GoalText, env: Any, shown: np.ndarray) -> bool:
+    """Whether the picture shows the state that its text tells: somebody may have painted in it."""
+    try:
+        check_state(env, text.state, "the goal's state")
+        if text.start_state is not None:
+            check_state(env, text.start_state, "the goal's start")
+    except ConfigError:
+        return False
+    if is_gym(text.env):  # no state of it can be drawn
+        return True
+    plain: Any = envs.make(text.env, image_size=env.unwrapped.image_size)
+    drawn = plain.render_state(np.array(text.state)).astype(float)
+    return float(np.abs(drawn - images.resize_pixels(shown, len(drawn))).mean()) < SAME_PICTURE
+
+
+def check_state(env: Any, state: Sequence[float], name: str) -> None:
+    """Raise ConfigError unless the env can be in this state."""
+    space, names = env.observation_space["state"], env.unwrapped.state_names
+    if len(state) != len(names):
+        raise ConfigError(f"{name} must be {len(names)} numbers ({', '.join(names)}), not {len(state)}")
+    for value, low, high, label in zip(state, space.low, space.high, names):
+        if not low <= value <= high:
+            raise ConfigError(f"{name} has {label} = {value:g}; it must lie between {low:g} and {high:g}")
+
+
+def start(
+    args: argparse.Namespace, env: Any, text: images.GoalText | None
+) -> tuple[dict[str, Any], bool | None]:
+    """Reset the env: first observation, and whether that is at the goal (None: the goal has no state)."""
+    options: dict[str, Any] = {"goal_state": np.array(text.state)} if text else {}
+    if args.state is not None:
+        try:
+            state = [float(word) for word in args.state.replace(",", " ").split()]
+        except ValueError:
+            raise ConfigError(f"--state {args.state} is not a list of numbers such as 100,200") from None
+        check_state(env, state, "--state")
+        options["state"] = np.array(state)
+    elif args.seed is None and text is not None and text.start_state is not None:
+        options["state"] = np.array(text.start_state)
+    own = text.seed if text and text.start_state is None else None  # of a world without settable states
+    observation, info = env.reset(seed=own or 0 if args.seed is None else args.seed, options=options)
+    return observation, bool(info["success"]) if text else None
+
+
+def follow(
+    agent: Any,
+    env: Any,
+    observation: dict[str, Any],
+    budget: int,
+    success: bool | None,
+    look_at: Callable[[Any], None],
+) -> Attempt:
+    """The attempt, under a progress bar; look_at: gets its first plan."""
+    with tqdm(total=budget, desc="planning", unit="step") as bar:
+
+        def show(so_far: Attempt) -> None:
+            bar.set_postfix(distance=f"{so_far.distances[-1]:.3g}", refresh=False)
+            bar.update(len(so_far.actions) - bar.n)
+            if len(so_far.actions) == 1:
+                look_at(so_far.plans[0][1])
+
+        return attempt(agent, env, observation, budget=budget, success=success, on_step=show)
+
+
+def out_folder(out: str | None, name: str) -> Path:
+    """The folder asked for, or a new one in plans/ that nobody used before."""
+    if out is not None:
+        Path(out).mkdir(parents=True, exist_ok=True)
+        return Path(out)
+    from .run_folder import file_name, new_folder
+
+    return new_folder(Path("plans") / f"{file_name(name)}-{time.strftime('%Y%m%d-%H%M%S')}")
+
+
+def recorded_pairs(args: argparse.Namespace, config: Any) -> Any:
+    """Start/goal pairs from the recording asked for, for a model of this config."""
+    from latent_planner.envs.goals import recorded as recorded
+
+    keys = {key: args.settings.get(f"data.{key}") for key in ("path", "camera", "state")}
+    seed = recorded.SEED if args.seed is None else args.seed
+    offset = int(args.settings.get(OFFSET, recorded.OFFSET))
+    return recorded.load(**keys, name=config.env, seed=seed, published=config.published_look, offset=offset)
+
+
+def held_out_pairs(args: argparse.Namespace, name: str) -> Any:
+    """The world's fixed start/goal pairs, or fresh ones, as the words ask."""
+    from latent_planner.envs.goals import pairs as lists
+
+    offset = int(args.settings.get(OFFSET, lists.OFFSET))
+    if args.pairs_seed is not None:
+        pairs = lists.make(name, args.pairs or lists.COUNT, args.pairs_seed, offset)
+    else:
+        pairs = lists.load(name, offset=offset)
+    return lists.shifted(pairs, args.settings[SHIFT]) if SHIFT in args.settings else pairs
+
+
+def benchmark(args: argparse.Namespace) -> None:
+    """Run the protocol, ours on the world's fixed pairs, and write what came out as JSON."""
+    from latent_planner.checkpoints import checkpoint, hub
+    from latent_planner.evaluation import benchmark as protocol
+
+    (agent, about), lewm = load_agent(args, args.env), args.settings[PROTOCOL] == "lewm"
+    if lewm and args.pairs_seed is not None:
+        raise ConfigError("--pairs-seed has no meaning with benchmark.protocol=lewm; leave it out")
+    pairs = recorded_pairs(args, agent.config) if lewm else held_out_pairs(args, agent.config.env)
+    if args.pairs is not None:
+        if args.pairs > len(pairs.start):
+            raise ConfigError(f"--pairs {args.pairs}: there are only {len(pairs.start)}; or add --pairs-seed")
+        pairs = pairs.first(args.pairs)
+    count, name = len(pairs.start), agent.config.env
+    print(
+        f"{count} start/goal pairs of {name}, {pairs.offset} steps apart, {pairs.budget} to get there, "
+        f"checkpoint {about['name']}, on {agent.device}"
+    )
+    if protocol.varied(pairs):
+        print(f"shifted: every episode draws {', '.join(protocol.varied(pairs))}")
+    result = protocol.run(agent, lambda: world_of(agent), pairs, seed=args.seed or 0)
+    rules = {"name": args.settings[PROTOCOL], "in_distribution": lewm, "changed": args.overrides}
+    if lewm:
+        changed = f", changed by {' '.join(args.overrides)}" if args.overrides else ""
+        print(f"LeWM's protocol{changed}: in-distribution, the recording may be what the model learned from")
+    low, high = result["interval"]
+    print(f"success {result['success']:.0%} of {count} goals (95 % interval {low:.0%} to {high:.0%})")
+    for kind, label in (("random", "random actions"), ("still", "standing still")):
+        print(f"  {label}: {result['floors'][kind]['success']:.0%}")
+    print(f"one plan takes {result['seconds_per_plan']['median']:.2f} s (median)")
+    home, file = checkpoint.find(about["name"]), "benchmark-lewm.json" if lewm else "benchmark.json"
+    shared = about["name"] in checkpoint.bundled() or hub.is_remote(about["name"])
+    if args.out is not None or shared or (home / file).exists() or not os.access(home, os.W_OK):
+        home = out_folder(args.out, f"benchmark-{name}")
+    path = write_json(home / file, {"checkpoint": about, "protocol": rules, **result})
+    print(f"{path}: every outcome")

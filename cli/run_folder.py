@@ -1,0 +1,118 @@
+"""The run folder: made new for each run, with the settings in it from which the run can go on."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from latent_planner.common.files import beside
+
+from .overrides import ConfigError, flat
+
+SETTINGS = "train.yaml"  # config.json in the same folder is the checkpoint's
+# What the command line may change when a run goes on; anything else would make it another run.
+CHANGEABLE = (
+    "device",
+    "train.minutes",
+    "train.steps",
+    "data.path",
+    "data.workers",
+    "data.memory_gb",
+    "wandb.mode",
+    "module",
+    "report",
+)
+
+
+def check_free(config: DictConfig) -> None:
+    """Raise ConfigError when the folder of config.out is in use and config.resume does not ask for it."""
+    if config.out is not None and config.resume is None:
+        folder = Path(config.out)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ConfigError(f"out={folder} is there already: choose another, or go on with resume={folder}")
+
+
+def run_folder(config: DictConfig) -> Path:
+    """Make the folder of config.out, or a new one in runs/, and write the settings into it."""
+    check_free(config)
+    if config.out is None:
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        folder = new_folder(Path("runs") / f"{file_name(config.env.name)}-{config.model.name}-{stamp}")
+    else:
+        folder = Path(config.out)
+        folder.mkdir(parents=True, exist_ok=True)
+    with beside(folder / SETTINGS) as temporary:
+        OmegaConf.save(config, temporary, resolve=True)
+    return folder
+
+
+def file_name(text: str) -> str:
+    """`text` as a part of a file's name, on every system."""
+    return re.sub(r"[^\w.-]+", "-", text).strip("-.")
+
+
+def new_folder(wanted: Path) -> Path:
+    """Make this folder, or one with a number behind its name when that is taken."""
+    for number in range(1, 1000):
+        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            continue
+    raise ConfigError(f"there are a thousand folders called {wanted}: choose another name")
+
+
+def resumed(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """The settings that the run config.resume began with, changed by those overrides that may change them.
+
+    overrides: the words of the command line, key=value. Raises ConfigError for others, and for a folder that
+    holds no readable settings.
+    """
+    folder = Path(config.resume)
+    if not (folder / SETTINGS).is_file():
+        raise ConfigError(f"resume={folder}: there is no {SETTINGS} in it; give the folder of a run")
+    keys = [word.partition("=")[0].lstrip("+") for word in overrides]
+    keys = [key for key in keys if key != "resume"]
+    for key in keys:
+        if key not in CHANGEABLE:
+            raise ConfigError(f"resume={folder} goes on with the settings of that run: leave out {key}=")
+    try:
+        stored = OmegaConf.load(folder / SETTINGS)
+        if not isinstance(stored, DictConfig):
+            raise ValueError("settings have names")
+        stored.module = None  # code is only ever named on the command line
+        absent = dict(flat(config)).keys() - dict(flat(stored)).keys()
+        absent = {
+            key for key in absent if not key.startswith(("model.", "planner."))
+        }  # other models have others
+        if absent:
+            raise ValueError(f"without {min(absent)}")
+        if stored.env.get("policy"):
+            stored.env.policy = None  # may name code, too, and the recording is there
+        if {"train.steps", "train.minutes"} & set(keys):
+            stored.train.update(steps=None, minutes=None)
+        for key in keys:
+            OmegaConf.update(stored, key, OmegaConf.select(config, key))
+    except (ValueError, YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(
+            f"{folder / SETTINGS} cannot be read: only a run as train.py left it can go on"
+        ) from error
+    stored.out, stored.resume = str(folder), str(folder)
+    return stored
+
+
+def stored_settings(folder: Path) -> dict[str, Any] | None:
+    """The settings that a run folder holds, as plain values; None where it holds none that can be read."""
+    try:
+        plain: Any = OmegaConf.to_container(OmegaConf.load(folder / SETTINGS))
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException):
+        return None
+    return plain if isinstance(plain, dict) and "data" in plain and "seed" in plain else None

@@ -1,0 +1,1 @@
+"""What every room may use: writing files, wording errors. Standard library only."""

@@ -1,0 +1,35 @@
+"""What command lines share: mistakes become one sentence and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from .files import blame
+
+
+@dataclass
+class Outcome:
+    """How a command ended: 0, 2 on a user error, 130 after Ctrl-C."""
+
+    code: int = 0
+
+
+@contextmanager
+def in_words(*mistakes: type[Exception]) -> Iterator[Outcome]:
+    """Run a command; `mistakes`, errors of the system and Ctrl-C become one sentence and an exit code.
+
+    Any other exception is a fault of the program and passes through with its traceback.
+    """
+    outcome = Outcome()
+    try:
+        yield outcome
+    except KeyboardInterrupt as stop:
+        print(str(stop) or "stopped", file=sys.stderr)
+        outcome.code = 130
+    except tuple([*mistakes, OSError]) as error:
+        sentence = blame(error) if isinstance(error, OSError) else str(error)
+        print(f"error: {sentence}", file=sys.stderr)
+        outcome.code = 2

@@ -1,0 +1,1 @@
+"""Drawing without a graphics library: antialiased shapes, rasters, resizing."""

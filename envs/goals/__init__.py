@@ -1,0 +1,1 @@
+"""Pairs of a start and a goal: fixed lists, fresh ones, recorded and replayed ones."""

@@ -1,0 +1,70 @@
+"""Frames of Gymnasium's environments, as they draw them."""
+
+from __future__ import annotations
+
+import atexit
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from ..world import WorldError
+
+
+def rendered(name: str, env: gymnasium.Env) -> np.ndarray:
+    """The environment's own frame, uint8 (H, W, 3), of whatever size it draws."""
+    viewer = _mujoco_viewer(env)
+    if viewer is not None:
+        viewer.make_context_current()  # Gymnasium does not, and would draw with what the last one left
+    try:
+        frame: Any = env.render()
+    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
+        raise lacking(name, error) from error
+    if not _open.get(env, True):
+        _open[env] = True
+        atexit.unregister(_close)
+        atexit.register(_close)  # the last to come is the first to go: before OpenGL, which a frame starts
+    frame = np.asarray(frame)
+    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+        raise WorldError(f"{name} draws {frame.dtype} of shape {frame.shape}: uint8 (H, W, 3) is needed.")
+    return frame
+
+
+def lacking(name: str, error: Exception) -> WorldError:
+    """What to say of an environment for which a package is missing."""
+    reason = " ".join(str(error).split())
+    ours = any(word in reason.lower() for word in ("pygame", "mujoco", "imageio"))
+    return WorldError(
+        f"{name} needs what is not installed: " + (f"pip install -e '.[gym]' ({reason})" if ours else reason)
+    )
+
+
+_open: dict[gymnasium.Env, bool] = {}  # whether it has drawn
+
+
+def keep(env: gymnasium.Env) -> None:
+    """Hold it until `let_go`, or until the program ends."""
+    _open[env] = False
+
+
+def let_go(env: gymnasium.Env) -> None:
+    """Close it, once."""
+    if _open.pop(env, None) is None:
+        return
+    viewer = _mujoco_viewer(env)
+    if viewer is not None:
+        viewer.make_context_current()
+        viewer.con.free()  # or it frees in whatever context is current when it is collected as garbage
+    env.close()
+
+
+@atexit.register
+def _close() -> None:
+    """Windows and OpenGL contexts do not like to outlive the interpreter."""
+    for env in list(_open):
+        let_go(env)
+
+
+def _mujoco_viewer(env: gymnasium.Env) -> Any:
+    """What Gymnasium draws with, where MuJoCo does it and has drawn before; else None."""
+    return getattr(getattr(env.unwrapped, "mujoco_renderer", None), "viewer", None)

@@ -1,0 +1,126 @@
+"""What the worlds that MuJoCo simulates share: states without memory, substeps, frames.
+
+A subclass compiles a model, names its camera, and says how actions and states go in and out:
+
+    class Pendulum(MujocoWorld):
+        state_names, control_hz, substeps, camera = ("angle", "velocity"), 25.0, 4, "front"
+
+        def compile(self) -> mujoco.MjModel:
+            return mujoco.MjModel.from_xml_string(...)
+
+Models, and what is needed to draw them, are made once a process for all worlds that look the same.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Hashable
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..world import World, WorldError
+from .frames import Frames, mujoco
+
+_FAR = 1e5  # beyond this, numbers in a state are a mistake
+
+
+class MujocoWorld(World):
+    """Base of the worlds with MuJoCo.
+
+    What follows from a state is a function of that state and the actions alone, bit for bit, also when the
+    state was met in the middle of an episode: the solver starts cold in every step.
+
+    `published`: frames as mujoco draws them by itself, with shadows, reflections, sky and multisampling, and
+    what else the subclass says.
+    """
+
+    substeps: ClassVar[int]  # physics steps in one control step
+    camera: ClassVar[str]  # name of the model's camera
+    marker_geoms: ClassVar[tuple[str, ...]] = ()  # geoms that show, in green, where the goal is
+    published_look: ClassVar[bool] = True  # whether there is a published look for `published` to take
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._model, self._frames = self._shared()
+        self._data, self._other = mujoco.MjData(self._model), mujoco.MjData(self._model)
+        self._marks = [self._model.geom(name).id for name in self.marker_geoms]
+
+    # What a subclass provides, beside `sample_state` and `is_success` --------------------------------------
+
+    def compile(self) -> mujoco.MjModel:
+        """The model of this world, looking as `self.published` says."""
+        raise NotImplementedError
+
+    def look(self) -> Hashable:
+        """What `compile` depends on beside class, image size and `published`."""
+        return None
+
+    def write_state(self, data: mujoco.MjData, state: np.ndarray) -> None:
+        """Put a checked `state` (S,) into freshly reset `data`; here positions, then velocities."""
+        data.qpos[:], data.qvel[:] = np.split(state, [self._model.nq])
+
+    def read_state(self, data: mujoco.MjData) -> np.ndarray:
+        """The state (S,) that `write_state` would need to get to where `data` is, as a new array."""
+        return np.concatenate([data.qpos, data.qvel])
+
+    def write_action(self, data: mujoco.MjData, action: np.ndarray) -> None:
+        """Turn a checked action (A,) into controls; here it is the controls."""
+        data.ctrl[:] = action
+
+    def tidy(self, data: mujoco.MjData) -> None:
+        """After a control step: bring `data` into the form that states have, such as angles in [-pi, pi)."""
+
+    # -------------------------------------------------------------------------------------------------------
+
+    def check_state(self, state: Any, name: str = "state") -> np.ndarray:
+        """`state` as a new array (S,), or a WorldError when nothing could be simulated from it."""
+        array = super().check_state(state, name)
+        if np.abs(array).max() > _FAR:
+            raise WorldError(f"{name} holds {np.abs(array).max():.3g}, which is far outside this world.")
+        return array
+
+    def render_state(self, state: Any) -> np.ndarray:
+        """The frame of `state` (S,), drawn from data of its own."""
+        self._put(self._other, self.check_state(state))
+        return self._frames.draw(self._other)
+
+    def _shared(self) -> tuple[mujoco.MjModel, Frames]:
+        published = self.published and self.published_look
+        key = (type(self), self.image_size, published, self.look())
+        with _lock:
+            if key not in _models:
+                model = self.compile()
+                model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_WARMSTART
+                _models[key] = model, Frames(model, self.image_size, self.camera, published=published)
+            return _models[key]
+
+    def _put(self, data: mujoco.MjData, state: np.ndarray) -> None:
+        mujoco.mj_resetData(self._model, data)
+        self.write_state(data, state)
+        self.tidy(data)
+        mujoco.mj_forward(self._model, data)
+
+    def _place(self, state: np.ndarray) -> None:
+        self._put(self._data, state)
+
+    def _move(self, action: np.ndarray) -> None:
+        self.write_action(self._data, action)
+        mujoco.mj_step(self._model, self._data, self.substeps)
+        self.tidy(self._data)
+
+    def _state(self) -> np.ndarray:
+        return self.read_state(self._data)
+
+    def _draw(self, marker: np.ndarray | None) -> np.ndarray:
+        # after a step, the bodies' places are those of before its last substep
+        mujoco.mj_kinematics(self._model, self._data)
+        mujoco.mj_camlight(self._model, self._data)
+        if marker is None:
+            return self._frames.draw(self._data)
+        self._put(self._other, marker)
+        return self._frames.draw(self._data, [(geom, self._other) for geom in self._marks])
+
+
+_models: dict[Hashable, tuple[mujoco.MjModel, Frames]] = {}
+_lock = threading.Lock()

@@ -1,0 +1,1 @@
+"""Recordings of episodes: writing, reading, collecting and converting them."""

@@ -1,0 +1,289 @@
+"""Record a world under its behaviour policy, on all cores.
+
+    latent-planner collect pusht pusht.h5 --episodes 2000 --length 100 --image-size 64 --seed 0
+
+The same settings give the same episodes in the same order, whatever the number of workers. Stopped at any
+moment and started again with the same settings, it goes on after the last complete episode.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from latent_planner import envs
+
+from ..gym import policies as gym_policies
+from .collect_worker import FAILED, REPLY, Job, Player, request
+from .columns import usable_cpus
+from .episodes import EpisodeReader, EpisodeWriter, RecordingError, partial_path
+from .journal import check_same
+
+_IN_HAND = 2  # episodes that a worker has been asked for: one to play, one to begin at once after it
+
+
+def collect(
+    name: str,
+    path: str | Path,
+    *,
+    episodes: int,
+    length: int = 100,
+    image_size: int = 64,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: bool = True,
+    policy: str | None = None,
+    module: str | None = None,
+) -> Path:
+    """Record `episodes` episodes of `length` frames of the world `name` into the HDF5 file `path`.
+
+    workers    processes that play; None for one a core, 1 to play in this process
+    progress   show a bar with the rate and the time left
+    policy     of a Gymnasium environment: what acts, see envs.gym.policies; None for smooth noise
+    module     likewise: the module that registers it; imported here and by the workers
+
+    A finished recording of the same settings is left as it is; an unfinished one goes on. Returns `path`.
+
+    Raises:
+        WorldError: for a world or an image size that cannot be made.
+        RecordingError: for settings that make no sense or differ from those of the file that is there, a full
+            disk, or a worker that fails. The complete episodes are kept.
+        KeyboardInterrupt: on Ctrl-C, with a message that says what is kept; likewise.
+    """
+    path = Path(path)
+    job = Job(name, _whole("length", length, 2), image_size, _whole("seed", seed, 0), policy, module)
+    episodes = _whole("episodes", episodes, 1)
+    workers = usable_cpus() if workers is None else _whole("workers", workers, 1)
+    player = Player(job)
+    attrs = attributes(player)
+    if path.exists():
+        _check_finished(path, attrs, episodes)
+        return path
+    writer = EpisodeWriter(path, attrs=attrs)
+    try:
+        if writer.count > episodes:
+            raise RecordingError(
+                f"{writer.partial} holds {writer.count} episodes already, more than the {episodes} asked "
+                "for: ask for more, or delete it"
+            )
+        _record(writer, player, episodes, workers, progress)
+        writer.close(progress=progress)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"stopped; {writer.partial} keeps {writer.count} of {episodes} episodes, and the same command "
+            "goes on from there"
+        ) from None
+    finally:
+        writer.abandon()
+    return path
+
+
+def attributes(player: Player) -> dict[str, Any]:
+    """What a recording says about itself, and what two must have in common to be one."""
+    world, space = player.world, player.world.action_space
+    job = asdict(player.job)
+    del job["module"]
+    return {
+        **job,
+        "policy": player.job.policy or player.job.env,
+        "control_hz": float(world.control_hz),
+        "state_names": list(world.state_names),
+        "angle_names": list(world.angle_names),
+        "action_low": space.low.tolist(),
+        "action_high": space.high.tolist(),
+    }
+
+
+def _record(writer: EpisodeWriter, player: Player, episodes: int, workers: int, progress: bool) -> None:
+    job, first = player.job, writer.count
+    workers = min(workers, episodes - first)
+    bar = tqdm(
+        total=episodes * job.length,
+        initial=first * job.length,
+        desc=f"collecting {job.env}",
+        unit=" frames",
+        unit_scale=True,
+        disable=not progress or workers < 1,
+        mininterval=0.1 if sys.stderr.isatty() else 10.0,
+    )
+    with bar:
+        if workers > 1 and sys.executable:
+            with _Workers(job, workers) as crew:
+                for record in crew.records(first, episodes):
+                    writer.append_encoded(record)
+                    bar.update(job.length)
+        else:
+            for index in range(first, episodes):
+                writer.append_encoded(player.record(index))
+                bar.update(job.length)
+
+
+class _Workers:
+    """Processes that play episodes, each with a thread here that takes what they send."""
+
+    def __init__(self, job: Job, count: int) -> None:
+        self.arrived: queue.SimpleQueue[tuple[int, int, bytes]] = queue.SimpleQueue()
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.threads: list[threading.Thread] = []
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        # in a group of their own, so that Ctrl-C reaches this process alone, which then stops them
+        apart: dict[str, Any] = {"start_new_session": True}
+        if sys.platform == "win32":
+            apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+        try:
+            for worker in range(count):
+                process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "latent_planner.envs.recordings.collect_worker"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    env=environment,
+                    **apart,
+                )
+                self.processes.append(process)
+                self._send(worker, request(job))
+                thread = threading.Thread(target=self._receive, args=(worker, process.stdout), daemon=True)
+                thread.start()
+                self.threads.append(thread)
+        except BaseException as error:
+            self.stop()
+            if isinstance(error, OSError):
+                raise RecordingError(
+                    f"no worker process could be started ({error}): use workers=1"
+                ) from error
+            raise
+
+    def records(self, first: int, last: int) -> Iterator[bytes]:
+        """Episodes `first` to `last` (not included), in order."""
+        sent, loads, waiting = first, [0] * len(self.processes), dict[int, bytes]()
+        for index in range(first, last):
+            while index not in waiting:
+                limit = min(last, index + 2 * _IN_HAND * len(loads))  # what comes early has to wait in memory
+                while sent < limit and min(loads) < _IN_HAND:
+                    worker = loads.index(min(loads))
+                    self._send(worker, b"%d\n" % sent)
+                    loads[worker] += 1
+                    sent += 1
+                worker, number, data = self._next()
+                loads[worker] -= 1
+                waiting[number] = data
+            yield waiting.pop(index)
+
+    def _send(self, worker: int, line: bytes) -> None:
+        pipe = self.processes[worker].stdin
+        assert pipe is not None
+        with suppress(OSError):  # it has failed, and its reply says why
+            pipe.write(line)
+            pipe.flush()
+
+    def _receive(self, worker: int, pipe: Any) -> None:
+        """Pass on a worker's replies; a last one tells that it has ended."""
+        while len(start := pipe.read(REPLY.size)) == REPLY.size:
+            number, size = REPLY.unpack(start)
+            data = pipe.read(size)
+            if len(data) < size:
+                break
+            self.arrived.put((worker, number, data))
+        self.arrived.put((worker, FAILED, b""))
+
+    def _next(self) -> tuple[int, int, bytes]:
+        while True:
+            try:
+                worker, number, data = self.arrived.get(
+                    timeout=0.5
+                )  # a wait without end ignores Ctrl-C on Windows
+            except queue.Empty:
+                continue
+            if number == FAILED:
+                why = data.decode(errors="replace") or f"it ended with code {self.processes[worker].wait()}"
+                raise RecordingError(
+                    f"a collecting process failed ({why}): the same command goes on from here"
+                )
+            return worker, number, data
+
+    def stop(self) -> None:
+        """End the processes; what they were playing is lost."""
+        for process in self.processes:
+            process.kill()
+        for thread in self.threads:
+            thread.join()
+        for process in self.processes:
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                with suppress(OSError):
+                    if pipe:
+                        pipe.close()
+
+    def __enter__(self) -> _Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def _check_finished(path: Path, attrs: dict[str, Any], episodes: int) -> None:
+    with EpisodeReader(path) as reader:
+        found = {key: value for key, value in reader.attrs.items() if key != "format_version"}
+        check_same(path, found, attrs)
+        if len(reader.lengths) != episodes:
+            raise RecordingError(
+                f"{path} holds {len(reader.lengths)} episodes and not {episodes}: delete it, or choose "
+                "another file"
+            )
+    with suppress(OSError):
+        partial_path(path).unlink()  # of a writer that died between its last two steps
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**63:
+        raise RecordingError(f"{name} must be a whole number of at least {least}, not {value!r}")
+    return value
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="latent-planner collect", description="Record a world under its behaviour policy."
+    )
+    parser.add_argument("env", help=f"world: {', '.join(envs.names())}, or gym:ID")
+    parser.add_argument("path", type=Path, help="HDF5 file to write")
+    parser.add_argument("--episodes", type=int, default=2000)
+    parser.add_argument("--length", type=int, default=100, help="frames an episode (default 100)")
+    parser.add_argument("--image-size", type=int, default=64, help="height and width of a frame (default 64)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=None, help="processes (default: one a core)")
+    parser.add_argument("--policy", help=f"of gym:ID: {gym_policies.KINDS} (default: smooth)")
+    parser.add_argument("--module", help="of gym:ID: the module of yours that registers it")
+    args = parser.parse_args(words)
+    began = time.monotonic()
+    try:
+        collect(
+            args.env,
+            args.path,
+            episodes=args.episodes,
+            length=args.length,
+            image_size=args.image_size,
+            seed=args.seed,
+            workers=args.workers,
+            policy=args.policy,
+            module=args.module,
+        )
+    except KeyboardInterrupt as stop:
+        print(stop or "stopped", file=sys.stderr)
+        return 130
+    except (RecordingError, envs.WorldError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    frames, size = args.episodes * args.length, args.path.stat().st_size / 1e6
+    print(f"{args.path}: {frames} frames, {size:.1f} MB, {time.monotonic() - began:.1f} s")
+    return 0

@@ -1,0 +1,127 @@
+"""One behaviour-policy episode at a time, here or in a process of its own.
+
+As a program (started by `collect`) it reads a job as one line of JSON and
+then numbers of episodes, one a line, and answers each with that episode as a journal record. It ends with its
+input, so it never outlives the process that collects. A plain program instead of multiprocessing: the script
+that collects, which may import torch, is not loaded again in every worker.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import sys
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from latent_planner import envs
+
+from .. import policies
+from ..gym import policies as gym_policies
+from ..gym.names import is_gym
+from ..gym.world import bring
+from .journal import RecordingError, encode
+
+BRANCH = 0  # of the seeds: training episodes; benchmark pairs come from another
+REPLY = struct.Struct("<qQ")  # number of the episode, or FAILED, and size of what follows
+FAILED = -1
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to record: `length` frames an episode of the world `env` under its behaviour policy.
+
+    policy, module: of a Gymnasium environment, what else than smooth noise acts (envs.gym.policies), and the
+    module that registers it.
+    """
+
+    env: str
+    length: int
+    image_size: int
+    seed: int
+    policy: str | None = None
+    module: str | None = None
+
+
+class Player:
+    """A world and its policy, which play the episodes of a job in any order."""
+
+    def __init__(self, job: Job) -> None:
+        if not is_gym(job.env) and (job.policy or job.module):
+            raise RecordingError(
+                f"{job.env} is recorded with its own policy: leave out the policy and module"
+            )
+        bring(job.module)
+        self.job = job
+        self.world: Any = envs.make(job.env, image_size=job.image_size)
+        own = job.policy is None
+        self.policy = policies.make(job.env) if own else gym_policies.make(str(job.policy), self.world)
+
+    def record(self, index: int) -> bytes:
+        """Episode `index` as a journal record: a function of the job and the index alone."""
+        return encode(self.play(index))
+
+    def play(self, index: int) -> dict[str, np.ndarray]:
+        """Episode `index`: pixels (T, H, W, 3), state (T, S), action (T, A), the last of which is NaN.
+
+        It is shorter than the job says where the world ends it.
+        """
+        job, space = self.job, self.world.action_space
+        of_world, of_policy = np.random.SeedSequence([job.seed, BRANCH, index]).spawn(2)
+        obs, _ = self.world.reset(seed=int(of_world.generate_state(1)[0]))
+        self.policy.reset(np.random.default_rng(of_policy))
+        pixels = np.empty((job.length, *obs["pixels"].shape), np.uint8)
+        state = np.empty((job.length, *obs["state"].shape), np.float32)
+        action = np.full((job.length, *space.shape), np.nan, np.float32)
+        frames, ended = 0, False
+        while frames < job.length and not ended:
+            if frames:
+                action[frames - 1] = self.policy.act(obs)
+                obs, _, ended, *_ = self.world.step(action[frames - 1])
+            pixels[frames], state[frames] = obs["pixels"], obs["state"]
+            frames += 1
+        taken = action[: frames - 1]
+        if not ((space.low <= taken) & (taken <= space.high)).all():
+            raise RecordingError(
+                f"the policy of {job.env} acts outside the world's bounds in episode {index}"
+            )
+        return {"pixels": pixels[:frames], "state": state[:frames], "action": action[:frames]}
+
+
+def request(job: Job) -> bytes:
+    """The first line that a worker reads."""
+    return json.dumps(asdict(job)).encode() + b"\n"
+
+
+def serve(requests: Any, replies: Any) -> None:
+    """Answer what comes in on one binary stream on the other, until it ends."""
+
+    def reply(index: int, data: bytes) -> None:
+        replies.write(REPLY.pack(index, len(data)) + data)
+        replies.flush()
+
+    try:
+        player = Player(Job(**json.loads(requests.readline())))
+        for line in requests:
+            index = int(line)
+            reply(index, player.record(index))
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        reply(FAILED, f"{type(error).__name__}: {error}".encode())
+
+
+def main() -> None:
+    replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a world may print is no reply
+    try:
+        serve(sys.stdin.buffer, replies)
+    except BrokenPipeError:
+        os._exit(0)  # the collecting process is gone; there is nobody to flush to
+
+
+if __name__ == "__main__":
+    main()

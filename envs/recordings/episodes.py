@@ -1,0 +1,302 @@
+"""Recordings: whole episodes in, rows out.
+
+    with EpisodeWriter("robot.h5", attrs={"env": "robot", "control_hz": 10}) as writer:
+        writer.append({"pixels": pixels, "state": state, "action": action})     # (T, H, W, 3), (T, S), (T, A)
+
+    reader = EpisodeReader("robot.h5")
+    reader.read("pixels", 0, 100)                                               # rows 0 to 99
+
+The file is HDF5: flat columns `pixels` uint8 (N, H, W, 3), `action` (N, A), `state` (N, S) and whatever else
+was recorded, one row a frame, episodes one after the other; `ep_len` and `ep_offset` (E,) say where each
+begins. An action is the one taken after its frame, and NaN in an episode's last row.
+
+It stands under its name only when it is complete. Until then `robot.h5.partial` keeps the episodes so far,
+whatever happens to the process that writes it.
+
+Others' recordings are read as they are: HDF5 of the same layout, however it is packed, and LeRobot folders.
+
+    latent-planner inspect robot.h5                what is in it, and a picture of some frames
+    latent-planner convert lerobot_folder robot.h5
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from glob import escape
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from latent_planner.common.files import beside
+
+from . import hdf5
+from .columns import Library, map_file
+from .journal import JournalWriter, RecordingError, encode, plain, scan
+from .mp4 import Videos
+from .opening import existing, open_recording, partial_path
+
+__all__ = ["EpisodeReader", "EpisodeWriter", "RecordingError", "partial_path"]
+
+logger = logging.getLogger(__name__)
+
+
+class EpisodeWriter:
+    """Records whole episodes into the HDF5 file `path`, which appears when the writer is closed.
+
+    If an earlier writer of the same `path` and `attrs` did not come to its end, its complete episodes are
+    kept and this one goes on after them: `count` says how many there are.
+
+    Args:
+        path: file to write; it must not exist yet.
+        attrs: plain values about the whole recording: env, image_size, control_hz, state_names, angle_names
+            (those of the state that are angles, radians), action_low, action_high (A,), seed, policy.
+
+    As a context manager it is finished at the end of the block; after an exception the partial file stays.
+
+    Raises:
+        RecordingError: where `path` exists, an unfinished recording has other attributes, another process is
+            writing it, or the disk is full; what was there stays.
+    """
+
+    def __init__(self, path: str | Path, *, attrs: Mapping[str, Any]) -> None:
+        self.path, self.partial = Path(path), partial_path(path)
+        self.attrs = plain(attrs)
+        if self.path.exists():
+            raise RecordingError(f"{self.path} exists already: delete it, or choose another file")
+        with _explained(self.path, "cannot be written"):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._journal = JournalWriter(self.partial, self.attrs)
+        for leftover in self.path.parent.glob(f"{escape(self.path.name)}.tmp-*"):
+            leftover.unlink(missing_ok=True)  # of a writer that died while finishing
+
+    @property
+    def count(self) -> int:
+        """Complete episodes so far, those of earlier writers included."""
+        return self._journal.count
+
+    def append(self, columns: Mapping[str, Any]) -> None:
+        """Add one whole episode: name -> array (T, ...), with at least `pixels` and `action`.
+
+        The last action is never used and becomes NaN. Once this returns, the episode is safe from whatever
+        happens to the process.
+        """
+        self.append_encoded(encode(columns))
+
+    def append_encoded(self, record: bytes) -> None:
+        """Add one episode that `envs.recordings.journal.encode` has made, perhaps in another process."""
+        self._journal.append(record)
+
+    def close(self, *, progress: bool = False) -> None:
+        """Finish: write `path` and remove the partial file."""
+        if self._journal.closed:
+            return
+        try:
+            self._finish(progress)
+        finally:
+            self._journal.close()
+        with suppress(OSError):
+            self.partial.unlink()
+
+    def abandon(self) -> None:
+        """Stop and keep the partial file for a later writer."""
+        self._journal.close()
+
+    def _finish(self, progress: bool) -> None:
+        if not self.count:
+            raise RecordingError(f"{self.path} would hold no episodes: append at least one")
+        view = map_file(self.partial)
+        try:
+            with _explained(self.partial, f"is complete, but {self.path} cannot be written"):
+                _, episodes, end = scan(view, verify=True)
+                if len(episodes) != self.count:
+                    raise RecordingError(
+                        f"{self.partial} is damaged after {end} bytes: record again from there on"
+                    )
+                # HDF5 copes badly with a disk that fills up under it, so ask before
+                index = 64 * sum(episode.length for episode in episodes)
+                if shutil.disk_usage(self.path.parent).free < end + index + (1 << 20):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                with beside(self.path) as target:
+                    hdf5.write(target, self.attrs, episodes, view, progress=progress)
+        finally:
+            with suppress(BufferError):  # an exception under way may still hold a part of it
+                view.close()
+
+    def __enter__(self) -> EpisodeWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abandon()
+
+
+class EpisodeReader:
+    """An open recording: a finished file of ours, an unfinished one, another file of the same layout, or a
+    LeRobot folder.
+
+    camera, action, state: what the recording calls the columns `pixels`, `action` and `state`, where these
+    are not their names. Of a LeRobot folder with several cameras one must be chosen.
+
+    Usable from several threads and after a fork; pickled, it opens the file again. Where only `path`.partial
+    exists, its complete episodes are read; so are those of a file whose end is missing. Both are warned of.
+
+    Attributes:
+        path: the file that is read.
+        attrs: what the file says about itself; empty for most files of others.
+        lengths, offsets: (E,) int64, rows of each episode and where they begin.
+        columns: names of the columns, one row a frame.
+        num_frames: rows of every column.
+        complete: False for an unfinished or cut-off recording.
+
+    Raises:
+        RecordingError: where the file is missing or no such recording; the message says what is wrong.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        camera: str | None = None,
+        action: str | None = None,
+        state: str | None = None,
+    ) -> None:
+        self.path = existing(Path(path))
+        keys = {"pixels": camera, "action": action, "state": state}
+        self._keys = {name: key for name, key in keys.items() if key is not None}
+        with _explained(self.path, "cannot be read"):
+            opened, unfinished = open_recording(self.path, self._keys)
+        self.complete = not unfinished and not opened.missing
+        self.attrs, self.lengths, self.offsets = opened.attrs, opened.lengths, opened.offsets
+        self._columns = opened.columns
+        self.columns = tuple(opened.columns)
+        self.num_frames = int(opened.columns["pixels"].shape[0])
+        if not self.complete:
+            self.num_frames = int((self.offsets + self.lengths).max())
+            lost = f", {opened.missing} are lost" if opened.missing else ""
+            logger.warning(
+                "%s is not complete: reading its %d whole episodes%s", self.path, len(self.lengths), lost
+            )
+
+    def read(self, column: str, start: int, stop: int) -> np.ndarray:
+        """Rows `start` to `stop` (not included) of a column, as a new array (stop - start, ...)."""
+        if not 0 <= start <= stop <= self.num_frames:
+            raise IndexError(f"rows {start} to {stop} of a recording of {self.num_frames}")
+        return self.read_rows(column, np.arange(start, stop))
+
+    def read_rows(self, column: str, rows: Any) -> np.ndarray:
+        """The given rows (n,), in any order, as a new array (n, ...)."""
+        source = self._column(column)
+        rows = np.asarray(rows, np.int64)
+        if rows.size and not (0 <= rows.min() and rows.max() < self.num_frames):
+            raise IndexError(f"rows {rows.min()} to {rows.max()} of a recording of {self.num_frames}")
+        out = np.empty((len(rows), *source.shape[1:]), source.dtype)
+        source.read(rows, out)
+        return out
+
+    def bad_actions(self) -> np.ndarray:
+        """(N,) bool: the rows whose action is not finite though it is not an episode's last."""
+        bad = ~np.isfinite(self.read("action", 0, self.num_frames)).all(axis=1)
+        bad[self.offsets + self.lengths - 1] = False
+        return bad
+
+    def check_actions(self) -> None:
+        """Raise RecordingError where an action inside an episode, its last row aside, is not finite."""
+        bad = self.bad_actions()
+        for episode, (start, length) in enumerate(zip(self.offsets.tolist(), self.lengths.tolist())):
+            steps = np.flatnonzero(bad[start : start + length])
+            if len(steps):
+                raise RecordingError(
+                    f"{self.path} has actions that are not finite numbers, the first in episode {episode} at "
+                    f"step {steps[0]}: record that episode again or leave it out"
+                )
+
+    @property
+    def env(self) -> str | None:
+        """Name of the world that was recorded; None where the file does not say."""
+        return self.attrs.get("env")
+
+    @property
+    def image_size(self) -> int:
+        """Height of the frames, which are square in recordings of ours."""
+        return int(self._columns["pixels"].shape[1])
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """Names of the state's components, numbered where the file has none; empty without a state."""
+        names = self.attrs.get("state_names")
+        size = self._columns["state"].shape[1] if "state" in self._columns else 0
+        return tuple(names) if names and len(names) == size else tuple(f"state_{i}" for i in range(size))
+
+    @property
+    def angle_names(self) -> tuple[str, ...]:
+        """Those of the state names that are angles in radians."""
+        return tuple(name for name in self.attrs.get("angle_names") or () if name in self.state_names)
+
+    @property
+    def action_low(self) -> np.ndarray:
+        """Lower bounds of the actions, float32 (A,); where the file has none, the smallest recorded."""
+        return self._bound("action_low", np.nanmin)
+
+    @property
+    def action_high(self) -> np.ndarray:
+        """Upper bounds of the actions, float32 (A,); where the file has none, the largest recorded."""
+        return self._bound("action_high", np.nanmax)
+
+    def close(self) -> None:
+        """Let go of the file. Arrays that were read stay."""
+        for column in self._columns.values():
+            if isinstance(column, (Library, Videos)):
+                column.close()
+        self._columns = {}
+
+    def __enter__(self) -> EpisodeReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopened, (self.path, self._keys)
+
+    def _column(self, name: str) -> hdf5.Column:
+        if name not in self._columns:
+            found = ", ".join(self._columns) or "none, as the reader is closed"
+            raise RecordingError(f"{self.path} has no column {name!r}; its columns are: {found}")
+        return self._columns[name]
+
+    def _bound(self, key: str, extreme: Any) -> np.ndarray:
+        size = self._columns["action"].shape[1]
+        known = self.attrs.get(key)
+        if known is None or np.shape(known) != (size,):
+            actions = self.read("action", 0, self.num_frames)
+            actions = actions[np.isfinite(actions).all(axis=1)]
+            known = extreme(actions, axis=0) if len(actions) else np.full(size, np.nan)
+        return np.asarray(known, np.float32)
+
+
+def _reopened(path: Path, keys: dict[str, str]) -> EpisodeReader:
+    keys = {"camera" if name == "pixels" else name: key for name, key in keys.items()}
+    return EpisodeReader(path, **keys)
+
+
+@contextmanager
+def _explained(path: Path, what: str) -> Iterator[None]:
+    """Turn an error of the system or of the HDF5 library into one sentence."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        number = getattr(error, "errno", None)
+        reason = os.strerror(number) if number else str(error).partition("(")[0].strip()
+        advice = "make room and try again" if number == errno.ENOSPC else "check the disk and try again"
+        raise RecordingError(f"{path} {what} ({reason}): {advice}") from error

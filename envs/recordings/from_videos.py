@@ -1,0 +1,238 @@
+"""A recording of your own: a folder of videos and a table of actions become one file to train on.
+
+    latent-planner from-videos FOLDER actions.csv my.h5
+
+The table has one row for each frame to be taken, and these columns:
+
+    video      (or episode) the video's name in FOLDER, with or without its ending; one video is one episode
+    frame      number of the frame, from 0; or time, seconds from the video's start; without either, the rows
+               of a video are its frames from the first to the last
+    state…     every column whose name begins with "state": what else is known of that moment (optional)
+    the rest   the action that was taken after the frame, a column a component, in your own units
+
+The rows of a video are in order of time, evenly spaced; the action of its last row is never used and may be
+empty. Frames are squeezed into squares of --size pixels a side. Stopped, the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from .action_table import Episode, Table, read_table
+from .convert import resized
+from .episodes import EpisodeWriter, RecordingError
+
+logger = logging.getLogger(__name__)
+ENDINGS = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ogv", ".ts", ".gif")
+SIZE = 64  # of the default model's frames
+ADVICE = "save it again, for example with: ffmpeg -i OLD -c:v libx264 NEW.mp4"
+
+
+def convert(
+    folder: str | Path, table: str | Path, path: str | Path, *, size: int = SIZE, progress: bool = True
+) -> Path:
+    """Write the recording `path` of the videos in `folder` and the actions in `table`; returns `path`.
+
+    size: height and width of the recorded frames, pixels; 0 keeps the videos' own, which must then be equal.
+
+    Raises RecordingError, which says in one sentence what is wrong with which file; whole episodes are kept.
+    """
+    folder, read = Path(folder), read_table(Path(table))
+    if size < 0:
+        raise RecordingError(f"the size of frames is a number of pixels, 0 to keep them, not {size}")
+    if not folder.is_dir():
+        raise RecordingError(f"there is no folder {folder}: give the one that holds the videos")
+    videos = [_find(folder, episode.video, read.path, episode.line) for episode in read.episodes]
+    _tell_unused(folder, videos)
+    first = _Video(videos[0])
+    first.container.close()
+    height, width = first.size
+    attrs = {
+        "image_size": size or height,
+        "control_hz": _pace(read, first.fps),
+        "action_names": read.actions,
+        "state_names": read.states,
+        "table": hashlib.sha256(read.path.read_bytes()).hexdigest()[:12],  # another one is another recording
+    }
+    writer = EpisodeWriter(path, attrs={key: value for key, value in attrs.items() if value})
+    try:
+        todo = list(zip(read.episodes, videos))[writer.count :]
+        for episode, video in tqdm(
+            todo, desc="reading videos", unit=" videos", disable=not progress, delay=2
+        ):
+            writer.append(_columns(read, episode, video, size, (height, width)))
+        writer.close(progress=progress)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"stopped; {writer.partial} keeps {writer.count} of {len(videos)} episodes, and the same command "
+            "goes on from there"
+        ) from None
+    finally:
+        writer.abandon()
+    return Path(path)
+
+
+class _Video:
+    """An open video; a RecordingError where it cannot be read."""
+
+    def __init__(self, path: Path) -> None:
+        import av
+
+        self.path, self._error = path, av.FFmpegError
+        try:
+            self.container: Any = av.open(str(path))
+            self.stream = self.container.streams.video[0]
+            self.size = (self.stream.codec_context.height, self.stream.codec_context.width)
+        except (av.FFmpegError, OSError, IndexError, AttributeError) as error:
+            raise RecordingError(f"{path} is not a video that can be read: {ADVICE}") from error
+        self.fps = float(self.stream.average_rate or 0)
+        self.stream.thread_type = "AUTO"
+
+    def at(self, times: np.ndarray) -> np.ndarray:
+        """Numbers (T,) of the frames nearest to these times, seconds from the first frame."""
+        try:
+            packets = [p for p in self.container.demux(self.stream) if p.pts is not None]
+            stamps = sorted(packet.pts for packet in packets if not packet.is_discard)
+            self.container.seek(0)
+        except (self._error, OSError) as error:
+            raise RecordingError(f"{self.path} is not a video that can be read: {ADVICE}") from error
+        if not stamps:
+            raise RecordingError(f"{self.path} holds no frames: {ADVICE}")
+        seconds = (np.array(stamps) - stamps[0]) * float(self.stream.time_base or 0)
+        nearest = np.abs(seconds[None] - times[:, None]).argmin(axis=1)
+        gap = float(np.median(np.diff(seconds))) if len(seconds) > 1 else 1.0
+        off = np.flatnonzero(np.abs(seconds[nearest] - times) > 0.6 * gap)
+        if len(off):
+            raise RecordingError(
+                f"{self.path} has no frame at {times[off[0]]:g} s: it is {seconds[-1] + gap:.3f} s long"
+            )
+        return nearest
+
+    def frames(self, wanted: np.ndarray | None, size: int, shape: tuple[int, int]) -> np.ndarray:
+        """uint8 (T, h, w, 3): the frames of these numbers, ascending, or all.
+
+        size: they are resized to; 0: they must be of `shape`, as the first video's are.
+        """
+        chosen = None if wanted is None else set(wanted.tolist())
+        found, count = [], 0
+        try:
+            for frame in self.container.decode(self.stream):
+                if chosen is None or count in chosen:
+                    picture = frame.to_ndarray(format="rgb24")
+                    if not size and picture.shape[:2] != shape:
+                        height, width = picture.shape[:2]
+                        raise RecordingError(
+                            f"{self.path} has frames of {width} x {height} px and the first video of "
+                            f"{shape[1]} x {shape[0]}: say --size, and all are made equal"
+                        )
+                    found.append(resized(picture[None], size)[0] if size else picture)
+                count += 1
+        except (self._error, OSError, ValueError) as error:
+            if isinstance(error, RecordingError):
+                raise
+            raise RecordingError(f"{self.path} cannot be decoded after {count} frames: {ADVICE}") from error
+        finally:
+            self.container.close()
+        if not found or (wanted is not None and len(found) < len(wanted)):
+            last = "no frames" if not count else f"{count} frames"
+            asked = "" if wanted is None else f", and the table asks for frame {wanted[len(found)]}"
+            raise RecordingError(f"{self.path} has {last}{asked} (they are counted from 0)")
+        return np.stack(found)
+
+
+def _columns(
+    table: Table, episode: Episode, video: Path, size: int, shape: tuple[int, int]
+) -> dict[str, np.ndarray]:
+    """One episode as it is recorded."""
+    opened = _Video(video)
+    wanted = episode.when
+    if wanted is not None:
+        wanted = opened.at(wanted) if table.clock == "time" else np.round(wanted).astype(np.int64)
+        if wanted[0] < 0 or (np.diff(wanted) < 1).any():
+            raise RecordingError(
+                f"{table.path} line {episode.line} on ({episode.video}) gives the same frame twice, or one "
+                f"before the first: {video.name} has {opened.fps:g} frames a second"
+            )
+    pixels = opened.frames(wanted, size, shape)
+    action, state = episode.action.astype(np.float32), episode.state.astype(np.float32)
+    if len(pixels) == len(action) + 1 and not table.states:  # no row for the last frame, which has no action
+        action = np.concatenate([action, np.full((1, action.shape[1]), np.nan, np.float32)])
+    if len(pixels) != len(action):
+        raise RecordingError(
+            f"{video} has {len(pixels)} frames and {table.path} {len(action)} rows for it: one row a frame "
+            "is needed, or a column that says which frame a row belongs to"
+        )
+    if len(pixels) < 2:
+        raise RecordingError(
+            f"{table.path} line {episode.line} is the only row of {episode.video}: give more"
+        )
+    columns = {"pixels": pixels, "action": action}
+    return {**columns, "state": state} if table.states else columns
+
+
+def _find(folder: Path, name: str, table: Path, line: int) -> Path:
+    """The video called `name`, which lies in `folder`."""
+    if name and Path(name).name == name:
+        if (folder / name).is_file():
+            return folder / name
+        found = [
+            path for path in sorted(folder.glob("*")) if path.stem == name and path.suffix.lower() in ENDINGS
+        ]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise RecordingError(
+                f"{table} line {line} means {' or '.join(path.name for path in found)}: give the ending too"
+            )
+    raise RecordingError(f"{table} line {line} names the video {name!r}, and there is none in {folder}")
+
+
+def _tell_unused(folder: Path, videos: list[Path]) -> None:
+    unused = sorted(p.name for p in folder.glob("*") if p.suffix.lower() in ENDINGS and p not in videos)
+    if unused:
+        logger.warning(
+            "%d videos have no rows in the table and are left out, such as %s", len(unused), unused[0]
+        )
+
+
+def _pace(table: Table, fps: float) -> float | None:
+    """Recorded frames a second; None where nothing tells."""
+    when = table.episodes[0].when
+    step = 1.0 if when is None or len(when) < 2 else float(np.median(np.diff(when)))
+    return round(1.0 / step, 3) if table.clock == "time" else (round(fps / step, 3) or None)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The program; returns 0, 2 for what the user can mend, 130 for Ctrl-C."""
+    logging.basicConfig(format="warning: %(message)s")
+    parser = argparse.ArgumentParser(
+        prog="latent-planner from-videos",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", type=Path, help="where the videos are")
+    parser.add_argument("table", type=Path, help="CSV file of actions")
+    parser.add_argument("target", type=Path, help="HDF5 file to write")
+    parser.add_argument(
+        "--size", type=int, default=SIZE, help=f"pixels a side (default {SIZE}); 0 keeps them"
+    )
+    args = parser.parse_args(words)
+    try:
+        convert(args.folder, args.table, args.target, size=args.size)
+    except KeyboardInterrupt as stop:
+        print(str(stop) or "stopped", file=sys.stderr)
+        return 130
+    except (RecordingError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{args.target}: train on it with: python train.py env=recorded data.path={args.target}")
+    return 0

@@ -1,0 +1,314 @@
+"""The finished recording: an HDF5 file of flat columns, `ep_len` and `ep_offset`.
+
+`write` lays it out so that everything which finds the data stands at its start, and the frames follow in
+order: of a file whose end is missing, all episodes before the cut can still be read.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from tqdm import tqdm
+
+from . import blosc
+from .columns import Chunks, Library, Memory, map_file
+from .journal import Episode, RecordingError, is_frames
+from .mp4 import Videos
+
+logger = logging.getLogger(__name__)
+
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+FORMAT_VERSION = 1
+# HDF5 1.10 and newer read it; the index of all frames is made in one piece, with the first of them
+_OURS = ("v110", "v110")
+Column = Chunks | Library | Memory | Videos
+
+
+@dataclass
+class Opened:
+    """What `EpisodeReader` needs of an open file."""
+
+    attrs: dict[str, Any]
+    lengths: np.ndarray
+    offsets: np.ndarray
+    columns: dict[str, Column]
+    missing: int = 0  # episodes that a cut-off file has lost
+
+
+def write(
+    path: Path, attrs: dict[str, Any], episodes: Sequence[Episode], view: Any, *, progress: bool = False
+) -> None:
+    """Write the journal's episodes, whose bytes `view` holds, as an HDF5 file at `path`, and see it on disk.
+
+    Raises RecordingError where a stored episode is damaged or the disk is full.
+    """
+    lengths = np.array([episode.length for episode in episodes], np.int64)
+    offsets = np.cumsum(lengths) - lengths
+    columns = episodes[0].columns
+    packed = [name for name, column in columns.items() if column.sizes is not None]
+    with h5py.File(path, "w", libver=_OURS) as file:
+        file.attrs["format_version"] = FORMAT_VERSION
+        for key, value in attrs.items():
+            file.attrs[key] = _attribute(value)
+        file["ep_len"], file["ep_offset"] = lengths, offsets
+        for name, column in columns.items():
+            shape = (int(lengths.sum()), *column.shape)
+            if name in packed:
+                chunk = {"chunks": (1, *column.shape), "compression": "gzip", "compression_opts": 1}
+                file.create_dataset(name, shape, column.dtype, **chunk)
+                continue
+            dataset = file.create_dataset(name, shape, column.dtype)
+            for first, episode in zip(offsets.tolist(), episodes):
+                part = episode.columns[name]
+                size = int(np.prod((episode.length, *part.shape)))
+                values = np.frombuffer(view, part.dtype, size, part.offset)
+                dataset[first : first + episode.length] = values.reshape(episode.length, *part.shape)
+        bar = tqdm(zip(offsets.tolist(), episodes), total=len(episodes), disable=not progress, delay=2)
+        bar.set_description(f"writing {path.name}", refresh=False)
+        for first, episode in bar:
+            for name in packed:
+                part, target = episode.columns[name], file[name].id
+                stops = (part.offset + np.cumsum(part.sizes)).tolist()
+                for row, (start, stop) in enumerate(zip([part.offset, *stops], stops)):
+                    target.write_direct_chunk((first + row, 0, 0, 0), view[start:stop])
+    with open(path, "rb+") as done:
+        os.fsync(done.fileno())
+
+
+def read(path: Path, keys: Mapping[str, str] | None = None) -> Opened:
+    """Check an HDF5 recording, ours or another of the same layout, and find its columns.
+
+    keys: the file's names of `pixels`, `action` and `state`, where they are others.
+
+    Raises RecordingError, which says what is wrong with the file.
+    """
+    if not h5py.is_hdf5(path):
+        raise RecordingError(f"{path} is not a recording: it is not an HDF5 file")
+    try:
+        with h5py.File(path, "r", locking="best-effort") as file:
+            return _read(path, file, None, keys or {})
+    except (OSError, RuntimeError, KeyError) as error:
+        stored, size = _stored_size(path), path.stat().st_size
+        if stored <= size:
+            reason = str(error).partition("(")[2].rstrip(")'\"") or str(error)
+            raise RecordingError(f"{path} is damaged ({reason}): copy or record it again") from error
+    try:
+        with open(path, "rb") as cut, h5py.File(_Padded(cut, stored), "r") as file:
+            if "format_version" in file.attrs:
+                return _read(path, file, size, keys or {})
+    except (OSError, RuntimeError, KeyError, ValueError) as error:  # what zeros in place of an index lead to
+        logger.debug("the index of %s is incomplete: %s", path, error)
+    raise _cut_off(path, size, stored)
+
+
+def _read(path: Path, file: h5py.File, size: int | None, keys: Mapping[str, str]) -> Opened:
+    """`size` is what is left of a cut-off file, None for a whole one."""
+    attrs = {key: _plain(value) for key, value in file.attrs.items()}
+    if (attrs.get("format_version") or 0) > FORMAT_VERSION:
+        raise RecordingError(
+            f"{path} was written by a newer version of this software: update it to read the file"
+        )
+    datasets = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset)}
+    for name, key in keys.items():
+        if not isinstance(file.get(key), h5py.Dataset):
+            raise RecordingError(f"{path} has no column {key!r}; its columns are: {', '.join(file)}")
+        datasets[name] = file[key]
+        if key != name:
+            datasets.pop(key, None)
+    missing = [name for name in ("pixels", "action", "ep_len", "ep_offset") if name not in datasets]
+    if missing:
+        found = ", ".join(file) or "nothing"
+        raise RecordingError(f"{path} lacks {' and '.join(missing)}; its columns are: {found}")
+    lengths, offsets = (_integers(path, name, datasets.pop(name)) for name in ("ep_len", "ep_offset"))
+    rows = _check_shapes(path, datasets)
+    _check_episodes(path, lengths, offsets, rows)
+    view = map_file(path)
+    opened = Opened(attrs, lengths, offsets, {})
+    for name, dataset in datasets.items():
+        if dataset.shape[:1] == (rows,) and dataset.dtype.kind in "fiub":  # text is not read
+            opened.columns[name] = _column(path, view, dataset)
+    return opened if size is None else _salvage(path, opened, size, _stored_size(path))
+
+
+def _check_shapes(path: Path, datasets: dict[str, h5py.Dataset]) -> int:
+    """The number of rows, after a look at the columns that have a meaning."""
+    pixels, action, state = datasets["pixels"], datasets["action"], datasets.get("state")
+    if pixels.dtype != np.uint8 or len(pixels.shape) != 4 or pixels.shape[3] != 3:
+        raise RecordingError(
+            f"{path} has pixels {pixels.dtype} of shape {pixels.shape}; they must be uint8 (N, H, W, 3)"
+        )
+    for name, dataset in (("action", action), ("state", state)):
+        if dataset is None:
+            continue
+        if dataset.dtype.kind != "f" or len(dataset.shape) != 2:
+            raise RecordingError(
+                f"{path} has {name} {dataset.dtype} of shape {dataset.shape}; it must be float, a row a frame"
+            )
+        if len(dataset) != len(pixels):
+            raise RecordingError(
+                f"{path} has {len(pixels)} rows of pixels and {len(dataset)} of {name}: record it again"
+            )
+    return len(pixels)
+
+
+def _integers(path: Path, name: str, dataset: h5py.Dataset) -> np.ndarray:
+    if dataset.dtype.kind not in "iu" or len(dataset.shape) != 1:
+        raise RecordingError(
+            f"{path} has {name} {dataset.dtype} of shape {dataset.shape}; it must be whole numbers (E,)"
+        )
+    return dataset[()].astype(np.int64)
+
+
+def _check_episodes(path: Path, lengths: np.ndarray, offsets: np.ndarray, rows: int) -> None:
+    if len(lengths) != len(offsets):
+        raise RecordingError(f"{path} has {len(lengths)} episodes in ep_len and {len(offsets)} in ep_offset")
+    if not len(lengths):
+        raise RecordingError(f"{path} holds no episodes: record some first")
+    stops = offsets + lengths
+    bad = np.flatnonzero((lengths < 1) | (offsets < 0) | (stops > rows))
+    if len(bad):
+        episode = int(bad[0])
+        raise RecordingError(
+            f"{path} says that episode {episode} has {lengths[episode]} rows from row {offsets[episode]} on, "
+            f"and the columns have {rows} rows: record it again"
+        )
+    order = np.argsort(offsets, kind="stable")
+    overlap = np.flatnonzero(offsets[order][1:] < stops[order][:-1])
+    if len(overlap):
+        raise RecordingError(
+            f"{path} has episodes {order[overlap[0]]} and {order[overlap[0] + 1]} on the same rows: record "
+            "it again"
+        )
+
+
+def _column(path: Path, view: Any, dataset: h5py.Dataset) -> Chunks | Library | Memory:
+    """The quickest way to the rows of a column."""
+    shape, dtype = dataset.shape, dataset.dtype
+    if not (dataset.file.userblock_size or dataset.external or dataset.is_virtual):
+        if dataset.chunks is None and dtype.kind in "fiub":
+            start = dataset.id.get_offset()
+            if start is not None and start + dataset.nbytes <= len(view):
+                return Memory(np.frombuffer(view, dtype, dataset.size, start).reshape(shape))
+        if dataset.chunks and is_frames(dtype, shape[1:]) and dataset.chunks[1:] == shape[1:]:
+            chunks = _chunks(path, view, dataset)
+            if chunks is not None:
+                return chunks
+    rows = dataset.chunks[0] if dataset.chunks else 64
+    return Library(path, dataset.name.lstrip("/"), shape, dtype, rows)
+
+
+def _chunks(path: Path, view: Any, dataset: h5py.Dataset) -> Chunks | None:
+    """Where the frames lie, if they are packed in a way that is unpacked here, one row or block at a time."""
+    properties = dataset.id.get_create_plist()
+    filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
+    filters = [
+        known for known in filters if known != h5py.h5z.FILTER_SHUFFLE
+    ]  # of single bytes changes nothing
+    if len(filters) > 1 or set(filters) - {h5py.h5z.FILTER_DEFLATE, blosc.FILTER}:
+        return None
+    found: list[tuple[int, int, int, int]] = []
+    dataset.id.chunk_iter(lambda c: found.append((c.chunk_offset[0], c.byte_offset, c.size, c.filter_mask)))
+    table = np.array(found, np.int64).reshape(-1, 4)
+    if len(table) != -(-len(dataset) // dataset.chunks[0]) or not len(table):
+        return None
+    table = table[np.argsort(table[:, 0], kind="stable")]
+    skipped = table[:, 3] != 0  # chunks that a filter left as they were, as it may
+    if skipped.any() and properties.get_nfilters() > 1:
+        return None
+    layout = {
+        "offsets": table[:, 1],
+        "sizes": table[:, 2],
+        "shape": dataset.shape,
+        "chunk_rows": dataset.chunks[0],
+        "raw": skipped if filters else True,
+    }
+    if blosc.FILTER not in filters:
+        return Chunks(view, path, **layout)
+    packed = table[~skipped, 1]
+    some = packed[np.linspace(0, len(packed) - 1, min(len(packed), 8)).astype(int)].tolist()
+    return blosc.BloscChunks(view, path, **layout) if all(blosc.readable(view, s) for s in some) else None
+
+
+def _salvage(path: Path, opened: Opened, size: int, stored: int) -> Opened:
+    """Keep the episodes that lie wholly within the `size` bytes which are left of one of our files."""
+    rows = int((opened.offsets + opened.lengths).max())
+    for column in opened.columns.values():
+        if isinstance(column, Library):
+            raise _cut_off(path, size, stored)
+        if isinstance(column, Chunks):
+            lost = np.flatnonzero(column.offsets + column.sizes > size)
+            rows = min(rows, int(lost[0]) if len(lost) else rows)
+    kept = opened.offsets + opened.lengths <= rows
+    if not kept.any():
+        raise _cut_off(path, size, stored)
+    opened.missing = int((~kept).sum())
+    opened.lengths, opened.offsets = opened.lengths[kept], opened.offsets[kept]
+    return opened
+
+
+def _cut_off(path: Path, size: int, stored: int) -> RecordingError:
+    return RecordingError(
+        f"{path} is cut off after {size} of {stored} bytes and no episode of it can be found: copy or record "
+        "it again"
+    )
+
+
+def _stored_size(path: Path) -> int:
+    """The size that the file says it has; 0 where it does not say."""
+    with open(path, "rb") as file:
+        start = file.read(64).ljust(64, b"\0")
+    where = {0: 40, 1: 44, 2: 28, 3: 28}.get(start[8], 0)  # by version of the superblock
+    known = where and start.startswith(SIGNATURE)
+    return int.from_bytes(start[where : where + 8], "little") if known else 0
+
+
+def _attribute(value: Any) -> Any:
+    """Plain Python as an HDF5 attribute: numbers and lists of them, text, and JSON for the rest."""
+    if isinstance(value, (str, bool, int, float)):
+        return value
+    if isinstance(value, list) and value and all(type(item) in (int, float) for item in value):
+        return np.array(value)
+    return json.dumps(value)
+
+
+def _plain(value: Any) -> Any:
+    """The reverse: an attribute as plain Python."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    if isinstance(value, str) and value.startswith(("[", "{", "null")):
+        with suppress(ValueError):
+            value = json.loads(value)
+    return None if isinstance(value, h5py.Empty) else value
+
+
+class _Padded(io.RawIOBase):
+    """A file that seems to be `size` bytes long; what it lacks reads as zeros."""
+
+    def __init__(self, file: io.BufferedReader, size: int) -> None:
+        self.file, self.size, self.position = file, size, 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self.position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self.position, os.SEEK_END: self.size}[whence]
+        return self.position
+
+    def tell(self) -> int:
+        return self.position
+
+    def readinto(self, buffer: Any) -> int:
+        self.file.seek(self.position)
+        data = self.file.read(len(buffer))
+        buffer[:] = data.ljust(len(buffer), b"\0")
+        self.position += len(buffer)
+        return len(buffer)

@@ -1,0 +1,1 @@
+"""TwoRoom and Wall: a dot that moves through doors."""
