@@ -113,7 +113,7 @@ class Agent:
         config = PlanConfig.from_dict({**settings["plan_config"].to_dict(), **changes})
         return cls(world_model, **{**settings, "plan_config": config, **own}, device=device, seed=seed)
 
-    def session(self, seed: int | None = None) -> Agent:
+    def clone(self, seed: int | None = None) -> Agent:
         """A fresh agent with the same weights and settings, and nothing else in common."""
         return Agent(
             self.world_model,

@@ -118,7 +118,7 @@ def make_goal(args: argparse.Namespace) -> None:
         _, info = scene.reset(seed=seed)
         images.write_goal(path, scene.goal_picture, info["goal_state"], name, seed, steps=GOAL_STEPS)
     else:
-        pair = pairs.make(name, 1, seed, offset=GOAL_STEPS)
+        pair = pairs.draw(name, 1, seed, offset=GOAL_STEPS)
         pixels = scene.render_state(pair.goal[0])
         images.write_goal(path, pixels, pair.goal[0], name, seed, start_state=pair.start[0], steps=GOAL_STEPS)
     print(f"{path}: a goal of {name}, {GOAL_STEPS} steps from its start")
@@ -146,8 +146,8 @@ def world_of(agent: Any) -> Any:
     """The world that the agent's model knows, as it learned to see it, with frames of its size."""
     if not envs.known(agent.config.env):
         raise ConfigError(f"the checkpoint is of {agent.config.env}, which is not a world here; use Agent")
-    look = agent.config.published_look
-    env = envs.make(agent.config.env, image_size=agent.config.image_size, published=look)
+    look = agent.config.reference_look
+    env = envs.make(agent.config.env, image_size=agent.config.image_size, reference_look=look)
     size = int(np.prod(env.action_space.shape or ()))
     if size != agent.config.action_dim:
         wanted = f"{agent.config.action_dim} numbers, those of {agent.config.env} have {size}"
@@ -169,7 +169,7 @@ def reach(args: argparse.Namespace) -> None:
     if text is not None and not fits(text, env, shown):
         log.warning("the state that %s carries is not the one it shows, so it is ignored", args.goal)
         text = None
-    if text is not None and agent.config.published_look:  # the picture was drawn as our world looks
+    if text is not None and agent.config.reference_look:  # the picture was drawn as our world looks
         shown = env.unwrapped.render_state(np.array(text.state))
     observation, success = start(args, env, text)
     print(f"planning to {args.goal} in {agent.config.env}, checkpoint {about['name']}, on {agent.device}")
@@ -193,7 +193,7 @@ def painter(
 ) -> Callable[[Any], np.ndarray]:
     """State (S,) of the attempt -> its frame, as large as the video shows it."""
     name = agent.config.env
-    scene: Any = envs.make(name, image_size=SCENE_SIZE, published=env.unwrapped.published)
+    scene: Any = envs.make(name, image_size=SCENE_SIZE, reference_look=env.unwrapped.reference_look)
     if not is_gym(name):
         return scene.render_state
     # its states cannot be set, so all of it is played once more
@@ -327,7 +327,9 @@ def recorded_pairs(args: argparse.Namespace, config: Any) -> Any:
     keys = {key: args.settings.get(f"data.{key}") for key in ("path", "camera", "state")}
     seed = recorded.SEED if args.seed is None else args.seed
     offset = int(args.settings.get(OFFSET, recorded.OFFSET))
-    return recorded.load(**keys, name=config.env, seed=seed, published=config.published_look, offset=offset)
+    return recorded.load(
+        **keys, name=config.env, seed=seed, reference_look=config.reference_look, offset=offset
+    )
 
 
 def held_out_pairs(args: argparse.Namespace, name: str) -> Any:
@@ -336,7 +338,7 @@ def held_out_pairs(args: argparse.Namespace, name: str) -> Any:
 
     offset = int(args.settings.get(OFFSET, lists.OFFSET))
     if args.pairs_seed is not None:
-        pairs = lists.make(name, args.pairs or lists.COUNT, args.pairs_seed, offset)
+        pairs = lists.draw(name, args.pairs or lists.COUNT, args.pairs_seed, offset)
     else:
         pairs = lists.load(name, offset=offset)
     return lists.shifted(pairs, args.settings[SHIFT]) if SHIFT in args.settings else pairs

@@ -32,8 +32,8 @@ from latent_planner.envs.recordings.journal import RecordingError
 from latent_planner.envs.world import WorldError
 from latent_planner.evaluation import reachability as reach
 from latent_planner.planners import PlanError
+from latent_planner.report.build import Report, build
 from latent_planner.report.evidence import Evidence
-from latent_planner.report.make import Report, make
 from latent_planner.report.registry import NAMES, ReportError, check
 from latent_planner.report.sections.calibration import Calibration
 from latent_planner.training.dataset import DatasetError
@@ -140,7 +140,7 @@ def report_on(
             foreign=partial(foreign_frames, world_model.config), seed=seed, device=agent.device,
             progress=progress, most=EPISODES, **split,
         )  # fmt: skip
-    report = make(evidence, checkpoint=str(run), recording=name, sha256=info["sha256"], only=only)
+    report = build(evidence, checkpoint=str(run), recording=name, sha256=info["sha256"], only=only)
     report.write(folder)
     for entry in report.entries:
         if isinstance(entry.result, Calibration) and entry.result.telling.threshold is not None:
@@ -165,7 +165,7 @@ def world_maker(config: Any) -> Callable[[], Any] | None:
     """Makes the model's world as the model learned to see it; None where it is not a world here."""
     if config.env not in envs.names():
         return None
-    made = partial(envs.make, config.env, image_size=config.image_size, published=config.published_look)
+    made = partial(envs.make, config.env, image_size=config.image_size, reference_look=config.reference_look)
     try:
         made().close()
     except WorldError as error:
@@ -184,7 +184,7 @@ def start_goal_pairs(config: Any, count: int = PAIRS) -> Any:
     try:
         return pairs.load(config.env).first(count)
     except WorldError:
-        return pairs.make(config.env, count, FRESH_SEED)
+        return pairs.draw(config.env, count, FRESH_SEED)
 
 
 def foreign_frames(config: Any) -> np.ndarray | None:
@@ -221,7 +221,7 @@ def episodes(
         return
     if path is not None:
         log.warning("%s, which the run learned from, is gone: fresh episodes are recorded instead", path)
-    if config.env not in envs.names() or config.published_look:
+    if config.env not in envs.names() or config.reference_look:
         raise ReportError(f"there are no episodes of {config.env} to judge {run} on: say --recording FILE")
     from latent_planner.envs.recordings.collect import collect
 

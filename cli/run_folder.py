@@ -16,6 +16,7 @@ from latent_planner.common.files import beside
 
 from .overrides import ConfigError, flat
 
+RENAMED = {"data.published": "data.reference_look"}  # settings of older runs
 SETTINGS = "train.yaml"  # config.json in the same folder is the checkpoint's
 # What the command line may change when a run goes on; anything else would make it another run.
 CHANGEABLE = (
@@ -89,12 +90,7 @@ def resumed(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
         if not isinstance(stored, DictConfig):
             raise ValueError("settings have names")
         stored.module = None  # code is only ever named on the command line
-        absent = dict(flat(config)).keys() - dict(flat(stored)).keys()
-        absent = {
-            key for key in absent if not key.startswith(("model.", "planner."))
-        }  # other models have others
-        if absent:
-            raise ValueError(f"without {min(absent)}")
+        _bring_up_to_date(stored, config)
         if stored.env.get("policy"):
             stored.env.policy = None  # may name code, too, and the recording is there
         if {"train.steps", "train.minutes"} & set(keys):
@@ -107,6 +103,19 @@ def resumed(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
         ) from error
     stored.out, stored.resume = str(folder), str(folder)
     return stored
+
+
+def _bring_up_to_date(stored: DictConfig, config: DictConfig) -> None:
+    """Give the settings of an older run their new names, and those it did not have their defaults."""
+    for old, new in RENAMED.items():
+        section, _, name = old.partition(".")
+        if name in stored[section]:
+            OmegaConf.update(stored, new, stored[section].pop(name), force_add=True)
+    known = dict(flat(stored))
+    for key, default in flat(config):
+        # other models, planners and worlds have settings of their own
+        if key not in known and not key.startswith(("model.", "planner.", "env.")):
+            OmegaConf.update(stored, key, default, force_add=True)
 
 
 def stored_settings(folder: Path) -> dict[str, Any] | None:

@@ -207,7 +207,7 @@ def planner_settings(config: DictConfig) -> dict[str, Any]:
 
 def open_recording(config: DictConfig) -> Any:
     """The recording to learn from: data.path, or one that is collected now unless it is there already."""
-    from latent_planner.envs.goals.recorded import looks_published
+    from latent_planner.envs.goals.recorded import shows_reference_look
     from latent_planner.envs.gym import world as gym_world
     from latent_planner.envs.gym.names import as_recorded, is_gym
     from latent_planner.envs.recordings.collect import collect
@@ -251,8 +251,8 @@ def open_recording(config: DictConfig) -> Any:
                 ", ".join(quick),
                 config.model.frameskip,
             )
-    if data.published is None:
-        data.published = bool(looks_published(reader, config.env.name))
+    if data.reference_look is None:
+        data.reference_look = bool(shows_reference_look(reader, config.env.name))
     return reader
 
 
@@ -280,7 +280,7 @@ def make_world_model(config: DictConfig, dataset: Any) -> Any:
     if (height, width) != (size, size):
         log.warning("%d x %d px frames are resized to %d px, every time they are read", height, width, size)
     torch.manual_seed(config.seed)
-    own = {"env": config.env.name, "published_look": bool(config.data.published)}
+    own = {"env": config.env.name, "reference_look": bool(config.data.reference_look)}
     return WorldModel(model_config(config, {**dataset.statistics(), **own}))
 
 
@@ -288,8 +288,8 @@ def env_maker(config: DictConfig, image_size: int | None = None) -> Callable[[],
     """Makes the world, as the recording shows it, seen at the model's size unless another is given."""
     from latent_planner import envs
 
-    size, published = image_size or config.model.image_size, bool(config.data.published)
-    return partial(envs.make, config.env.name, image_size=size, published=published)
+    size, reference_look = image_size or config.model.image_size, bool(config.data.reference_look)
+    return partial(envs.make, config.env.name, image_size=size, reference_look=reference_look)
 
 
 def evaluator(config: DictConfig) -> Callable[[Any], dict[str, Any]] | None:
@@ -301,7 +301,7 @@ def evaluator(config: DictConfig) -> Callable[[Any], dict[str, Any]] | None:
 
     if config.benchmark.validation_pairs < 1:
         return None
-    goals = pairs.make(config.env.name, config.benchmark.validation_pairs, VALIDATION_SEED)
+    goals = pairs.draw(config.env.name, config.benchmark.validation_pairs, VALIDATION_SEED)
     settings = checkpoint.planner_settings(planner_settings(config))
 
     def evaluate(world_model: Any) -> dict[str, Any]:
@@ -323,7 +323,7 @@ def test(config: DictConfig, folder: Path, device: Any) -> dict[str, Any] | None
 
     rows, result = plots.read_rows(folder / "metrics.jsonl"), None
     if config.benchmark.pairs > 0:
-        shown: list[video.Episode] = []
+        shown: list[video.Clip] = []
         large = None if is_gym(config.env.name) else env_maker(config, PANEL)().unwrapped.render_state
         result = benchmark.run(
             Agent.from_pretrained(folder, device=device),

@@ -24,12 +24,13 @@ def in_words(*mistakes: type[Exception]) -> Iterator[Outcome]:
     Any other exception is a fault of the program and passes through with its traceback.
     """
     outcome = Outcome()
+    expected: tuple[type[Exception], ...] = (*mistakes, OSError)
     try:
         yield outcome
     except KeyboardInterrupt as stop:
         print(str(stop) or "stopped", file=sys.stderr)
         outcome.code = 130
-    except tuple([*mistakes, OSError]) as error:
+    except expected as error:
         sentence = blame(error) if isinstance(error, OSError) else str(error)
         print(f"error: {sentence}", file=sys.stderr)
         outcome.code = 2

@@ -35,11 +35,16 @@ def known(name: str) -> bool:
 
 
 def make(
-    name: str, *, image_size: int = 64, goal_marker: bool = False, published: bool = False, **options: Any
+    name: str,
+    *,
+    image_size: int = 64,
+    goal_marker: bool = False,
+    reference_look: bool = False,
+    **options: Any,
 ) -> World:
     """The world called `name`, bare: no time limit and no wrapper.
 
-    published: as the published version of the world looks and moves, where ours differs.
+    reference_look: as the published version of the world looks and moves, where ours differs.
     options: what else that world's class takes.
 
     Raises:
@@ -49,4 +54,4 @@ def make(
     world: type[World] = found(entry(name).world, name)
     if is_gym(name):
         options["name"] = name
-    return world(image_size=image_size, goal_marker=goal_marker, published=published, **options)
+    return world(image_size=image_size, goal_marker=goal_marker, reference_look=reference_look, **options)

@@ -16,7 +16,7 @@ from latent_planner import envs
 
 from .catalogue import entry, found
 from .mujoco import cube_policy
-from .policies import make
+from .policies import make_policy
 from .pusht.geometry import BOARD, gap
 from .rooms.frames import LAYOUT
 from .rooms.two_room import HIGH, LOW
@@ -25,7 +25,7 @@ from .rooms.two_room import HIGH, LOW
 def rollouts(world: str, policy: str, *, episodes: int, length: int, seed: int = 0) -> np.ndarray:
     """States (episodes, length, S) of fresh episodes, and nothing drawn of them but 16-px frames."""
     env = envs.make(world, image_size=16)
-    hand = make(policy, env.action_size)
+    hand = make_policy(policy, env.action_size)
     states = np.zeros((episodes, length, len(env.state_names)))
     for episode, source in enumerate(np.random.SeedSequence(seed).spawn(episodes)):
         rng = np.random.default_rng(source)

@@ -37,22 +37,22 @@ class RandomPolicy:
         return self._rng.uniform(-1.0, 1.0, self.size).astype(np.float32)
 
 
-def names() -> list[str]:
-    """The names that `make` knows: the worlds, and "random"."""
+def policy_names() -> list[str]:
+    """The names that `make_policy` knows: the worlds, and "random"."""
     return [*envs.names(), "random"]
 
 
-def make(name: str, action_size: int = 2) -> Policy:
+def make_policy(name: str, action_size: int = 2) -> Policy:
     """The behaviour policy of the world called `name`, or "random" for actions of `action_size` numbers.
 
     Raises:
-        WorldError: for a name that is not in `names()`.
+        WorldError: for a name that is not in `policy_names()`.
     """
     if name == "random":
         return RandomPolicy(action_size)
     if is_gym(name):
-        return gym_policies.make("smooth", envs.make(name))
-    if name not in names():
-        raise WorldError(f"There is no policy called {name!r}; the policies are {', '.join(names())}.")
+        return gym_policies.make_gym_policy("smooth", envs.make(name))
+    if name not in policy_names():
+        raise WorldError(f"There is no policy called {name!r}; the policies are {', '.join(policy_names())}.")
     policy: type[Any] = found(entry(name).policy, name)
     return policy()

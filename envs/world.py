@@ -27,12 +27,12 @@ class World(gymnasium.Env):
     Args:
         image_size: height and width of the frames, 16 to 1024.
         goal_marker: draw the goal into observations and `render()`; the goal frame itself never shows it.
-        published: look and move as the published version of the world does where ours differs, for models
+        reference_look: look and move as the world's published version where ours differs, for models
             that learned from its recordings; see the subclass.
         render_mode: None or "rgb_array", as Gymnasium asks; `render()` works in both cases.
 
     Raises:
-        WorldError: for a size, state or action that cannot be used, and for `goal_marker` with `published`.
+        WorldError: for a size, state or action that cannot be used; `goal_marker` with `reference_look`.
     """
 
     state_names: ClassVar[tuple[str, ...]]
@@ -41,9 +41,9 @@ class World(gymnasium.Env):
     control_hz: ClassVar[float]
     state_low: ClassVar[np.ndarray]
     state_high: ClassVar[np.ndarray]
-    published_marker: ClassVar[np.ndarray | None] = None  # state whose goal marker published frames all show
+    reference_marker: ClassVar[np.ndarray | None] = None  # state whose goal marker published frames all show
     factors: ClassVar[dict[str, variation.Factor]] = {}  # what may look or move otherwise, by name
-    published_clips: ClassVar[bool] = True  # whether the published world clips actions
+    reference_clips: ClassVar[bool] = True  # whether the published world clips actions
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}
 
     def __init__(
@@ -51,7 +51,7 @@ class World(gymnasium.Env):
         *,
         image_size: int = 64,
         goal_marker: bool = False,
-        published: bool = False,
+        reference_look: bool = False,
         render_mode: str | None = None,
     ) -> None:
         if isinstance(image_size, bool) or not isinstance(image_size, (int, np.integer)):
@@ -63,11 +63,11 @@ class World(gymnasium.Env):
         if render_mode not in (None, "rgb_array"):
             raise WorldError(f"render_mode is None or 'rgb_array', not {render_mode!r}.")
         self.image_size = int(image_size)
-        if goal_marker and published:
+        if goal_marker and reference_look:
             raise WorldError(
-                "Published frames have no marker at the goal: leave out goal_marker or published."
+                "Published frames have no marker at the goal: leave out goal_marker or reference_look."
             )
-        self.goal_marker, self.published = bool(goal_marker), bool(published)
+        self.goal_marker, self.reference_look = bool(goal_marker), bool(reference_look)
         self.render_mode = render_mode
         frame = spaces.Box(0, 255, (self.image_size, self.image_size, 3), np.uint8)
         state = spaces.Box(self.state_low, self.state_high, dtype=np.float64)
@@ -154,7 +154,7 @@ class World(gymnasium.Env):
     def step(self, action: Any) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """One control step under `action` (A,), clipped to [-1, 1]; the reward is 1 on success, else 0.
 
-        With `published`, a world whose published version does not clip does not either.
+        With `reference_look`, a world whose published version does not clip does not either.
 
         An episode never ends by itself: success is told in `info["success"]` only.
         """
@@ -237,12 +237,14 @@ class World(gymnasium.Env):
         if not all(map(math.isfinite, numbers)):
             raise WorldError("The action holds NaN or infinity; give finite numbers in [-1, 1].")
         inside = all(-1.0 <= number <= 1.0 for number in numbers)
-        return array if inside or (self.published and not self.published_clips) else array.clip(-1.0, 1.0)
+        return (
+            array if inside or (self.reference_look and not self.reference_clips) else array.clip(-1.0, 1.0)
+        )
 
     def _marker(self) -> np.ndarray | None:
         """The state whose goal marker observations show."""
-        if self.published:
-            return self.published_marker
+        if self.reference_look:
+            return self.reference_marker
         return self._goal_state if self.goal_marker else None
 
     def _observation(self, state: np.ndarray) -> dict[str, np.ndarray]:

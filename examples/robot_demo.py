@@ -305,12 +305,12 @@ def play(args: argparse.Namespace, name_or_path: str) -> dict[str, list[Outcome]
 
     @contextmanager
     def session() -> Iterator[Agent]:
-        yield agent.session()
+        yield agent.clone()
 
     with tqdm(total=len(WAYS) * args.goals, unit="goal", disable=args.quiet) as bar:
         found: dict[str, list[Outcome]] = {WAYS[0]: []}
         for start in starts:
-            found[WAYS[0]].append(ideal(agent.session(), env, start, budget, hz))
+            found[WAYS[0]].append(ideal(agent.clone(), env, start, budget, hz))
             bar.update()
         found[WAYS[1]] = driven(session, perfect=True)
         found[WAYS[2]] = driven(session)

@@ -26,7 +26,7 @@ PLANNERS: dict[str, type[Planner]] = {
     "gradient": Gradient,
     "cem_gradient": CEMGradient,
 }
-PUBLISHED: dict[str, type[Planner]] = {"cem_lewm": LeWMCEM}  # to compare numbers with; leaves the bounds
+UNBOUNDED: dict[str, type[Planner]] = {"cem_lewm": LeWMCEM}  # to compare numbers with; leaves the bounds
 
 __all__ = [
     "CEM",
@@ -54,7 +54,7 @@ def names() -> list[str]:
 
 def find(name: str) -> type[Planner]:
     """The planner of that name; PlanError, with the nearest, if there is none."""
-    known = PLANNERS | PUBLISHED
+    known = PLANNERS | UNBOUNDED
     if name not in known:
         raise PlanError(f"Unknown planner {name!r}{did_you_mean(name, names())}.")
     return known[name]

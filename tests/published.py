@@ -56,7 +56,7 @@ def older_spelling(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def episodes(world: str, count: int, length: int, size: int, *, published: bool = True) -> list[Columns]:
     """Episodes of a behaviour policy in a world that looks and moves as published."""
-    env, policy = envs.make(world, image_size=size, published=published), policies.make(world)
+    env, policy = envs.make(world, image_size=size, reference_look=published), policies.make_policy(world)
     made = []
     for seed in range(count):
         obs, _ = env.reset(seed=seed)

@@ -141,8 +141,8 @@ def test_same_seed_same_actions_and_reset_starts_over():
     first = actions(agent)
     assert np.array_equal(first, actions(agent)), "reset starts the random streams again"
     assert np.array_equal(first, actions(make_agent(seed=3)))
-    assert np.array_equal(first, actions(agent.session()))
-    assert not np.array_equal(first, actions(agent.session(seed=4)))
+    assert np.array_equal(first, actions(agent.clone()))
+    assert not np.array_equal(first, actions(agent.clone(seed=4)))
 
 
 def test_problems_together_act_as_they_would_alone():
@@ -443,7 +443,7 @@ def test_a_plan_says_where_its_time_went():
     hurried = make_agent(deadline=0.0)
     hurried.set_goal(draw((30, 25)))
     hurried.act(draw((12, 10)))
-    assert hurried.last_plan.iterations == 1 and hurried.session().deadline == 0.0
+    assert hurried.last_plan.iterations == 1 and hurried.clone().deadline == 0.0
 
 
 def test_a_checkpoint_alone_plans_and_a_batch_equals_its_problems(tiny_checkpoint):
@@ -456,7 +456,7 @@ def test_a_checkpoint_alone_plans_and_a_batch_equals_its_problems(tiny_checkpoin
     assert together.dtype == np.float32 and together.shape == (11, 3, config.action_dim)
     assert (together >= config.action_low).all() and (together <= config.action_high).all()
     for i in range(3):
-        alone = agent.session()
+        alone = agent.clone()
         assert alone.world_model is agent.world_model
         alone.reset(seeds=[i + 1])
         alone.set_goal(frames[i], steps=20)

@@ -63,7 +63,7 @@ class Walker:
         self.reach = reach
         self.asked: list[int] = []
 
-    def session(self) -> Walker:
+    def clone(self) -> Walker:
         other = Walker(self.reach)
         other.asked = self.asked
         return other
@@ -189,7 +189,7 @@ def test_worlds_are_closed_even_when_it_breaks():
     Line.closed = 0
 
     class Broken(Walker):
-        def session(self):
+        def clone(self):
             return Broken()
 
         def act(self, pixels):

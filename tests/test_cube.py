@@ -36,7 +36,7 @@ def free_start(env: envs.World) -> np.ndarray:
 @functools.cache
 def carried(size: int = 32, steps: int = 90) -> tuple[list[dict], np.ndarray, envs.World]:
     """An episode of the policy in which the cube is picked up: observations, actions, world."""
-    env, hand = envs.make("cube", image_size=size), policies.make("cube")
+    env, hand = envs.make("cube", image_size=size), policies.make_policy("cube")
     obs, _ = env.reset(seed=1)
     hand.reset(np.random.default_rng(1))
     seen, actions = [obs], []
@@ -153,7 +153,7 @@ def test_cube_and_fingers_can_be_seen_wherever_they_are() -> None:
 
 def test_the_published_look_is_ogbenchs_and_moves_alike() -> None:
     mujoco = pytest.importorskip("mujoco")
-    plain, published = (envs.make("cube", image_size=32, published=flag) for flag in (False, True))
+    plain, published = (envs.make("cube", image_size=32, reference_look=flag) for flag in (False, True))
     for env in (plain, published):
         env._place(free_start(env))
         env._move(np.full(5, 0.5, np.float32))
@@ -208,7 +208,7 @@ def test_episodes_move_the_cube() -> None:
 
 
 def test_the_fixed_pairs_ask_for_the_cube_to_be_moved() -> None:
-    fixed, made = pairs.load("cube"), pairs.make("cube", 2, pairs.SEED)
+    fixed, made = pairs.load("cube"), pairs.draw("cube", 2, pairs.SEED)
     assert fixed.start.shape == fixed.goal.shape == (100, 45) and (fixed.offset, fixed.budget) == (25, 50)
     way = np.linalg.norm(fixed.goal[:, 4:7] - fixed.start[:, 4:7], axis=1)
     assert way.min() > 0.04 and np.median(way) > 0.08

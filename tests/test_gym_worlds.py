@@ -120,7 +120,7 @@ def test_a_world_whose_observation_is_a_picture_has_a_small_one_as_its_state() -
     world = envs.make("gym:DotPicture-v0", image_size=32)
     obs, info = world.reset(seed=0)
     assert obs["state"].shape == (64,) and info["goal_state"].shape == (64,)
-    assert len(pairs.make("gym:DotPicture-v0", 2, 0).start) == 2
+    assert len(pairs.draw("gym:DotPicture-v0", 2, 0).start) == 2
 
 
 def test_gymnasiums_own_are_drawn() -> None:
@@ -175,7 +175,7 @@ def test_a_name_says_what_was_set() -> None:
 
 
 def test_pairs_lead_where_they_say() -> None:
-    found, again = (pairs.make(DOT, 5, 1) for _ in range(2))
+    found, again = (pairs.draw(DOT, 5, 1) for _ in range(2))
     np.testing.assert_array_equal(found.to_goal, again.to_goal)
     assert found.first(2).to_start.shape[0] == 2 and "standard deviations" in found.rule
     world = dot()
@@ -186,9 +186,9 @@ def test_pairs_lead_where_they_say() -> None:
         np.testing.assert_array_equal(info["goal_state"], found.goal[i])
     assert pairs.load(DOT).version == "v1" and len(pairs.load(DOT).start) == 100
     with pytest.raises(WorldError, match="leads elsewhere"):
-        pairs.make("gym:DotChance-v0", 2, 0)
+        pairs.draw("gym:DotChance-v0", 2, 0)
     with pytest.raises(WorldError, match="end after .*past_end=true"):
-        pairs.make(DOT + "?wall=1", 2, 0)
+        pairs.draw(DOT + "?wall=1", 2, 0)
 
 
 # Policies and recordings ------------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ def test_policies_fill_the_box_and_follow_their_generator(how: str) -> None:
     low, high = world.action_space.low, world.action_space.high
 
     def play(seed: int) -> np.ndarray:
-        policy = gym_policies.make(how, world)
+        policy = gym_policies.make_gym_policy(how, world)
         policy.reset(np.random.default_rng(seed))
         obs, _ = world.reset(seed=seed)
         actions = []
@@ -313,7 +313,7 @@ def test_the_actor_of_stable_baselines3_acts_as_it_does_there(kind: str, tmp_pat
     words = {"policy_kwargs": {"activation_fn": "<class 'torch.nn.modules.activation.ReLU'>"}}
     path = sb3_file(tmp_path / "a.zip", state, words if kind == "relu ppo" else None)
     world = dot()
-    policy = gym_policies.make(f"mlp:{sb3.convert(path, tmp_path)}", world)
+    policy = gym_policies.make_gym_policy(f"mlp:{sb3.convert(path, tmp_path)}", world)
     policy.reset(np.random.default_rng(0))
     policy._noise = 0.0
     seen = np.array([0.1, -0.2, 0.3, 0.05], np.float32)

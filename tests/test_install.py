@@ -1,5 +1,4 @@
-"""Installed, everything is `latent_planner`: from a wheel and from an editable install, in workspaces that hold
-folders and files with the names of our rooms."""
+"""Installed, everything is `latent_planner`, whatever names the folders of a workspace have."""
 
 from __future__ import annotations
 
@@ -37,7 +36,7 @@ def python(interpreter: Path | str, *words: str, cwd: Path) -> subprocess.Comple
 
 @pytest.fixture(scope="module", params=["wheel", "editable"])
 def interpreter(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Python in which the project is installed; what it depends on comes from the one that runs the tests."""
+    """A Python in which the project is installed; its dependencies are the test run's own."""
     folder = tmp_path_factory.mktemp(request.param)
     venv.create(folder, with_pip=False, symlinks=sys.platform != "win32")
     mine = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")

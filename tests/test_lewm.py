@@ -64,7 +64,7 @@ def test_both_spellings_and_any_prefix_give_the_same_model() -> None:
     expected = lewm.from_lewm(weights(), **ACTIONS).state_dict()
     for state in (older, wrapped):
         found = lewm.from_lewm(state, **ACTIONS)
-        assert not found.training and found.config.published_look
+        assert not found.training and found.config.reference_look
         assert all(torch.equal(value, expected[name]) for name, value in found.state_dict().items())
 
 

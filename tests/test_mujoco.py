@@ -112,7 +112,7 @@ _FRAMES = """
 import hashlib, sys, threading
 import numpy as np, envs
 def frames(name, size):
-    env = envs.make(name, image_size=size, published=size == 99)
+    env = envs.make(name, image_size=size, reference_look=size == 99)
     seen = [env.reset(seed=5)[0]["pixels"]]
     for action in np.random.default_rng(0).uniform(-1, 1, (4, 2)).astype(np.float32):
         seen.append(env.step(action)[0]["pixels"])
@@ -281,7 +281,7 @@ class TestReacher:
         with theirs.reset_context():
             theirs.data.qpos[:] = state[:2]
         drawn = theirs.render(height=224, width=224, camera_id="fixed")
-        ours = envs.make("reacher", image_size=224, published=True)
+        ours = envs.make("reacher", image_size=224, reference_look=True)
         np.testing.assert_array_equal(ours.render_state(state), drawn)
         theirs.data.qpos[:] = 0.0  # ours in between does not stop theirs from drawing
         theirs.forward()
@@ -327,7 +327,7 @@ class TestPointMaze:
                 env.reset(options={"state": state})
 
     def test_the_policy_finds_the_shortest_way(self) -> None:
-        policy = policies.make("point_maze")
+        policy = policies.make_policy("point_maze")
         assert policy._way((1, 1), (3, 1)) == [  # type: ignore[attr-defined]
             (1, 2), (1, 3), (2, 3), (3, 3), (3, 2), (3, 1),
         ]  # fmt: skip

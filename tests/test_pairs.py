@@ -46,7 +46,7 @@ def test_the_fixed_list(name: str, offset: int) -> None:
 
 @pytest.mark.parametrize(("name", "offset"), [*ORDINARY, ("pusht", 100)])
 def test_the_fixed_list_can_be_made_again(name: str, offset: int) -> None:
-    fixed, made = pairs.load(name, offset=offset).first(6), pairs.make(name, 6, pairs.SEED, offset)
+    fixed, made = pairs.load(name, offset=offset).first(6), pairs.draw(name, 6, pairs.SEED, offset)
     np.testing.assert_array_equal(fixed.seed, made.seed)
     np.testing.assert_allclose(fixed.start, made.start, atol=1e-6)
     np.testing.assert_allclose(fixed.goal, made.goal, atol=1e-6)
@@ -63,14 +63,14 @@ def test_most_pairs_need_the_block_to_move_or_the_door_to_be_passed() -> None:
 
 
 def test_other_seeds_and_recordings_have_other_episodes() -> None:
-    a, b = pairs.make("two_room", 5, 0), pairs.make("two_room", 5, 1)
+    a, b = pairs.draw("two_room", 5, 0), pairs.draw("two_room", 5, 1)
     assert not np.array_equal(a.start, b.start) and not set(a.seed) & set(b.seed)
     assert pairs.BRANCH != collect_worker.BRANCH
-    np.testing.assert_array_equal(pairs.make("two_room", 8, 0).first(5).goal, a.goal)
+    np.testing.assert_array_equal(pairs.draw("two_room", 8, 0).first(5).goal, a.goal)
 
 
 def test_a_list_is_written_to_the_last_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = replace(pairs.make("pusht", 4, 7), version="v9")
+    made = replace(pairs.draw("pusht", 4, 7), version="v9")
     path = pairs.save(made, tmp_path)
     assert path.name == "pusht-v9.json" and json.loads(path.read_text())["world"] == "pusht"
     assert [kept.name for kept in tmp_path.iterdir()] == [path.name]
@@ -88,7 +88,7 @@ def test_mistakes_are_named() -> None:
     with pytest.raises(WorldError, match="no start/goal pairs pusht-v0; there are .*pusht-v1.*two_room-"):
         pairs.load("pusht", "v0")
     with pytest.raises(WorldError, match="no world called 'pong'"):
-        pairs.make("pong", 1, 0)
+        pairs.draw("pong", 1, 0)
     for count, seed, offset in ((0, 0, 25), (1, -1, 25), (1, 0, 0)):
         with pytest.raises(WorldError, match="Count and offset"):
-            pairs.make("pusht", count, seed, offset)
+            pairs.draw("pusht", count, seed, offset)

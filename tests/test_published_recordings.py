@@ -150,7 +150,7 @@ def test_columns_may_have_other_names(tmp_path: Path) -> None:
 def test_a_published_world_shows_its_mark_and_lets_actions_through() -> None:
     with np.load(Path(__file__).parent / "data" / "pusht_reference.npz") as reference:
         states, frames = reference["states"][:6], reference["frames"][:6]
-    env = envs.make("pusht", image_size=224, published=True)
+    env = envs.make("pusht", image_size=224, reference_look=True)
     for state, frame in zip(states, frames):
         still = np.array([*state[:5], 0, 0])
         obs, info = env.reset(options={"state": still, "goal_state": states[0]})
@@ -158,24 +158,24 @@ def test_a_published_world_shows_its_mark_and_lets_actions_through() -> None:
         assert np.array_equal(obs["pixels"], frame)
     moved = {}
     for published in (False, True):
-        env = envs.make("pusht", image_size=32, published=published)
+        env = envs.make("pusht", image_size=32, reference_look=published)
         env.reset(options={"state": np.array([250.0, 100, 250, 400, 0, 0, 0])})
         moved[published] = env.step(np.array([3.0, 0], np.float32))[0]["state"][0] - 250
     assert moved[True] == pytest.approx(3 * moved[False], rel=0.1)
-    with pytest.raises(envs.WorldError, match="leave out goal_marker or published"):
-        envs.make("pusht", goal_marker=True, published=True)
+    with pytest.raises(envs.WorldError, match="leave out goal_marker or reference_look"):
+        envs.make("pusht", goal_marker=True, reference_look=True)
 
 
 def test_the_look_of_a_recording_is_found_out(
     expert: tuple[Path, Columns], tmp_path: Path, pusht_recording: Path
 ) -> None:
-    assert recorded_pairs.looks_published(EpisodeReader(expert[0]), "pusht") is True
-    assert recorded_pairs.looks_published(EpisodeReader(pusht_recording), "pusht") is False
+    assert recorded_pairs.shows_reference_look(EpisodeReader(expert[0]), "pusht") is True
+    assert recorded_pairs.shows_reference_look(EpisodeReader(pusht_recording), "pusht") is False
     recording(tmp_path / "ours.h5", episodes("pusht", 1, 30, 64, published=False))
-    assert recorded_pairs.looks_published(EpisodeReader(tmp_path / "ours.h5"), "pusht") is False
+    assert recorded_pairs.shows_reference_look(EpisodeReader(tmp_path / "ours.h5"), "pusht") is False
     recording(tmp_path / "rooms.h5", episodes("two_room", 1, 30, 64))
-    assert recorded_pairs.looks_published(EpisodeReader(tmp_path / "rooms.h5"), "two_room") is None
-    assert recorded_pairs.looks_published(EpisodeReader(expert[0]), "recorded") is None
+    assert recorded_pairs.shows_reference_look(EpisodeReader(tmp_path / "rooms.h5"), "two_room") is None
+    assert recorded_pairs.shows_reference_look(EpisodeReader(expert[0]), "recorded") is None
 
 
 # training
@@ -197,7 +197,7 @@ def test_it_trains_without_conversion(
     words = ["env=pusht", f"data.path={expert[0]}", "train.steps=2", "out=run", "data.memory_gb=0"]
     assert train.main([*words, *SMALL_LEWM]) == 0, capsys.readouterr().err
     config = json.loads(Path("run/config.json").read_text())["model"]
-    assert config["env"] == "pusht" and config["published_look"] is True
+    assert config["env"] == "pusht" and config["reference_look"] is True
     assert config["pixel_mean"] == [0.485, 0.456, 0.406] and config["image_size"] == 56
     taken = expert[1]["action"][np.isfinite(expert[1]["action"]).all(1)]
     assert config["action_low"] == pytest.approx(taken.min(0).tolist())
@@ -239,7 +239,7 @@ class Watcher:
         self.seen: list[np.ndarray] = []
         self.goals = np.empty(0)
 
-    def session(self) -> Watcher:
+    def clone(self) -> Watcher:
         return self
 
     def reset(self, seeds: Any) -> None:
@@ -261,7 +261,11 @@ def test_the_agent_sees_the_recorded_frames_first(expert: tuple[Path, Columns]) 
         pairs = recorded_pairs.choose(reader, "pusht", budget=3).first(4)
     watcher = Watcher()
     result = benchmark.run(
-        watcher, lambda: envs.make("pusht", image_size=64, published=True), pairs, progress=False, quick=True
+        watcher,
+        lambda: envs.make("pusht", image_size=64, reference_look=True),
+        pairs,
+        progress=False,
+        quick=True,
     )
     assert np.array_equal(watcher.goals, pairs.goal_frames)
     assert np.array_equal(watcher.seen[0], pairs.start_frames)
@@ -356,7 +360,7 @@ def test_an_agent_with_it_sees_one_frame_and_leaves_the_bounds(tiny_checkpoint: 
     actions = np.array([agent.act(frame) for frame in frames[:11]])
     assert np.abs(actions).max() > 1
     assert len(agent._problems[0].latents) == 1
-    assert agent.session().context_len == 1
+    assert agent.clone().context_len == 1
 
 
 def test_hdf5_text_and_odd_columns_do_not_disturb(tmp_path: Path, expert: tuple[Path, Columns]) -> None:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from latent_planner.report import Film, ReportError, Result, Section, Shown, Skipped, Table, charts, page
-from latent_planner.report.make import Report, _entry
+from latent_planner.report.build import Report, _entry
 from latent_planner.report.registry import check
 
 ABOUT = {

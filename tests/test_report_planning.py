@@ -6,7 +6,7 @@ import known_world
 import numpy as np
 import pytest
 
-from latent_planner.evaluation.video import Episode
+from latent_planner.evaluation.video import Clip
 from latent_planner.report import Skipped, planning
 from latent_planner.report.section import Film
 from latent_planner.report.sections import planning as section
@@ -33,9 +33,9 @@ def test_who_sees_nothing_fails() -> None:
 def test_each_kind_of_failure_is_told_from_its_distances() -> None:
     frame = np.zeros((8, 8, 3), np.uint8)
 
-    def episode(distances: list[float], reached: bool = False) -> Episode:
+    def episode(distances: list[float], reached: bool = False) -> Clip:
         count = len(distances)
-        return Episode([frame] * count, frame, distances, count - 1, count - 1 if reached else None)
+        return Clip([frame] * count, frame, distances, count - 1, count - 1 if reached else None)
 
     down = list(np.linspace(10, 1, 11))
     played = [

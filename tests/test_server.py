@@ -42,7 +42,7 @@ class Gated(Agent):
         assert self.gate.wait(10)
         return super().replan(*arguments, **options)
 
-    def session(self, seed: int | None = None) -> Agent:
+    def clone(self, seed: int | None = None) -> Agent:
         made = super().session(seed)
         made.__class__ = Gated
         return made
@@ -109,7 +109,7 @@ def test_a_client_that_only_knows_the_format_is_understood(server: PolicyServer,
         second = msgpack.unpackb(socket.recv(), strict_map_key=False)
     actions = first["actions"]
     assert actions[b"dtype"] == "<f4" and actions[b"shape"] == [said["chunk_length"], 2]
-    alone = agent.session()
+    alone = agent.clone()
     alone.set_goal(FRAMES[1])
     plan = alone.replan(FRAMES[0])
     found = np.frombuffer(actions[b"data"], "<f4").reshape(actions[b"shape"])
@@ -132,7 +132,7 @@ def test_openpi_s_own_client_works_as_it_is(server: PolicyServer) -> None:
 
 
 def test_our_client_gets_what_an_agent_here_would_plan(server: PolicyServer, agent: Agent) -> None:
-    alone = agent.session()
+    alone = agent.clone()
     with Client(url(server)) as client:
         for one in (client, alone):
             one.set_goal(FRAMES[1], steps=40)
@@ -169,7 +169,7 @@ def test_what_is_wrong_reaches_the_client_in_one_line_and_the_session_goes_on(se
 
 
 def session(agent: Agent, **options: Any) -> Session:
-    made = Session(agent.session(), IMAGE, **options)
+    made = Session(agent.clone(), IMAGE, **options)
     made.answer({"goal/image": FRAMES[1], "goal/steps": 40})
     return made
 
@@ -189,7 +189,7 @@ def test_a_goal_that_is_repeated_changes_nothing_and_a_new_one_does(agent: Agent
 def test_timestamps_say_what_was_done_where_the_rate_is_known(agent: Agent) -> None:
     import dataclasses
 
-    known = agent.session()
+    known = agent.clone()
     known.config = dataclasses.replace(agent.config, control_hz=10.0)
     by_clock, by_count = Session(known, IMAGE), session(agent)
     by_clock.answer({"goal/image": FRAMES[1], "goal/steps": 40})

@@ -67,7 +67,7 @@ def follow(planner: Any, goal: int) -> np.ndarray:
 
 
 def test_sixteen_clients_at_once_get_their_own_answers(server: PolicyServer, agent: Agent) -> None:
-    wanted = [follow(agent.session(), goal) for goal in range(16)]
+    wanted = [follow(agent.clone(), goal) for goal in range(16)]
     assert len({plans[0, -1] for plans in wanted}) == 16, "different goals, different costs"
     together = threading.Barrier(16)
 
@@ -133,7 +133,7 @@ def shout_together(address: str, seed: int, count: int, connections: int = 4) ->
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads its memory from /proc")
 def test_ten_thousand_messages_of_nonsense_hurt_nobody(server: PolicyServer, agent: Agent) -> None:
-    alone = agent.session()
+    alone = agent.clone()
     with Client(url(server), timeout=60) as other:
         for one in (other, alone):
             one.set_goal(FRAMES[3])

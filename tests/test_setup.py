@@ -99,6 +99,35 @@ def test_relative_imports_stay_in_their_room() -> None:
                 assert node.level <= depth, f"{path.relative_to(ROOT)}:{node.lineno} leaves its room"
 
 
+def top_level_imports() -> dict[str, set[str]]:
+    """Which of our modules each of them imports when it is loaded."""
+    modules = {module_name(path): path for room in ROOMS for path in room_files(room)}
+    graph = {}
+    for module, path in modules.items():
+        body = [n for n in ast.parse(path.read_text()).body if isinstance(n, ast.Import | ast.ImportFrom)]
+        source = "\n".join(map(ast.unparse, body))
+        graph[module] = set()
+        for name in imported(source, module, path.name == "__init__.py"):
+            while name and name not in modules:
+                name = name.rpartition(".")[0]
+            graph[module] |= {name} - {"", module}
+    return graph
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph, done = top_level_imports(), set[str]()
+
+    def visit(module: str, above: tuple[str, ...]) -> None:
+        assert module not in above, " -> ".join([*above, module])
+        if module not in done:
+            for target in sorted(graph[module]):
+                visit(target, (*above, module))
+            done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
 def test_folders_can_be_read_at_a_glance() -> None:
     for folder in {path.parent for room in ROOMS for path in room_files(room)}:
         files = [path for path in folder.glob("*.py") if path.name != "__init__.py"]

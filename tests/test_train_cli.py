@@ -246,3 +246,22 @@ def test_help_is_readable_and_complete(capsys) -> None:
         assert word in text
     assert "hydra:" not in text and "@package" not in text and "defaults:" not in text
     assert max(map(len, text.splitlines())) <= 120
+
+
+def test_the_settings_of_an_older_run_go_on(tmp_path: Path) -> None:
+    """A key that has another name now is understood, and one that is new gets its default."""
+    from hydra import compose, initialize_config_module
+    from omegaconf import OmegaConf
+
+    from latent_planner.cli.run_folder import SETTINGS, resumed
+
+    with initialize_config_module("latent_planner.configs", version_base="1.3"):
+        config = compose("config", overrides=["env=two_room", f"resume={tmp_path}"])
+    old = OmegaConf.create(OmegaConf.to_container(config))
+    old.data.published = old.data.pop("reference_look")
+    old.data.published = True
+    del old["report"]
+    OmegaConf.save(old, tmp_path / SETTINGS)
+    stored = resumed(config, [f"resume={tmp_path}"])
+    assert stored.data.reference_look is True and "published" not in stored.data
+    assert stored.report is False and stored.env.name == "two_room"

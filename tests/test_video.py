@@ -11,10 +11,10 @@ import pytest
 from latent_planner.evaluation import video
 
 
-def episode(size: int = 64, steps: int = 6, reached_at: int | None = 4) -> video.Episode:
+def episode(size: int = 64, steps: int = 6, reached_at: int | None = 4) -> video.Clip:
     random = np.random.default_rng(0)
     frames = [random.integers(0, 256, (size, size, 3), dtype=np.uint8) for _ in range(steps + 1)]
-    return video.Episode(frames, frames[-1], list(np.linspace(9.0, 0.0, steps + 1)), 10, reached_at)
+    return video.Clip(frames, frames[-1], list(np.linspace(9.0, 0.0, steps + 1)), 10, reached_at)
 
 
 def test_video_plays_with_the_frames_and_speed_asked_for(tmp_path):
@@ -82,15 +82,15 @@ def test_episode_frames_show_the_world_the_goal_and_the_curve():
 
 
 def test_odd_episodes_can_be_drawn():
-    still = video.Episode([np.zeros((8, 8, 3), np.uint8)], np.zeros((300, 300, 3), np.uint8), [0.0], 1)
-    nan = video.Episode(still.frames, still.goal, [float("nan")], 1, 0)
+    still = video.Clip([np.zeros((8, 8, 3), np.uint8)], np.zeros((300, 300, 3), np.uint8), [0.0], 1)
+    nan = video.Clip(still.frames, still.goal, [float("nan")], 1, 0)
     for drawn in (still, nan):
         assert len(list(video.episode_frames(drawn))) == 1
         assert video.summary_picture(drawn).dtype == np.uint8
     tiles = list(video.tiled_frames([still, episode(), nan], columns=2))
     assert len(tiles) == 7
     with pytest.raises(ValueError, match="1 frames and 2 distances"):
-        video.Episode(still.frames, still.goal, [0.0, 1.0], 1)
+        video.Clip(still.frames, still.goal, [0.0, 1.0], 1)
 
 
 def test_enlarging_keeps_square_pixels():

@@ -29,7 +29,7 @@ def test_a_policy_is_its_generator(name: str) -> None:
 @pytest.mark.parametrize("name", ["pusht", "two_room", "wall", *MUJOCO, "random"])
 def test_actions_fill_the_box(name: str) -> None:
     world = name if name in envs.names() else "pusht"
-    env, policy = envs.make(world, image_size=16), policies.make(name)
+    env, policy = envs.make(world, image_size=16), policies.make_policy(name)
     actions = []
     for seed in range(6):
         obs, _ = env.reset(seed=seed)
@@ -120,4 +120,4 @@ def test_an_unknown_policy_is_named() -> None:
     with pytest.raises(
         WorldError, match="no policy called 'clever'; the policies are pusht, two_room, .*random"
     ):
-        policies.make("clever")
+        policies.make_policy("clever")

@@ -72,7 +72,7 @@ def test_two_room_moves_as_published(two_room: dict[str, np.ndarray]) -> None:
 def test_what_is_kept_from_frame_to_frame_does_not_show(frames: type) -> None:
     """Frames drawn one after the other equal frames drawn from nothing, with and without the goal."""
     size = 224 if frames is PublishedFrames else 64
-    env, policy = envs.make("pusht", image_size=size), policies.make("pusht")
+    env, policy = envs.make("pusht", image_size=size), policies.make_policy("pusht")
     obs, info = env.reset(seed=11)
     policy.reset(np.random.default_rng(11))
     for step in range(60):

@@ -76,7 +76,7 @@ def from_lewm(
             action_std=tuple(action_std),
             action_low=tuple([-1.0] * size if action_low is None else action_low),
             action_high=tuple([1.0] * size if action_high is None else action_high),
-            published_look=True,
+            reference_look=True,
             **{**SETTINGS, "frameskip": frameskip},
         )
     except ValueError as error:

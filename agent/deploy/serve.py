@@ -81,7 +81,7 @@ def _load(args: argparse.Namespace, api_key: str | None) -> tuple[PolicyServer, 
     try:
         agent = Agent.from_pretrained(args.checkpoint, device=args.device, seed=args.seed)
         loaded = time.perf_counter()
-        trial = agent.session()
+        trial = agent.clone()
         frame = np.zeros((agent.config.image_size, agent.config.image_size, 3), np.uint8)
         trial.set_goal(frame)
         trial.replan(frame)

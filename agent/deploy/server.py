@@ -45,7 +45,7 @@ class Limits:
 class PolicyServer:
     """Answers on host:port (0: any free one; `port` then says which) until `stop` is called.
 
-    agent: every connection gets `agent.session()`.   image_key: where requests hold the frame.
+    agent: every connection gets `agent.clone()`.   image_key: where requests hold the frame.
     api_key: asked of every client, as "Authorization: Api-Key ..."; None: of nobody.
     workers: plans made at the same time; default: one per core, or one on a GPU.
     threads: of torch for each of them. More than one is quicker on idle cores and far slower on busy ones,
@@ -186,7 +186,7 @@ class PolicyServer:
     def _new_session(self) -> Session:
         from .connection import Session
 
-        return Session(self.agent.session(), self.image_key, self.limits.deadline)
+        return Session(self.agent.clone(), self.image_key, self.limits.deadline)
 
     def _answer(
         self, session: Session, message: bytes | str, arrived: float, took: float | None

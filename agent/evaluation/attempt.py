@@ -134,7 +134,7 @@ def write_results(
     }
     write_json(folder / "result.json", result)
     frames = [render(state) for state in played.states]
-    episode = video.Episode(frames, goal, played.distances, played.budget, played.reached_at, played.judged)
+    episode = video.Clip(frames, goal, played.distances, played.budget, played.reached_at, played.judged)
     video.write_picture(folder / "plan.png", video.summary_picture(episode))
     shown = video.held(video.episode_frames(episode), round(HOLD_SECONDS * fps))
     video.write_video(folder / "plan.mp4", shown, fps)

@@ -27,7 +27,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from .provenance import about_agent, durations, provenance
-from .video import Episode
+from .video import Clip
 
 PAIRS_AT_ONCE = 25
 LATENCY_PLANS = 7  # plans for one goal alone, to time them
@@ -54,7 +54,7 @@ class Pairs(Protocol):
 
 
 @dataclass
-class Run:
+class Trial:
     """One episode under way; `seen` and `distances` are kept only when it is recorded."""
 
     index: int
@@ -67,7 +67,7 @@ class Run:
     distances: list[float] = field(default_factory=list)
 
     @classmethod
-    def start(cls, env: Any, pairs: Pairs, index: int) -> Run:
+    def start(cls, env: Any, pairs: Pairs, index: int) -> Trial:
         options = {"state": pairs.start[index], "goal_state": pairs.goal[index]}
         if varied(pairs):
             options["vary"] = varied(pairs)
@@ -101,7 +101,7 @@ def run(
     seed: int = 0,
     progress: bool = True,
     pairs_at_once: int | None = None,
-    recordings: list[Episode] | None = None,
+    recordings: list[Clip] | None = None,
     record: int = 6,
     draw: Callable[[np.ndarray], np.ndarray] | None = None,
     quick: bool = False,
@@ -128,15 +128,15 @@ def run(
     started = time.perf_counter()
     try:
         envs += [make_env() for _ in range(size)]
-        runs: list[Run] = []
+        runs: list[Trial] = []
         with tqdm(total=count, desc="benchmark", unit="episode", disable=not progress) as bar:
             for first in range(0, count, size):
                 indices = range(first, min(first + size, count))
-                runs += _play(agent.session(), envs, pairs, indices, seed=seed, bar=bar, record=record)
+                runs += _play(agent.clone(), envs, pairs, indices, seed=seed, bar=bar, record=record)
         beside: dict[str, Any] = {}
         if not quick:
             beside["floors"] = {kind: floor(kind, envs[0], pairs, seed=seed) for kind in ("random", "still")}
-            beside["seconds_per_plan"] = seconds_per_plan(agent.session(), envs[0], pairs)
+            beside["seconds_per_plan"] = seconds_per_plan(agent.clone(), envs[0], pairs)
     finally:
         for env in envs:
             env.close()
@@ -177,7 +177,7 @@ def floor(kind: str, env: Any, pairs: Pairs, *, seed: int = 0) -> dict[str, Any]
     successes = []
     for index in range(len(pairs.start)):
         random = np.random.default_rng([seed % 2**63, int(pairs.seed[index]) % 2**63])
-        played = Run.start(env, pairs, index)
+        played = Trial.start(env, pairs, index)
         while not played.success and played.steps < pairs.budget:
             action = random.uniform(low, high) if kind == "random" else np.clip(0.0, low, high)
             played.step(action.astype(env.action_space.dtype))
@@ -187,7 +187,7 @@ def floor(kind: str, env: Any, pairs: Pairs, *, seed: int = 0) -> dict[str, Any]
 
 def seconds_per_plan(agent: Any, env: Any, pairs: Pairs) -> dict[str, Any]:
     """Wall clock of planning anew from pixels, for one goal alone: {"median", "p95", "plans"}, seconds."""
-    played = Run.start(env, pairs, 0)
+    played = Trial.start(env, pairs, 0)
     agent.set_goal(played.goal, steps=pairs.budget)
     seconds = []
     for _ in range(LATENCY_PLANS + 1):
@@ -207,9 +207,9 @@ def wilson(successes: int, count: int) -> tuple[float, float]:
 
 def _play(
     agent: Any, envs: Sequence[Any], pairs: Pairs, indices: range, *, seed: int, bar: Any, record: int
-) -> list[Run]:
+) -> list[Trial]:
     """These pairs side by side; a finished one leaves the batch."""
-    runs = [Run.start(env, pairs, index) for env, index in zip(envs, indices)]
+    runs = [Trial.start(env, pairs, index) for env, index in zip(envs, indices)]
     agent.reset(seeds=[_stream(seed, int(pairs.seed[index])) for index in indices])
     agent.set_goal(np.stack([run.goal for run in runs]), steps=pairs.budget)
     going = list(runs)
@@ -233,13 +233,13 @@ def _play(
     return runs
 
 
-def _recording(finished: Run, pairs: Pairs, draw: Callable[[np.ndarray], np.ndarray] | None) -> Episode:
+def _recording(finished: Trial, pairs: Pairs, draw: Callable[[np.ndarray], np.ndarray] | None) -> Clip:
     frames, goal = [seen["pixels"] for seen in finished.seen], finished.goal
     if draw is not None:
         frames = [draw(np.asarray(seen["state"])) for seen in finished.seen]
         goal = draw(np.asarray(pairs.goal[finished.index]))
     reached = finished.steps if finished.success else None
-    return Episode(frames, goal, finished.distances, pairs.budget, reached)
+    return Clip(frames, goal, finished.distances, pairs.budget, reached)
 
 
 def _stream(seed: int, pair_seed: int) -> int:

@@ -43,7 +43,7 @@ PANEL, GAP, LABEL, CURVE = 384, 24, 36, 132  # px
 
 
 @dataclass(frozen=True)
-class Episode:
+class Clip:
     """What is drawn: T env steps, hence T + 1 frames.
 
     frames: uint8 (h, w, 3) each, index 0 before the first action.   goal: uint8 (h, w, 3).
@@ -108,7 +108,7 @@ def held(frames: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:
             yield last
 
 
-def episode_frames(episode: Episode) -> Iterator[np.ndarray]:
+def episode_frames(episode: Clip) -> Iterator[np.ndarray]:
     """One uint8 (H, W, 3) frame a step: the world, the goal beside it, the distance so far below."""
     width = 2 * PANEL + 3 * GAP
     height = 2 * LABEL + PANEL + CURVE + GAP
@@ -131,7 +131,7 @@ def episode_frames(episode: Episode) -> Iterator[np.ndarray]:
         yield np.asarray(canvas)
 
 
-def tiled_frames(episodes: Sequence[Episode], columns: int = 3, panel: int = 160) -> Iterator[np.ndarray]:
+def tiled_frames(episodes: Sequence[Clip], columns: int = 3, panel: int = 160) -> Iterator[np.ndarray]:
     """Several episodes at once, each world beside its goal; an ended one keeps its last frame."""
     gap, label = 12, 26
     cell = (2 * panel + gap, panel + label)
@@ -154,7 +154,7 @@ def tiled_frames(episodes: Sequence[Episode], columns: int = 3, panel: int = 160
         yield np.asarray(canvas)
 
 
-def summary_picture(episode: Episode) -> np.ndarray:
+def summary_picture(episode: Clip) -> np.ndarray:
     """Start, goal and end side by side -> uint8 (H, W, 3)."""
     last = len(episode.frames) - 1
     end = f"end, after {last} step{'' if last == 1 else 's'}"
@@ -256,7 +256,7 @@ def _panel(
     canvas.paste(image, at)
 
 
-def _curve(episode: Episode, step: int, size: tuple[int, int]) -> Image.Image:
+def _curve(episode: Clip, step: int, size: tuple[int, int]) -> Image.Image:
     """The distances up to `step` over the whole budget; drawn at twice the size, so that lines are smooth."""
     scale = 2
     width, height = size[0] * scale, size[1] * scale

@@ -25,6 +25,9 @@ CANDIDATES_AT_ONCE = 1024  # of a rollout without gradient on a CPU: bounds its 
 CANDIDATES_ON_GPU = 8192  # the same elsewhere
 
 
+RENAMED = {"published_look": "reference_look"}  # settings of older checkpoints
+
+
 @dataclass(frozen=True)
 class WorldModelConfig:
     """What a world model is made of and which numbers it expects. Plain values; wrong ones raise ValueError.
@@ -62,7 +65,7 @@ class WorldModelConfig:
     proposals: int = 0  # guesses of a plan, for each number of steps it may take; 0: no proposer
     proposal_steps: int = 5  # longest plan that is proposed, in model steps
     proposer_width: int = 512
-    published_look: bool = False  # frames show what the world's published version draws, see envs.make
+    reference_look: bool = False  # frames show what the world's published version draws, see envs.make
     control_hz: float | None = None  # environment actions a second in the recording; None: not known
 
     def __post_init__(self) -> None:
@@ -110,6 +113,7 @@ class WorldModelConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> WorldModelConfig:
         """From what to_dict gave, or any mapping of the same names. Unknown or absent names: ValueError."""
         known = {field.name: field for field in fields(cls)}
+        values = {RENAMED.get(name, name): value for name, value in values.items()}
         for name in values:
             if name not in known:
                 near = difflib.get_close_matches(str(name), known, 1)
@@ -221,7 +225,7 @@ class WorldModel(nn.Module):
         frames = pixels.flatten(0, 1).to(self.pixel_mean.dtype)
         mean, std = (255 * t.view(3, 1, 1) for t in (self.pixel_mean, self.pixel_std))
         frames = frames.sub_(mean).div_(std)
-        frames = squeeze(frames, self.config.image_size, published=self.config.encoder == "vit")
+        frames = squeeze(frames, self.config.image_size, antialias=self.config.encoder == "vit")
         return self.encoder(frames).unflatten(0, pixels.shape[:2])
 
     def predict(self, latents: Tensor, actions: Tensor) -> Tensor:

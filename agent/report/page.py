@@ -25,7 +25,7 @@ from PIL import Image
 
 from ..evaluation import video
 from . import charts
-from .make import Entry, Report
+from .build import Entry, Report
 from .section import Film, Shown, Table
 
 POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"

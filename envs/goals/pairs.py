@@ -68,7 +68,7 @@ class Pairs:
         return replace(self, **cut)
 
 
-def make(name: str, count: int, seed: int, offset: int = OFFSET) -> Pairs:
+def draw(name: str, count: int, seed: int, offset: int = OFFSET) -> Pairs:
     """`count` pairs of the world `name` from fresh episodes; the same for the same seed.
 
     Raises:
@@ -81,8 +81,8 @@ def make(name: str, count: int, seed: int, offset: int = OFFSET) -> Pairs:
     if is_gym(name):
         from . import replayed as replayed_pairs
 
-        return replayed_pairs.make(name, count, seed, offset)
-    env, policy = envs.make(name, image_size=16), policies.make(name)
+        return replayed_pairs.draw(name, count, seed, offset)
+    env, policy = envs.make(name, image_size=16), policies.make_policy(name)
     found: list[tuple[int, np.ndarray, np.ndarray]] = []
     episode = 0
     while len(found) < count:
@@ -133,7 +133,7 @@ def load(name: str, version: str = VERSION, offset: int = OFFSET) -> Pairs:
         WorldError: when there is no such list, or its file is damaged.
     """
     if is_gym(name):
-        return replace(make(name, COUNT, SEED, offset), version=version)
+        return replace(draw(name, COUNT, SEED, offset), version=version)
     path = _DATA / _file(name, version, offset)
     if not path.is_file():
         there = ", ".join(sorted(known.stem for known in _DATA.glob("*.json")))
@@ -220,6 +220,6 @@ def main(words: Sequence[str] | None = None) -> int:
     args = parser.parse_args(words)
     for name in args.worlds:
         for offset in args.offset:
-            pairs = replace(make(name, COUNT, SEED, offset), version=VERSION)
+            pairs = replace(draw(name, COUNT, SEED, offset), version=VERSION)
             print(save(pairs), json.dumps(demands(pairs), indent=2))
     return 0

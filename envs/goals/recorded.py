@@ -39,22 +39,22 @@ def load(
     camera: str | None,
     state: str | None,
     seed: int,
-    published: bool,
+    reference_look: bool,
     offset: int = OFFSET,
 ) -> RecordedPairs:
     """The pairs that `choose` takes from a file; warns where it shows the world otherwise than the model
-    learned it, `published` or not.
+    learned it, `reference_look` or not.
 
     Raises RecordingError.
     """
     with EpisodeReader(path, camera=camera, state=state) as reader:
         pairs = choose(reader, name, seed=seed, offset=offset, budget=2 * offset)
-        look = looks_published(reader, name)
-        if look is not None and look != published:
+        look = shows_reference_look(reader, name)
+        if look is not None and look != reference_look:
             looks = ("as ours does", "as the published one does")
             logger.warning(
                 "%s shows %s %s, and the model learned it looking %s: its frames will seem strange",
-                path, name, looks[not published], looks[published],
+                path, name, looks[not reference_look], looks[reference_look],
             )  # fmt: skip
     return pairs
 
@@ -112,7 +112,7 @@ def choose(
     )
 
 
-def looks_published(reader: Any, name: str, count: int = 4) -> bool | None:
+def shows_reference_look(reader: Any, name: str, count: int = 4) -> bool | None:
     """Whether the recorded frames show the world `name` as its published version draws it, not as ours does.
 
     Told by drawing recorded states both ways; None where both look alike or no states tell.
@@ -125,7 +125,7 @@ def looks_published(reader: Any, name: str, count: int = 4) -> bool | None:
     if pixels.shape[1] != pixels.shape[2] or not 16 <= size <= 1024:
         return None
     try:
-        worlds = [envs.make(name, image_size=size, published=look) for look in (False, True)]
+        worlds = [envs.make(name, image_size=size, reference_look=look) for look in (False, True)]
         ours, published = (
             sum(np.abs(world.render_state(s) - p).mean() for s, p in zip(states, pixels)) for world in worlds
         )

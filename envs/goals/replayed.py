@@ -34,10 +34,10 @@ class ReplayedPairs(Pairs):
     rule: str = ""
 
 
-def make(name: str, count: int, seed: int, offset: int) -> ReplayedPairs:
+def draw(name: str, count: int, seed: int, offset: int) -> ReplayedPairs:
     """`count` pairs of the world `name` from fresh episodes, the same for a seed. Raises WorldError."""
     world: Any = envs.make(name, image_size=16)
-    policy = policies.make(name)
+    policy = policies.make_policy(name)
     found: list[tuple[int, np.ndarray, np.ndarray, np.ndarray, int]] = []
     longest = 0
     for episode in range(TRIES * count):

@@ -113,7 +113,7 @@ class Network(Smooth):
         return np.clip(x + self._noise * half * self.wave(), self.low, self.high).astype(np.float32)
 
 
-def make(how: str, world: Any) -> Random:
+def make_gym_policy(how: str, world: Any) -> Random:
     """The policy called `how` for `world`, a GymWorld. Raises WorldError for what is none."""
     if how in ("random", "smooth"):
         return {"random": Random, "smooth": Smooth}[how](world.action_space.low, world.action_space.high)

@@ -31,14 +31,16 @@ class MujocoWorld(World):
     What follows from a state is a function of that state and the actions alone, bit for bit, also when the
     state was met in the middle of an episode: the solver starts cold in every step.
 
-    `published`: frames as mujoco draws them by itself, with shadows, reflections, sky and multisampling, and
+    `reference_look`: frames as mujoco draws them by itself, with shadows, reflections and multisampling, and
     what else the subclass says.
     """
 
     substeps: ClassVar[int]  # physics steps in one control step
     camera: ClassVar[str]  # name of the model's camera
     marker_geoms: ClassVar[tuple[str, ...]] = ()  # geoms that show, in green, where the goal is
-    published_look: ClassVar[bool] = True  # whether there is a published look for `published` to take
+    has_reference_look: ClassVar[bool] = (
+        True  # whether there is a published look for `reference_look` to take
+    )
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -49,11 +51,11 @@ class MujocoWorld(World):
     # What a subclass provides, beside `sample_state` and `is_success` --------------------------------------
 
     def compile(self) -> mujoco.MjModel:
-        """The model of this world, looking as `self.published` says."""
+        """The model of this world, looking as `self.reference_look` says."""
         raise NotImplementedError
 
     def look(self) -> Hashable:
-        """What `compile` depends on beside class, image size and `published`."""
+        """What `compile` depends on beside class, image size and `reference_look`."""
         return None
 
     def write_state(self, data: mujoco.MjData, state: np.ndarray) -> None:
@@ -86,13 +88,16 @@ class MujocoWorld(World):
         return self._frames.draw(self._other)
 
     def _shared(self) -> tuple[mujoco.MjModel, Frames]:
-        published = self.published and self.published_look
-        key = (type(self), self.image_size, published, self.look())
+        reference_look = self.reference_look and self.has_reference_look
+        key = (type(self), self.image_size, reference_look, self.look())
         with _lock:
             if key not in _models:
                 model = self.compile()
                 model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_WARMSTART
-                _models[key] = model, Frames(model, self.image_size, self.camera, published=published)
+                _models[key] = (
+                    model,
+                    Frames(model, self.image_size, self.camera, reference_look=reference_look),
+                )
             return _models[key]
 
     def _put(self, data: mujoco.MjData, state: np.ndarray) -> None:

@@ -48,7 +48,7 @@ class Cube(MujocoWorld):
     the cube within 4 cm of its place in the goal; the arm does not count. The goal marker is cube and fingers
     in green.
 
-    `published`: OGBench's own look for pixels, without its marker at the goal.
+    `reference_look`: OGBench's own look for pixels, without its marker at the goal.
     """
 
     state_names = (
@@ -73,14 +73,14 @@ class Cube(MujocoWorld):
         self._model.opt.disableflags &= ~mujoco.mjtDisableBit.mjDSBL_WARMSTART.value
         from ogbench.manipspace import controllers, lie
 
-        source = _source(self.published)
+        source = _source(self.reference_look)
         self._lie, self._attach = lie, source._T_pa  # from the effector to where the arm ends
         self._kinematics = controllers.DiffIKController(source._ik._model, sites=["attachment_site"])
         self._down = lie.SO3(np.array([0.0, 1.0, 0.0, 0.0]))
         self._pinch = self._model.site("ur5e/robotiq/pinch").id
 
     def compile(self) -> mujoco.MjModel:
-        return copy.copy(_source(self.published).model)  # one for each size of frames
+        return copy.copy(_source(self.reference_look).model)  # one for each size of frames
 
     def sample_state(self, rng: np.random.Generator) -> np.ndarray:
         """The cube anywhere on the floor in reach, the open hand somewhere above, all at rest: (45,)."""
@@ -165,5 +165,5 @@ def _place_spots(data: mujoco.MjData) -> None:
 
 
 @functools.cache
-def _source(published: bool) -> Any:
-    return ogbench_cube(published=published)
+def _source(reference_look: bool) -> Any:
+    return ogbench_cube(reference_look=reference_look)

@@ -50,7 +50,7 @@ _SHAPES: list[tuple[str, str, tuple[float, ...], dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-def ogbench_cube(*, published: bool) -> CubeEnv:
+def ogbench_cube(*, reference_look: bool) -> CubeEnv:
     """OGBench's own environment with its model compiled, but nothing simulated or drawn.
 
     The model has four numbers of user data, for the effector's pose as the controller sees it.
@@ -63,14 +63,14 @@ def ogbench_cube(*, published: bool) -> CubeEnv:
     root.worldbody.add("body", name="ground")  # a box draws several times as fast as the plane that carries
     for name in ("cube_spot", "hand_spot"):
         root.worldbody.add("body", name=name, mocap=True)
-    if not published:
+    if not reference_look:
         _reshape(root)
     source._mjcf_model = root
     source.compile_model_and_data()
     model = source.model
     model.light_cutoff[model.light_cutoff > 90.0] = 180.0  # what OpenGL makes of 100 degrees, after an error
     model.geom("target_object_0").rgba = 0.0  # OGBench shows where its task wants the cube
-    if not published:
+    if not reference_look:
         _plain(model)
     return source
 

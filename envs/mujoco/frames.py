@@ -73,7 +73,7 @@ class _Context:
         self._give_back()
         self._lock.release()
 
-    def make(self, model: mujoco.MjModel) -> mujoco.MjrContext:
+    def make_context(self, model: mujoco.MjModel) -> mujoco.MjrContext:
         """The model's meshes and textures, and a buffer to draw it into; inside a `with`."""
         try:
             made = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50.value)
@@ -120,15 +120,17 @@ class Frames:
     Args:
         model: the compiled model. Its quality and buffer settings are set here.
         camera: name of a camera of the model.
-        published: with shadows, reflections, sky and multisampling, as mujoco draws by itself.
+        reference_look: with shadows, reflections, sky and multisampling, as mujoco draws by itself.
 
     Raises:
         WorldError: on first drawing, when there is no OpenGL; the message says what to install.
     """
 
-    def __init__(self, model: mujoco.MjModel, size: int, camera: str, *, published: bool = False) -> None:
-        self.model, self.size, self.published = model, size, published
-        self._scale = 1 if published or size > 512 else 2
+    def __init__(
+        self, model: mujoco.MjModel, size: int, camera: str, *, reference_look: bool = False
+    ) -> None:
+        self.model, self.size, self.reference_look = model, size, reference_look
+        self._scale = 1 if reference_look or size > 512 else 2
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
         self._camera.fixedcamid = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, camera)
@@ -140,7 +142,7 @@ class Frames:
         self._area = mujoco.MjrRect(0, 0, side, side)
         self._pixels = np.empty((side, side, 3), np.uint8)
         model.vis.global_.offwidth = model.vis.global_.offheight = side
-        if not published:
+        if not reference_look:
             model.vis.quality.offsamples = 0
             for flag in _FLAGS:
                 self._scene.flags[getattr(mujoco.mjtRndFlag, flag)] = False
@@ -154,7 +156,7 @@ class Frames:
         context = _context()
         with context:
             if self._drawing is None:
-                self._drawing = context.make(self.model)
+                self._drawing = context.make_context(self.model)
             mujoco.mjr_setBuffer(_OFFSCREEN, self._drawing)
             mujoco.mjv_updateScene(self.model, data, self._option, None, self._camera, _ALL, self._scene)
             for geom, where in marks:

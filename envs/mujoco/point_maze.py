@@ -56,7 +56,7 @@ class PointMaze(MujocoWorld):
 
     The state is the ball's x, y (m, 0 in the middle) and velocity (m/s); an action (2,) is the force on it,
     25 N at most along each axis. Success: closer than 0.5 m, half a cell; velocities do not count. The goal
-    marker is a green ball. There are no published frames to match, so `published` changes nothing.
+    marker is a green ball. There are no published frames to match, so `reference_look` changes nothing.
     """
 
     maze: ClassVar[tuple[str, ...]] = U_MAZE
@@ -67,7 +67,7 @@ class PointMaze(MujocoWorld):
     substeps = 10
     camera = "above"
     marker_geoms = ("ball",)
-    published_look = False
+    has_reference_look = False
 
     def compile(self) -> mujoco.MjModel:
         return mujoco.MjModel.from_xml_string(_xml(self.maze))

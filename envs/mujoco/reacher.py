@@ -44,7 +44,7 @@ class Reacher(MujocoWorld):
     not count. The goal marker is the arm in green.
 
     dm_control's target ball is not part of this goal, and is never drawn, as in the published frames.
-    `published`: dm_control's own look, seen from its camera `fixed`.
+    `reference_look`: dm_control's own look, seen from its camera `fixed`.
     """
 
     state_names = ("shoulder", "wrist", "shoulder_velocity", "wrist_velocity")
@@ -59,7 +59,7 @@ class Reacher(MujocoWorld):
     def compile(self) -> mujoco.MjModel:
         model = mujoco.MjModel.from_xml_path(str(_MODEL))
         model.geom("target").matid, model.geom("target").rgba = -1, 0.0
-        if not self.published:
+        if not self.reference_look:
             _plain(model)
         return model
 

@@ -148,7 +148,7 @@ class PushT(World):
     at most. Success: agent and block together within 20 px of the goal (one distance over the four
     coordinates) and the block's angle within pi / 9. The goal marker is the T in green at the goal's pose.
 
-    With `published`, every frame, the goal's too, shows a green T in the middle of the board wherever the
+    With `reference_look`, every frame, the goal's too, shows a green T in the middle of the board where the
     goal is; actions are not clipped; and resetting to a moving agent lets it move for the first 0.01 s.
     """
 
@@ -158,8 +158,8 @@ class PushT(World):
     state_low = np.array([-np.inf] * 4 + [0.0] + [-np.inf] * 2)
     state_high = np.array([np.inf] * 4 + [2 * np.pi] + [np.inf] * 2)
     factors = FACTORS
-    published_marker = np.array([0.0, 0.0, 256.0, 256.0, np.pi / 4, 0.0, 0.0])
-    published_clips = False
+    reference_marker = np.array([0.0, 0.0, 256.0, 256.0, np.pi / 4, 0.0, 0.0])
+    reference_clips = False
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -213,11 +213,11 @@ class PushT(World):
         """The frame of `state` (7,), drawn from a simulation of its own."""
         simulation = Simulation(self._bodies)
         simulation.place(self.check_state(state))
-        return self._frames.draw(simulation, self.published_marker if self.published else None)
+        return self._frames.draw(simulation, self.reference_marker if self.reference_look else None)
 
     def _place(self, state: np.ndarray) -> None:
         self._simulation = Simulation(self._bodies)
-        self._simulation.place(state, moving=self.published)
+        self._simulation.place(state, moving=self.reference_look)
 
     def _move(self, action: np.ndarray) -> None:
         self._simulation.move(action)

@@ -15,7 +15,7 @@ NAMES, WHEN = ("video", "episode"), ("frame", "time")
 
 
 @dataclass
-class Episode:
+class ActionRows:
     """The rows of one video: `when` (T,) are frames or seconds, None where every frame is meant."""
 
     video: str
@@ -33,7 +33,7 @@ class Table:
     clock: str | None  # "frame", "time" or None
     actions: list[str]
     states: list[str]
-    episodes: list[Episode]
+    episodes: list[ActionRows]
 
 
 def read_table(path: Path) -> Table:
@@ -102,7 +102,7 @@ def _number(path: Path, line: int, key: str, text: str) -> float:
 
 def _episode(
     path: Path, video: str, rows: list[tuple[int, list[float]]], clock: str | None, actions: int
-) -> Episode:
+) -> ActionRows:
     """Checked: finite numbers, but for the last action; times that go on evenly."""
     lines, values = [line for line, _ in rows], np.array([values for _, values in rows], np.float64)
     when = values[:, 0] if clock else None
@@ -126,4 +126,4 @@ def _episode(
                 f"{path} line {lines[uneven[0] + 1]} ({video}) has {clock} {when[uneven[0] + 1]:g} after "
                 f"{when[uneven[0]]:g}: rows must go on evenly in time, so leave no step out"
             )
-    return Episode(video, lines[0], when, action, state)
+    return ActionRows(video, lines[0], when, action, state)

@@ -58,7 +58,11 @@ class Player:
         self.job = job
         self.world: Any = envs.make(job.env, image_size=job.image_size)
         own = job.policy is None
-        self.policy = policies.make(job.env) if own else gym_policies.make(str(job.policy), self.world)
+        self.policy = (
+            policies.make_policy(job.env)
+            if own
+            else gym_policies.make_gym_policy(str(job.policy), self.world)
+        )
 
     def record(self, index: int) -> bytes:
         """Episode `index` as a journal record: a function of the job and the index alone."""

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from .action_table import Episode, Table, read_table
+from .action_table import ActionRows, Table, read_table
 from .convert import resized
 from .episodes import EpisodeWriter, RecordingError
 
@@ -150,7 +150,7 @@ class _Video:
 
 
 def _columns(
-    table: Table, episode: Episode, video: Path, size: int, shape: tuple[int, int]
+    table: Table, episode: ActionRows, video: Path, size: int, shape: tuple[int, int]
 ) -> dict[str, np.ndarray]:
     """One episode as it is recorded."""
     opened = _Video(video)

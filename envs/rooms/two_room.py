@@ -40,7 +40,7 @@ class TwoRoom(World):
     """Walk the dot to where the goal frame shows it.
 
     The state is the dot's x, y in px of 224; an action (2,) moves it by 5 px at most along each axis.
-    Success: closer than 16 px to the goal. The goal marker is a green dot. `published` changes nothing.
+    Success: closer than 16 px to the goal. The goal marker is a green dot. `reference_look` changes nothing.
     """
 
     state_names: ClassVar[tuple[str, ...]] = ("agent_x", "agent_y")

@@ -27,7 +27,7 @@ class Wall(TwoRoom):
     The state is the dot's x, y, and the layout, which an episode never changes: the x of the wall's middle
     and the y of its door's, in px of 224. An action (2,) moves the dot by 5 px at most along each axis.
     Success: closer than 15.5 px to a goal of the same layout. A start or goal that is not given has the
-    layout of the one that is; with neither, the layout is drawn. `published` changes nothing.
+    layout of the one that is; with neither, the layout is drawn. `reference_look` changes nothing.
     """
 
     state_names = ("agent_x", "agent_y", "wall_x", "door_y")

@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=24)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    goals = pairs.make("pusht", args.pairs, seed=777)  # not the benchmark's
+    goals = pairs.draw("pusht", args.pairs, seed=777)  # not the benchmark's
     env = PushT()
     reached = 0
     with tqdm(range(args.pairs), unit="goal") as bar:

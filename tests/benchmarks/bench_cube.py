@@ -39,7 +39,7 @@ def best(round_: Callable[[], int]) -> float:
 
 def main() -> None:
     warnings.simplefilter("ignore")
-    ours, hand = envs.make("cube", image_size=SIZE), policies.make("cube")
+    ours, hand = envs.make("cube", image_size=SIZE), policies.make_policy("cube")
     obs, _ = ours.reset(seed=1)
     start = obs["state"]
     hand.reset(np.random.default_rng(1))

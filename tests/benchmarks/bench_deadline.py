@@ -100,7 +100,7 @@ def main() -> None:
     if arguments.processor_time:
         count_processor_time()
     world_model, info = checkpoint.load(arguments.env)
-    goals = pairs.make(arguments.env, arguments.pairs, VALIDATION_SEED)
+    goals = pairs.draw(arguments.env, arguments.pairs, VALIDATION_SEED)
     found: dict[str, list[dict[str, Any]]] = {}
     for name in arguments.planners:
         found[name] = []

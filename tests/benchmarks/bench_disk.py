@@ -39,7 +39,7 @@ def make(path: Path, frames: int, size: int, noise: int) -> None:
     from latent_planner import envs
     from latent_planner.envs import policies
 
-    env, policy = envs.make("pusht", image_size=size, published=True), policies.make("pusht")
+    env, policy = envs.make("pusht", image_size=size, reference_look=True), policies.make_policy("pusht")
     rng, frames = np.random.default_rng(0), frames // CHUNK * CHUNK
     packing = hdf5plugin.Blosc(cname="lz4", clevel=5, shuffle=hdf5plugin.Blosc.SHUFFLE)
     shape = (size, size, 3)

@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--words", nargs="*", default=[], help="more settings, as planner.num_samples=128")
     arguments = parser.parse_args()
     world_model, info = checkpoint.load(arguments.checkpoint or arguments.env)
-    goals = pairs.make(arguments.env, arguments.pairs, VALIDATION_SEED)
+    goals = pairs.draw(arguments.env, arguments.pairs, VALIDATION_SEED)
     make_env = partial(envs.make, arguments.env, image_size=world_model.config.image_size)
     print("| planner | objective | success | interval | seconds |\n|---|---|---|---|---|")
     for name in arguments.planners:
@@ -47,7 +47,7 @@ def main() -> None:
             settings = checkpoint.planner_settings(planner_settings(words, info["planner"]))
             agent = Agent(world_model, device="auto", **settings)
             result = benchmark.run(agent, make_env, goals, progress=False, quick=True)
-            seconds = benchmark.seconds_per_plan(agent.session(), make_env(), goals)["median"]
+            seconds = benchmark.seconds_per_plan(agent.clone(), make_env(), goals)["median"]
             low, high = result["interval"]
             told = f"{result['success']:.0%} | {low:.0%}–{high:.0%} | {seconds:.3f}"
             print(f"| {name} | {objective} | {told} |", flush=True)

@@ -36,14 +36,14 @@ def timed(what: str, call: Callable[[], Any], repeats: int) -> float:
 
 
 def in_process(agent: Any, frame: np.ndarray, goal: np.ndarray, repeats: int) -> float:
-    session = agent.session()
+    session = agent.clone()
     session.set_goal(goal)
     session.act(frame)
     least = timed("Agent.plan, 64 px", lambda: session.plan(frame), repeats)
     for size in (224, 480):
         large = frame.repeat(8, 0).repeat(8, 1)[:size, :size]
         timed(f"Agent.plan, {size} px, resized inside", lambda large=large: session.plan(large), repeats)
-    small = agent.session()
+    small = agent.clone()
     small.set_goal(goal)
     small.act(frame)
     timed("Agent.act, an action of the block under way", lambda: small.act(frame), 4)
@@ -53,7 +53,7 @@ def in_process(agent: Any, frame: np.ndarray, goal: np.ndarray, repeats: int) ->
 def beside_a_thread(agent: Any, frame: np.ndarray, goal: np.ndarray, repeats: int) -> None:
     from latent_planner.deploy.realtime import PlannerThread
 
-    with PlannerThread(agent.session(), control_hz=10, safe=np.zeros(2), max_age=60) as loop:
+    with PlannerThread(agent.clone(), control_hz=10, safe=np.zeros(2), max_age=60) as loop:
         loop.set_goal(goal)
 
         def new_plan() -> None:
@@ -138,7 +138,7 @@ def main() -> None:
     agent = Agent.from_pretrained("pusht", device="cpu")
     observation, info = envs.make("pusht", image_size=64).reset(seed=1)
     frame, goal = observation["pixels"], info["goal"]
-    first = agent.session()
+    first = agent.clone()
     first.set_goal(goal)
     first.act(frame)
     ready = time.perf_counter(), time.process_time()

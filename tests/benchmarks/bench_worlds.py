@@ -59,7 +59,7 @@ def per_second(work: Callable[[], int], rounds: int = 5) -> float:
 
 def episodes_of(name: str, steps: int) -> tuple[list[np.ndarray], float]:
     """Actions of policy episodes, and the policy's own actions a second."""
-    env, policy = envs.make(name, image_size=16), policies.make(name)
+    env, policy = envs.make(name, image_size=16), policies.make_policy(name)
     episodes, spent = [], 0.0
     for seed in range(max(steps // LENGTH, 1)):
         obs, _ = env.reset(seed=seed)

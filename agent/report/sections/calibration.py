@@ -93,7 +93,7 @@ def calibration(evidence: Evidence) -> Calibration:
     result, _ = played_pairs(evidence)
     pairs, far_pairs = evidence.pairs, _far_pairs(evidence)
     played = benchmark.run(
-        evidence.agent.session(), evidence.need_env(), far_pairs, seed=evidence.seed,
+        evidence.agent.clone(), evidence.need_env(), far_pairs, seed=evidence.seed,
         progress=evidence.progress, quick=True,
     )  # fmt: skip
     near, plans = _goals(evidence, pairs, result)
@@ -156,7 +156,7 @@ def _far_pairs(evidence: Evidence) -> _FarPairs:
 
 def _plan(evidence: Evidence, pairs: Any, goals: np.ndarray) -> Any:
     """The first plans, from each pair's start to each of goals uint8 (P, h, w, 3)."""
-    agent = evidence.agent.session(evidence.seed)
+    agent = evidence.agent.clone(evidence.seed)
     agent.reset(seeds=[int(seed) % 2**63 for seed in pairs.seed[: len(goals)]])
     agent.set_goal(goals, steps=int(pairs.budget))
     return agent.plan(evidence.render(pairs.start[: len(goals)]))

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ...evaluation import benchmark
-from ...evaluation.video import Episode, tiled_frames
+from ...evaluation.video import Clip, tiled_frames
 from .. import charts
 from ..evidence import Evidence, Skipped
 from ..section import Film, Result, Section, Shown, picture
@@ -100,21 +100,21 @@ def planning(evidence: Evidence) -> Planning:
     )  # fmt: skip
 
 
-def played_pairs(evidence: Evidence) -> tuple[dict[str, Any], list[Episode]]:
+def played_pairs(evidence: Evidence) -> tuple[dict[str, Any], list[Clip]]:
     """The benchmark of the evidence's pairs and all its episodes, played once. Skipped where it cannot be."""
     agent, make_env, pairs = evidence.need_agent(), evidence.need_env(), evidence.pairs
     if pairs is None or not len(pairs.start):
         raise Skipped("there are no start/goal pairs of this world")
 
-    def play() -> tuple[dict[str, Any], list[Episode]]:
-        played: list[Episode] = []
+    def play() -> tuple[dict[str, Any], list[Clip]]:
+        played: list[Clip] = []
         result = benchmark.run(
-            agent.session(), make_env, pairs, seed=evidence.seed, progress=evidence.progress,
+            agent.clone(), make_env, pairs, seed=evidence.seed, progress=evidence.progress,
             recordings=played, record=len(pairs.start),
         )  # fmt: skip
         return result, played
 
-    found: tuple[dict[str, Any], list[Episode]] = evidence.once("benchmark", play)
+    found: tuple[dict[str, Any], list[Clip]] = evidence.once("benchmark", play)
     return found
 
 
@@ -138,7 +138,7 @@ def goal_distances(evidence: Evidence) -> tuple[np.ndarray, str]:
     return np.sqrt(np.square(apart).mean(0)), "std of the state"
 
 
-def failure_kinds(played: Sequence[Episode]) -> dict[int, str]:
+def failure_kinds(played: Sequence[Clip]) -> dict[int, str]:
     """{index: one of KINDS} of the episodes that did not reach their goal."""
     ends = [episode.distances[-1] for episode in played if episode.reached_at is not None]
     near = float(np.quantile(ends, NEAR)) if ends else 0.0
@@ -167,7 +167,7 @@ def _groups(success: np.ndarray, distance: np.ndarray) -> tuple[Group, ...]:
     )
 
 
-def _films(played: Sequence[Episode], kinds: dict[int, str]) -> dict[str, list[np.ndarray]]:
+def _films(played: Sequence[Clip], kinds: dict[int, str]) -> dict[str, list[np.ndarray]]:
     """Frames of the best and the worst episodes, and of each kind of failure."""
     reached = [i for i, episode in enumerate(played) if episode.reached_at]
     best = sorted(reached, key=lambda i: played[i].reached_at / played[i].distances[0])[:FILMED]  # type: ignore[operator]

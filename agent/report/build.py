@@ -72,7 +72,7 @@ class Report:
         return folder / PAGE, numbers
 
 
-def make(
+def build(
     evidence: Evidence,
     *,
     checkpoint: str,
