@@ -1,6 +1,6 @@
 """What learns and acts: the world model, its training, and the Agent that plans inside it.
 
-    from agent import Agent
+    from latent_planner import Agent
 
     agent = Agent.from_pretrained("pusht")
     agent.reset()

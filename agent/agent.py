@@ -29,10 +29,10 @@ from latent_planner.planners import Plan, PlanConfig, PlanError
 
 from .checkpoints import checkpoint
 from .imagination import Solver
-from .look import checked_frames, latents_of
 from .model.device import pick_device
 from .model.world_model import WorldModel
 from .objective import Objective, parse
+from .pixels import checked_frames, encode_frames
 from .problem import Problem, chosen_problems, executed_per_problem, mix_seeds, steps_per_problem
 from .settings import checked_change, checked_deadline
 
@@ -402,7 +402,7 @@ class Agent:
 
     def _encode(self, frames: np.ndarray) -> Tensor:
         """uint8 (B, H, W, 3) -> latents (B, D)."""
-        return latents_of(self.world_model, frames, self.device)
+        return encode_frames(self.world_model, frames, self.device)
 
     def _check_goals(self, count: int) -> None:
         without = [i for i, problem in enumerate(self._problems) if problem.goal is None]

@@ -1,10 +1,9 @@
 """Goal pictures: read any image file safely, and PNG files that say which state they show.
 
 A picture is read into uint8 (H, W, 3): orientation from EXIF is applied, alpha is laid on white, grey and
-palette become RGB, 16-bit grey is scaled by its full range, and of an animation the first frame counts. The
-worlds are square, so an oblong picture is cropped about its centre with a warning (squeezing it would bend
-the angles). Sizes are changed by area averaging, which gives a picture enlarged by a whole factor back bit
-for bit.
+palette become RGB, 16-bit grey is scaled by its full range, and of an animation the first frame counts. It
+keeps its size and shape: what a model makes of those is the model's affair (`pixels.resize`). Only a very
+large picture is reduced here, to bound the memory.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from latent_planner.common.files import beside
 log = logging.getLogger(__name__)
 
 MAX_PIXELS = 64_000_000  # a picture with more is refused before it is decoded
-MAX_SIDE = 1024  # larger pictures are reduced to this: no world model looks closer
+MAX_SIDE = 1024  # a shorter side of twice this or more is reduced: no world model looks closer
 MIN_SIDE = 8
 TEXT_KEY = "latent-planner-goal"
 TEXT_VERSION = 1
@@ -53,13 +52,12 @@ class GoalText:
     steps: int | None = None  # env steps that the world's policy took from start_state to state
 
 
-def read_goal(path: str | os.PathLike, size: int | None = None, *, squeeze: bool = False) -> np.ndarray:
-    """Picture at `path` as uint8 (H, W, 3), square; `size` pixels a side if given, else at most MAX_SIDE.
-
-    squeeze: an oblong picture is squeezed into a square, and not cropped.
+def read_goal(path: str | os.PathLike) -> np.ndarray:
+    """Picture at `path` as uint8 (H, W, 3), as large as it is; from 2048 px a side on, reduced by a whole
+    factor to between 1024 and 2047 (the shorter side counts).
 
     Raises GoalImageError for everything that is not a readable picture; logs a warning when it had to choose
-    (first frame of several, crop to a square, a picture of one flat colour).
+    (first frame of several) and for a picture of one flat colour.
     """
     path = Path(path)
     _check_file(path)
@@ -88,21 +86,8 @@ def read_goal(path: str | os.PathLike, size: int | None = None, *, squeeze: bool
     except Exception as error:  # decoders raise nearly every type on broken files
         reason = " ".join(str(error).split()) or type(error).__name__
         raise GoalImageError(f"{path} is damaged or cut off ({reason}); save the picture again") from error
-    return _resize(_square(path, rgb, squeeze), size)
-
-
-def resize_pixels(pixels: np.ndarray, size: int) -> np.ndarray:
-    """uint8 (S, S, 3) -> (size, size, 3): exact area averaging when smaller, bicubic when larger.
-
-    Area averaging is nearest to how the worlds draw small frames: a scene drawn at 448 px comes back at 64 px
-    within 0.1 grey levels on average, where a bilinear filter is off by 0.6 (PushT) to 6 (TwoRoom).
-    """
-    return _resize(Image.fromarray(pixels), size)
-
-
-def enlarge_pixels(pixels: np.ndarray, factor: int) -> np.ndarray:
-    """uint8 (H, W, 3) -> (H·factor, W·factor, 3), every pixel a square; `read_goal` undoes it exactly."""
-    return np.ascontiguousarray(pixels.repeat(factor, axis=0).repeat(factor, axis=1))
+    _warn_if_flat(path, rgb)
+    return np.array(rgb)
 
 
 def write_goal(
@@ -257,7 +242,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode -> RGB, already reduced towards MAX_SIDE (8-bit modes)."""
+    """Any Pillow mode -> RGB, reduced towards MAX_SIDE."""
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         image = Image.fromarray(_deep_grey(np.asarray(image)))
     has_alpha = image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
@@ -286,39 +271,7 @@ def _deep_grey(values: np.ndarray) -> np.ndarray:
     return (values * np.float32(scale) + np.float32(0.5)).clip(0, 255).astype(np.uint8)
 
 
-def _square(path: Path, image: Image.Image, squeeze: bool) -> Image.Image:
-    width, height = image.size
-    side = min(width, height)
-    if squeeze:
-        image = image.resize((side, side), Image.Resampling.BOX)
-    elif width != height:
-        message = "%s is not square (%d x %d): its middle %d x %d is the goal"
-        log.warning(message, path, width, height, side, side)
-        left, top = (width - side) // 2, (height - side) // 2
-        image = image.crop((left, top, left + side, top + side))
+def _warn_if_flat(path: Path, image: Image.Image) -> None:
     low_high: Any = image.getextrema()
     if all(high - low < 3 for low, high in low_high):
         log.warning("%s is of one flat colour; it shows no goal", path)
-    return image
-
-
-def _resize(image: Image.Image, size: int | None) -> np.ndarray:
-    """Square RGB -> uint8 (size, size, 3); without a size, MAX_SIDE at most."""
-    side = image.width
-    size = min(side, MAX_SIDE) if size is None else size
-    if size > side:
-        return np.array(image.resize((size, size), Image.Resampling.BICUBIC))
-    if size == side:
-        return np.array(image)
-    shares = area_shares(side, size)
-    wide = shares @ np.asarray(image, np.float32).reshape(side, -1)  # rows, then columns
-    averaged = shares @ wide.reshape(size, side, 3)
-    return (averaged + np.float32(0.5)).astype(np.uint8)
-
-
-def area_shares(side: int, size: int) -> np.ndarray:
-    """(size, side): how much of each new pixel every old one covers, in one dimension; rows sum to 1."""
-    edges = np.arange(size + 1) * (side / size)
-    old = np.arange(side)
-    covered = np.minimum(edges[1:, None], old + 1) - np.maximum(edges[:-1, None], old)
-    return (covered.clip(0) * (size / side)).astype(np.float32)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from latent_planner.planners import PlanError
 
-from .look import latents_of
+from .pixels import encode_frames
 
 
 def learn_penalty(
@@ -36,7 +36,7 @@ def learn_penalty(
                 f"{name} must be frames, uint8 of shape (n, H, W, 3), not {frames.dtype} {frames.shape}."
             )
     device = next(world_model.parameters()).device
-    x = torch.cat([latents_of(world_model, frames, device).float() for frames in (forbidden, allowed)])
+    x = torch.cat([encode_frames(world_model, frames, device).float() for frames in (forbidden, allowed)])
     y = torch.cat([torch.ones(len(forbidden)), torch.zeros(len(allowed))]).to(x.device)
     weight = torch.where(
         y > 0, len(y) / (2 * len(forbidden)), len(y) / (2 * len(allowed))

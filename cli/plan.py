@@ -11,8 +11,9 @@
     python plan.py --make-goal goal.png --env gym:Pendulum-v1    # Gymnasium's, see docs/worlds/gym.md
     python plan.py --benchmark --checkpoint runs/mine benchmark.protocol=lewm data.path=expert.h5
 
-The goal may be any image file of any size; an oblong one is cropped about its centre. Planning uses the
-settings stored in the checkpoint; planner=NAME and planner.KEY=VALUE, as in configs/planner/, change them.
+The goal may be any image file of any size; an oblong one is squeezed into a square, as all frames are.
+Planning uses the settings stored in the checkpoint; planner=NAME and planner.KEY=VALUE, as in
+configs/planner/, change them.
 benchmark.protocol=lewm is the published LeWM evaluation: starts and goals from the recording data.path.
 """
 
@@ -39,6 +40,7 @@ from latent_planner.envs.gym import world as gym_world
 from latent_planner.envs.gym.names import is_gym
 from latent_planner.evaluation.attempt import RESULTS, Attempt, attempt, story, write_results
 from latent_planner.evaluation.provenance import about_agent, write_json
+from latent_planner.pixels import resize_picture
 
 from .benchmark_words import OFFSET, PROTOCOL, SHIFT
 from .overrides import ConfigError
@@ -165,7 +167,11 @@ def reach(args: argparse.Namespace) -> None:
         raise ConfigError(f"{args.goal} shows the world {text.env}, not {args.env}; leave --env out")
     agent, about = load_agent(args, args.env or (text.env if text else None))
     env = world_of(agent)
-    shown = images.read_goal(args.goal, squeeze=is_gym(agent.config.env))  # as that world's frames are
+    shown = images.read_goal(args.goal)
+    height, width = shown.shape[:2]
+    if height != width:
+        message = "%s is not square (%d x %d): the model sees it squeezed into a square, as all frames"
+        log.warning(message, args.goal, width, height)
     if text is not None and not fits(text, env, shown):
         log.warning("the state that %s carries is not the one it shows, so it is ignored", args.goal)
         text = None
@@ -174,7 +180,7 @@ def reach(args: argparse.Namespace) -> None:
     observation, success = start(args, env, text)
     print(f"planning to {args.goal} in {agent.config.env}, checkpoint {about['name']}, on {agent.device}")
     budget = args.budget or BUDGET
-    agent.set_goal(images.resize_pixels(shown, agent.config.image_size), steps=budget)
+    agent.set_goal(shown, steps=budget)
     played = follow(agent, env, observation, budget, success, partial(warn_out_of_reach, agent, about, shown))
     print("\n".join(story(played)))
     goal = {"goal": str(args.goal), "goal_state": list(text.state) if text else None, "seed": agent.seed}
@@ -242,7 +248,7 @@ def explain(
     count = LIBRARY // 8 if size >= 128 or is_gym(name) else LIBRARY  # which are slow to draw
     library = explain.Library.of(agent, sample_frames(name, count, size, args.recording))
     path = folder / explain.PICTURE
-    explain.write_explanation(path, agent, played, library, images.resize_pixels(goal, size), render=draw)
+    explain.write_explanation(path, agent, played, library, goal, render=draw)
     print(f"{path}: how the plans came about")
 
 
@@ -258,7 +264,7 @@ def fits(text: images.GoalText, env: Any, shown: np.ndarray) -> bool:
         return True
     plain: Any = envs.make(text.env, image_size=env.unwrapped.image_size)
     drawn = plain.render_state(np.array(text.state)).astype(float)
-    return float(np.abs(drawn - images.resize_pixels(shown, len(drawn))).mean()) < SAME_PICTURE
+    return float(np.abs(drawn - resize_picture(shown, len(drawn))).mean()) < SAME_PICTURE
 
 
 def check_state(env: Any, state: Sequence[float], name: str) -> None:

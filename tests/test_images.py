@@ -17,6 +17,7 @@ from PIL import Image, PngImagePlugin
 
 from latent_planner import goal_image as images
 from latent_planner.goal_image import GoalImageError, read_goal, read_goal_text, write_goal
+from latent_planner.pixels import resize_picture
 
 
 def scene(size: int = 32) -> np.ndarray:
@@ -79,7 +80,7 @@ def test_alpha_is_laid_on_white(tmp_path, size):
     rgba[: size // 2] = (10, 20, 30, 255)  # ... under an opaque half
     rgba[size // 2 :, : size // 2, 3] = 51  # and a fifth of black
     Image.fromarray(rgba).save(tmp_path / "goal.png")
-    pixels = read_goal(tmp_path / "goal.png", size=32)
+    pixels = resize_picture(read_goal(tmp_path / "goal.png"), 32)
     assert (pixels[:16] == (10, 20, 30)).all()
     assert (pixels[16:, :16] == 204).all() and (pixels[16:, 16:] == 255).all()
 
@@ -127,22 +128,32 @@ def test_exif_orientation_is_applied(tmp_path):
     assert (read_goal(tmp_path / "goal.png") == scene()).all()
 
 
-def test_oblong_picture_is_cropped_about_its_centre(tmp_path, caplog):
-    wide = np.zeros((32, 60, 3), np.uint8)
-    wide[:, 14:46] = scene()
+def test_an_oblong_picture_stays_as_it_is_and_is_squeezed_by_the_model(tmp_path):
+    wide = scene().repeat(2, axis=1)
     Image.fromarray(wide).save(tmp_path / "goal.png")
+    assert (read_goal(tmp_path / "goal.png") == wide).all()
+    assert (resize_picture(wide, 32) == scene()).all()
+
+
+def test_a_flat_picture_is_warned_of(tmp_path, caplog):
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "goal.png")
     with caplog.at_level(logging.WARNING):
-        assert (read_goal(tmp_path / "goal.png") == scene()).all()
-    assert "not square" in caplog.text
+        assert read_goal(tmp_path / "goal.png").shape == (32, 32, 3)
+    assert "flat colour" in caplog.text
 
 
 def test_large_pictures_are_reduced_and_enlarged_ones_come_back_exactly(tmp_path):
-    Image.fromarray(images.enlarge_pixels(scene(), 5)).save(tmp_path / "goal.png")
-    assert (read_goal(tmp_path / "goal.png", size=32) == scene()).all()
-    Image.fromarray(images.enlarge_pixels(scene(), 96)).save(tmp_path / "large.png")
+    def enlarged(factor):
+        return scene().repeat(factor, axis=0).repeat(factor, axis=1)
+
+    Image.fromarray(enlarged(5)).save(tmp_path / "goal.png")
+    assert (resize_picture(read_goal(tmp_path / "goal.png"), 32) == scene()).all()
+    Image.fromarray(enlarged(96)).save(tmp_path / "large.png")
     assert read_goal(tmp_path / "large.png").shape == (1024, 1024, 3)
-    assert np.abs(read_goal(tmp_path / "large.png", size=32).astype(int) - scene()).max() <= 1
-    assert read_goal(tmp_path / "goal.png", size=300).shape == (300, 300, 3)
+    assert np.abs(resize_picture(read_goal(tmp_path / "large.png"), 32).astype(int) - scene()).max() <= 1
+    Image.fromarray(enlarged(63)).save(tmp_path / "under.png")
+    assert (read_goal(tmp_path / "under.png") == enlarged(63)).all()
+    assert resize_picture(read_goal(tmp_path / "goal.png"), 300).shape == (300, 300, 3)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +191,7 @@ def test_20000_px_square_is_refused_and_20000_px_wide_is_read(tmp_path):
     one_sentence(error)
     with pytest.raises(GoalImageError, match="million pixels"):
         read_goal(png_of_size(tmp_path / "big.png", 20_000, 4_000))
-    assert read_goal(png_of_size(tmp_path / "wide.png", 20_000, 64)).shape == (64, 64, 3)
+    assert read_goal(png_of_size(tmp_path / "wide.png", 20_000, 64)).shape == (64, 20_000, 3)
     with pytest.raises(GoalImageError, match="too small"):
         read_goal(png_of_size(tmp_path / "line.png", 20_000, 3))
 

@@ -57,11 +57,11 @@ def test_resizing_is_that_of_the_model() -> None:
     """As WorldModel.encode does to frames of another size (but for a ViT), to the grey level."""
     import torch
 
-    from latent_planner.squeeze import squeeze
+    from latent_planner.pixels import resize
 
     frames = np.random.default_rng(0).integers(0, 255, (3, 60, 84, 3), dtype=np.uint8)
     batch = torch.from_numpy(frames).permute(0, 3, 1, 2).float()
-    expected = squeeze(batch, 28, antialias=False).permute(0, 2, 3, 1).numpy()
+    expected = resize(batch, 28, antialias=False).permute(0, 2, 3, 1).numpy()
     assert np.abs(resized(frames, 28) - expected).max() < 1.01
 
 

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from latent_planner.planners import Plan
 
-from ..look import latents_of
+from ..pixels import encode_frames
 from .attempt import Attempt
 from .plots import BLUE, CAPTION, COLOURS, GREEN, GREY, INK, ORANGE, dress, save
 
@@ -146,4 +146,4 @@ def _label(axis: Axes, text: str, colour: str) -> None:
 
 
 def _latents(agent: Any, frames: np.ndarray) -> np.ndarray:
-    return latents_of(agent.world_model, frames, agent.device).float().cpu().numpy()
+    return encode_frames(agent.world_model, frames, agent.device).float().cpu().numpy()

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..look import latents_of
+from ..pixels import encode_frames
 from .provenance import write_json
 
 FILE = "reach.json"
@@ -26,7 +26,7 @@ def expected_distance(agent: Any, plans: Any, goals: np.ndarray) -> np.ndarray:
 
     plans: what agent.plan gave for B problems.   goals: uint8 (B, h, w, 3).
     """
-    goal = latents_of(agent.world_model, goals, agent.device).float().cpu().numpy()
+    goal = encode_frames(agent.world_model, goals, agent.device).float().cpu().numpy()
     imagined = np.asarray(plans.latents).reshape(len(goal), -1, goal.shape[-1])[:, 1:]
     least: np.ndarray = np.linalg.norm(imagined - goal[:, None], axis=-1).min(1)
     return least

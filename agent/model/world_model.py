@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..squeeze import squeeze
+from ..pixels import resize
 from .encoder import make_encoder
 from .predictor import make_predictor
 from .proposer import Proposer
@@ -218,14 +218,14 @@ class WorldModel(nn.Module):
     def encode(self, pixels: Tensor) -> Tensor:
         """Frames uint8 (B, T, 3, h, w), of any size -> latents (B, T, D). ValueError for anything else.
 
-        Frames of another size are squeezed to the model's (squeeze); those for a ViT as published.
+        Frames of another size are resized to the model's (`pixels.resize`); those for a ViT as published.
         """
         if pixels.ndim != 5 or pixels.shape[2] != 3 or pixels.dtype != torch.uint8:
             raise ValueError(f"encode takes uint8 frames (B, T, 3, h, w), but got {_told(pixels)}.")
         frames = pixels.flatten(0, 1).to(self.pixel_mean.dtype)
         mean, std = (255 * t.view(3, 1, 1) for t in (self.pixel_mean, self.pixel_std))
         frames = frames.sub_(mean).div_(std)
-        frames = squeeze(frames, self.config.image_size, antialias=self.config.encoder == "vit")
+        frames = resize(frames, self.config.image_size, antialias=self.config.encoder == "vit")
         return self.encoder(frames).unflatten(0, pixels.shape[:2])
 
     def predict(self, latents: Tensor, actions: Tensor) -> Tensor:

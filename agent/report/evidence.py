@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from ..look import latents_of
+from ..pixels import encode_frames
 from ..training.dataset import DatasetError, split_episodes
 from .recordings import Frames, Played, Track, Windows
 
@@ -132,7 +132,7 @@ class Evidence:
 
     def encode(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 (n, h, w, 3) of any size -> (n, D)."""
-        return latents_of(self.world_model, pixels, self.device).float().cpu().numpy()
+        return encode_frames(self.world_model, pixels, self.device).float().cpu().numpy()
 
     @torch.no_grad()
     def rollout(self, latents: np.ndarray, blocks: np.ndarray) -> np.ndarray:
