@@ -31,13 +31,33 @@ def checked_frames(pixels: np.ndarray) -> tuple[np.ndarray, bool]:
             f"camera alone, not a dict of {', '.join(map(str, pixels)) or 'nothing'}."
         )
     frames = np.asarray(pixels)
+    advice = frame_advice(frames)
+    advice = f": {advice}." if advice else "."
     if frames.dtype != np.uint8:
-        raise PlanError(f"pixels must be uint8 from 0 to 255, not {frames.dtype}.")
+        raise PlanError(f"pixels must be uint8 from 0 to 255, not {frames.dtype}{advice}")
     if frames.ndim not in (3, 4) or frames.shape[-1] != 3 or 0 in frames.shape:
         raise PlanError(
-            f"pixels must be (H, W, 3), or (B, H, W, 3) for several problems, not {frames.shape}."
+            f"pixels must be (H, W, 3), or (B, H, W, 3) for several problems, not {frames.shape}{advice}"
         )
     return (frames[None], True) if frames.ndim == 3 else (frames, False)
+
+
+def frame_advice(frames: np.ndarray) -> str:
+    """How to make uint8 (..., H, W, 3) of an array that is nearly that; "" where nothing obvious helps."""
+    advice = []
+    shape = frames.shape[-3:]
+    channels_first = len(shape) == 3 and shape[-1] not in (1, 3, 4) and shape[0] in (1, 3, 4)
+    if channels_first:
+        axes = {3: "(1, 2, 0)", 4: "(0, 2, 3, 1)"}.get(frames.ndim, "(..., 1, 2, 0)")
+        advice.append(f"transpose it, np.transpose(frame, {axes}), as its channels come first")
+    channels = shape[0 if channels_first else -1] if len(shape) == 3 else 1
+    if channels == 4:
+        advice.append("drop the last channel (alpha), frame[..., :3]")
+    elif channels == 1 and len(shape) >= 2:
+        advice.append("repeat the one channel three times")
+    if np.issubdtype(frames.dtype, np.floating):
+        advice.append("multiply by 255 and convert to uint8 (from 0 to 255 already: only convert)")
+    return ", then ".join(advice)
 
 
 @torch.no_grad()

@@ -43,7 +43,7 @@ class Gated(Agent):
         return super().replan(*arguments, **options)
 
     def clone(self, seed: int | None = None) -> Agent:
-        made = super().session(seed)
+        made = super().clone(seed)
         made.__class__ = Gated
         return made
 
@@ -158,6 +158,12 @@ def test_what_is_wrong_reaches_the_client_in_one_line_and_the_session_goes_on(se
             (FRAMES[0].transpose(2, 0, 1), r"not uint8 \(3, 48, 48\)"),
             (FRAMES[0][:0], "is empty"),
             ("picture", "not 'picture'"),
+            (FRAMES[0].transpose(2, 0, 1), r"transpose it, np.transpose\(frame, \(1, 2, 0\)\)"),
+            (FRAMES[0] / 255, "multiply by 255 and convert to uint8"),
+            ((FRAMES[0] / 255).transpose(2, 0, 1), "transpose it.*, then multiply by 255"),
+            (np.concatenate([FRAMES[0], FRAMES[0][..., :1]], -1), "drop the last channel"),
+            (FRAMES[0][..., :1], "repeat the one channel"),
+            (np.zeros((2049, 1, 3), np.uint8), "2049 x 1 pixels, and no side may have more than 2048"),
         ]:
             with pytest.raises(ServerError, match=message) as caught:
                 client.replan(wrong)  # type: ignore[arg-type]
@@ -231,7 +237,14 @@ def test_reset_forgets(agent: Agent) -> None:
         ({b"raw": 1}, "a map"),
         ({}, "no 'observation/image'"),
         ({IMAGE: None}, "no 'observation/image'"),
+        (
+            {"observation/wrist": FRAMES[0]},
+            "'observation/wrist' holds a picture: .* --image-key observation/wrist",
+        ),
+        ({"left": FRAMES[0].transpose(2, 0, 1) / 255, "joints": np.zeros(7)}, "'left' holds a picture"),
+        ({"left": FRAMES[0], "right": FRAMES[0]}, "send the frame under it"),
         ({"goal/image": np.zeros((4, 4), np.uint8)}, "goal/image must be uint8"),
+        ({IMAGE: FRAMES[0], "timestamp": 1.7e18}, "divide nanoseconds by 1e9"),
         ({"goal/image": FRAMES[2], "goal/steps": 1.5}, "whole number"),
         ({"goal/image": FRAMES[2], "goal/steps": -3}, "whole number"),
         ({IMAGE: FRAMES[0], "timestamp": np.nan}, "timestamp is a number"),
@@ -249,6 +262,28 @@ def test_requests_that_cannot_be_answered(agent: Agent, request_: Any, message: 
     with pytest.raises((RequestError, PlanError), match=message):
         ours.answer(request_)
     assert ours.answer({IMAGE: FRAMES[0], "executed": 0})["actions"].shape == first.shape
+
+
+def test_time_stamps_of_any_size_are_answered_or_refused_in_words(agent: Agent) -> None:
+    import dataclasses
+
+    ours = session(agent)
+    ours.agent.config = dataclasses.replace(agent.config, control_hz=10.0)
+    for stamp in (1e308, -1e308, 1e11, -1e11, 1e11, np.float64(1e200)):
+        try:
+            assert ours.answer({IMAGE: FRAMES[0], "timestamp": stamp})["actions"].shape[1] == 2
+        except RequestError as error:
+            assert "timestamp is in seconds" in str(error)
+
+
+def test_keys_that_nothing_reads_are_named_once(agent: Agent) -> None:
+    ours = session(agent)
+    request = {IMAGE: FRAMES[0], "prompt": "go", "observation/wrist": FRAMES[1]}
+    assert ours.answer(request)["ignored"] == ["observation/wrist", "prompt"]
+    assert "ignored" not in ours.answer(request)
+    named = ours.answer({**request, **{f"key {i}\n\x1b[2J": i for i in range(1000)}})["ignored"]
+    assert len(named) == 6 and all(name.isprintable() for name in named)
+    assert "ignored" not in ours.answer({**request, "another": 1}), "a session's memory of them is bounded"
 
 
 # -- who may come in, and how it ends ------------------------------------------------------------------------
@@ -308,6 +343,9 @@ def test_the_key_is_asked_of_everyone(agent: Agent) -> None:
                     connect(url(server), proxy=None, additional_headers=headers)
         assert health(server) == "200 OK"
     with running(agent, api_key="open") as server:
+        twice = [("Authorization", "Api-Key open")] * 2
+        with pytest.raises(InvalidStatus, match="401"):
+            connect(url(server), proxy=None, additional_headers=twice)
         with pytest.raises(ServerError, match="401: This server asks for its API key"):
             Client(url(server), timeout=2)
         with Client(url(server), api_key="open") as client:
@@ -407,6 +445,29 @@ def test_a_port_that_is_taken(
 ) -> None:
     assert serve.main([str(tiny_checkpoint), "--port", str(server.port)]) == 2
     assert f"error: 127.0.0.1:{server.port}: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", "clé".encode(), b"one\ntwo", b"tab\there"])
+def test_a_key_that_no_client_can_send(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "key.txt").write_bytes(content)
+    assert serve.main(["pusht", "--api-key-file", str(tmp_path / "key.txt")]) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ") and "API key" in error and "\n" not in error
+
+
+def test_ctrl_c_while_it_starts_is_one_word(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Agent, "from_pretrained", interrupted)
+    with caplog.at_level("INFO"):
+        assert serve.main(["pusht"]) == 130
+    assert capsys.readouterr().err.strip() == "stopped"
+    assert "importing" in caplog.text and "loading pusht" in caplog.text
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to answer")

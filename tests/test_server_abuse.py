@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
+import logging
 import os
 import socket
 import struct
@@ -21,8 +24,11 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from latent_planner import Agent
-from latent_planner.deploy.client import Client, pack
+from latent_planner.deploy import guard
+from latent_planner.deploy import server as server_module
+from latent_planner.deploy.client import Client, ServerError, pack
 from latent_planner.deploy.server import Limits, PolicyServer, running
+from latent_planner.deploy.turns import Allowance, SparingLog, Turns, neighbourhood
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (17, 48, 48, 3), np.uint8)
 FRAMES[:, ::2] = np.linspace(0, 255, 17, dtype=np.uint8)[
@@ -39,7 +45,7 @@ def agent(tiny_checkpoint: Path) -> Agent:
 
 @pytest.fixture
 def server(agent: Agent) -> Iterator[PolicyServer]:
-    with running(agent, limits=Limits(message_bytes=MEGABYTE)) as running_server:
+    with running(agent, limits=Limits(message_bytes=MEGABYTE, refusals=1e9)) as running_server:
         yield running_server
 
 
@@ -207,3 +213,178 @@ def test_a_client_that_vanishes_frees_its_session(server: PolicyServer) -> None:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             connection.close()
         until(lambda: server.sessions == 0)
+
+
+# -- what no client may take from the others -----------------------------------------------------------------
+
+
+def test_turns_go_round_the_addresses_and_then_in_order_of_arrival() -> None:
+    served: list[str] = []
+
+    async def ask(turns: Turns, address: str, number: int) -> None:
+        async with turns.turn(address):
+            served.append(f"{address}{number}")
+            await asyncio.sleep(0)
+
+    async def together() -> None:
+        turns = Turns(1)
+        async with turns.turn("first"):
+            asking = [asyncio.create_task(ask(turns, "a", i)) for i in range(4)]
+            asking += [asyncio.create_task(ask(turns, "b", i)) for i in range(2)]
+            asking += [asyncio.create_task(ask(turns, "c", 0)), asyncio.create_task(ask(turns, "d", 0))]
+            await asyncio.sleep(0)
+            asking[-1].cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+        async with turns.turn("last"):  # nothing is lost: the place is free again
+            served.append("last")
+
+    asyncio.run(together())
+    assert served == ["a0", "b0", "c0", "a1", "b1", "a2", "a3", "last"]
+
+
+def test_allowances_come_back_with_time_and_logs_count_what_they_leave_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now = [0.0]
+    allowance = Allowance(3, 2.0, clock=lambda: now[0])
+    assert [allowance.take() for _ in range(5)] == [0, 0, 0, 0.5, 1.0]
+    now[0] = 10.0
+    assert [allowance.take() for _ in range(4)] == [0, 0, 0, 0.5]
+    sparing = SparingLog(logging.getLogger("sparing"), clock=lambda: now[0])
+    with caplog.at_level("INFO"):
+        for _ in range(1000):
+            sparing.say("a", "first of %s", "a")
+            sparing.say("b", "first of b", often=2)
+        now[0] = 71.0
+        sparing.say("a", "second of a")
+    assert [record.getMessage() for record in caplog.records] == [
+        "first of a", "first of b", "first of b", "second of a (999 more like it were not logged)",
+    ]  # fmt: skip
+
+
+def test_ipv6_addresses_of_one_network_count_as_one() -> None:
+    assert neighbourhood("2001:db8:1:2:3::4") == neighbourhood("2001:db8:1:2::9") == "2001:db8:1:2::/64"
+    assert neighbourhood("::ffff:10.0.0.1") == neighbourhood("10.0.0.1") == "10.0.0.1"
+    assert neighbourhood("fe80::1%eth0") == "fe80::/64" and neighbourhood("?") == "?"
+
+
+def test_the_oldest_sockets_without_a_request_go_first(
+    agent: Agent, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"), running(agent, api_key="k", limits=Limits(unfinished=8)) as server:
+        silent = [raw(server) for _ in range(60)]
+        with Client(url(server), api_key="k") as client:
+            client.set_goal(FRAMES[0])
+            assert client.replan(FRAMES[1]).actions.shape == (25, 2)
+        until(lambda: len(server._door) <= 8)
+        assert silent[0].recv(1) == b"", "closed"
+        for connection in silent:
+            connection.close()
+        until(lambda: len(server._door) == 0)
+    assert caplog.text.count("sockets without a request") == 1, "one line a minute"
+
+
+def test_a_handshake_that_is_not_finished_in_time_is_cut(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "HANDSHAKE", 0.1)
+    with running(agent) as server:
+        assert raw(server).recv(1) == b"" and raw(server, HANDSHAKE[:30]).recv(1) == b""
+
+
+def test_running_out_of_descriptors_is_one_line(agent: Agent, caplog: pytest.LogCaptureFixture) -> None:
+    with running(agent) as server:
+        assert server._loop is not None
+        scarce = {
+            "message": "socket.accept() out of system resource",
+            "exception": OSError(errno.EMFILE, "x"),
+        }
+        for _ in range(100):
+            server._loop.call_soon_threadsafe(server._loop.call_exception_handler, scarce)
+        with Client(url(server)):
+            pass
+    assert caplog.text.count("cannot accept connections") == 1 and "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "frame", [b"\x89\x80abcd", b"\x8a\x80abcd", b"\x00\x80abcd"], ids=["ping", "pong", "bits"]
+)
+def test_small_frames_without_end_are_cut(
+    server: PolicyServer, frame: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"), Client(url(server)) as other:
+        hostile = raw(server, HANDSHAKE, b"\x02\x80abcd" if frame[:1] == b"\0" else b"")
+        with contextlib.suppress(OSError):
+            for _ in range(50):
+                hostile.sendall(frame * 1000)
+        received = b""
+        with contextlib.suppress(OSError):
+            while part := hostile.recv(65536):
+                received += part
+        assert received.count(b"\x8a\x00") <= guard.SMALL_FRAMES[0] + 10, "pongs"
+        until(lambda: server.sessions == 1)
+        other.set_goal(FRAMES[0])
+        assert other.replan(FRAMES[1]).actions.shape == (25, 2)
+    assert caplog.text.count("too many pings or small fragments") == 1
+
+
+def test_a_large_message_in_many_fragments_is_no_abuse(server: PolicyServer) -> None:
+    async def send() -> Any:
+        request = pack({IMAGE: np.zeros((400, 400, 3), np.uint8), "goal/image": FRAMES[0]})
+        async with connect(url(server), compression=None, proxy=None) as connection:
+            await connection.recv()
+            await connection.send(request[i : i + 2048] for i in range(0, len(request), 2048))
+            return await connection.recv()
+
+    assert isinstance(asyncio.run(send()), bytes)
+
+
+def test_what_is_refused_again_and_again_is_read_later(agent: Agent) -> None:
+    with running(agent, limits=Limits(refusals=1e-3)) as server, Client(url(server)) as client:
+        for _ in range(20):
+            with pytest.raises(ServerError, match="There is no"):
+                client.infer({"prompt": "go"})
+        assert client.infer({"reset": True}) and client.infer({"reset": True}), "what can be answered is"
+        client.timeout = 0.2
+        with pytest.raises(ServerError):
+            client.infer({"prompt": "go"})
+        with pytest.raises(TimeoutError):
+            client.infer({"prompt": "go"})
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a second loopback address")
+def test_an_address_that_has_all_connections_makes_room_for_another(agent: Agent) -> None:
+    async def from_elsewhere() -> None:
+        async with connect(
+            url(server), compression=None, proxy=None, local_addr=("127.0.0.2", 0)
+        ) as connection:
+            assert await connection.recv()
+
+    with running(agent, limits=Limits(connections=4)) as server:
+        greedy = [Client(url(server)) for _ in range(4)]
+        asyncio.run(from_elsewhere())
+        with pytest.raises(ServerError, match="503"):
+            [Client(url(server), timeout=0.1) for _ in range(2)]
+        for client in greedy:
+            client.close()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads its memory from /proc")
+def test_memory_comes_back_after_large_pictures(agent: Agent) -> None:
+    large = pack({IMAGE: np.zeros((1150, 1200, 3), np.uint8), "goal/image": FRAMES[0]})
+
+    async def send() -> None:
+        async with connect(url(server), compression=None, proxy=None) as connection:
+            await connection.recv()
+            for _ in range(3):
+                await connection.send(large)
+                assert isinstance(await connection.recv(), bytes)
+
+    async def together() -> None:
+        await asyncio.gather(*(send() for _ in range(6)))
+
+    with running(agent) as server:
+        asyncio.run(send())
+        before = memory()
+        asyncio.run(together())
+        until(lambda: server.sessions == 0 and memory() - before < 32 * MEGABYTE)

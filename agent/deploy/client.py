@@ -220,7 +220,7 @@ class Client:
                 closed = getattr(error, "rcvd", None)
                 if closed is not None and closed.code == 1009:  # it would refuse that again
                     raise ServerError(
-                        f"{self.url}: the message is too big for it ({closed.reason})."
+                        f"{self.url}: the message is too big for it ({closed.reason}): send smaller pictures."
                     ) from None
                 if time.monotonic() > until:
                     raise ServerError(f"{self.url} breaks every connection: {error}.") from None

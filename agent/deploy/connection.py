@@ -11,7 +11,8 @@ A request is the bare observation, {"observation/image": uint8 (H, W, 3)}, with 
     deadline     seconds for this plan; the server's own limit holds, too
 
 Other keys (a prompt, more cameras, joint angles) are ignored: the model knows one camera. The reply holds
-actions float32 (K, A), cost, iterations and policy_timing; or, where no frame came, only the timing.
+actions float32 (K, A), cost, iterations and policy_timing; or, where no frame came, only the timing. The
+first reply that ignores a key names it under "ignored".
 """
 
 from __future__ import annotations
@@ -22,8 +23,13 @@ from typing import Any
 import numpy as np
 
 from ..agent import Agent
+from ..pixels import frame_advice
 
 PROTOCOL = 1
+KEYS = {"goal/image", "goal/steps", "reset", "timestamp", "executed", "committed", "deadline"}
+SIDE = 2048  # most pixels of a side of a picture
+LATEST = 1e11  # seconds: a time stamp beyond it is not in seconds
+NAMED = 8  # ignored keys that one reply names
 
 
 class RequestError(ValueError):
@@ -48,6 +54,7 @@ def metadata(agent: Agent, image_key: str) -> dict[str, Any]:
         "execute": min(plan.replan_every, plan.horizon) * config.frameskip,
         "image_keys": [image_key],
         "image_size": config.image_size,
+        "picture_side": SIDE,
         "requires_goal": True,
         "goal_key": "goal/image",
     }
@@ -63,13 +70,14 @@ class Session:
         self.agent, self.image_key, self.deadline = agent, image_key, deadline
         self._goal: np.ndarray | None = None
         self._stamp: float | None = None  # of the last frame planned from
+        self._ignored: set[str] = set()  # keys that were named already
 
     def answer(self, request: Any, waited: float = 0.0) -> dict[str, Any]:
         """The reply to a request that has waited so many seconds. RequestError and PlanError; the session
         then is as it was before, but for a goal or reset that came with the request."""
         if not isinstance(request, dict) or not all(isinstance(key, str) for key in request):
             raise RequestError("A request is a map from names to values.")
-        stamp = _number(request, "timestamp")
+        stamp = _stamp(request)
         deadline = self._time_left(request, waited)
         frame = None if request.get(self.image_key) is None else _picture(request, self.image_key)
         if _flag(request, "reset"):
@@ -77,11 +85,11 @@ class Session:
             self._goal = self._stamp = None
         self._take_goal(request)
         reply: dict[str, Any] = {} if stamp is None else {"timestamp": stamp}
+        if frame is None and not {"goal/image", "reset"} & set(request):
+            raise RequestError(self._no_frame(request))
+        if ignored := self._newly_ignored(request):
+            reply["ignored"] = ignored
         if frame is None:
-            if not {"goal/image", "reset"} & set(request):
-                raise RequestError(
-                    f"There is no {self.image_key!r} in this request: send the frame under it."
-                )
             return {**reply, "policy_timing": {}}
         if self._goal is None:
             raise RequestError("There is no goal yet: send its picture under 'goal/image', once.")
@@ -96,6 +104,24 @@ class Session:
             "iterations": plan.iterations,
             "policy_timing": {"infer_ms": 1000 * plan.solve_seconds, **timing},
         }
+
+    def _no_frame(self, request: dict[str, Any]) -> str:
+        """What to say where no frame came under its key."""
+        others = [key for key, value in request.items() if key not in KEYS and _like_a_picture(value)]
+        if len(others) != 1:
+            return f"There is no {self.image_key!r} in this request: send the frame under it."
+        name = _shown(others[0])
+        return (
+            f"There is no {self.image_key!r} in this request, but {name!r} holds a picture: send it under "
+            f"{self.image_key!r}, or start the server with --image-key {name}"
+        )
+
+    def _newly_ignored(self, request: dict[str, Any]) -> list[str]:
+        """Keys that nothing here reads and that no reply has named yet; no more than NAMED of a session."""
+        unknown = sorted(set(request) - KEYS - {self.image_key} - self._ignored)
+        chosen = unknown[: NAMED - len(self._ignored)]
+        self._ignored.update(chosen)
+        return [_shown(key) for key in chosen]
 
     def _take_goal(self, request: dict[str, Any]) -> None:
         if request.get("goal/image") is None:
@@ -128,10 +154,23 @@ class Session:
 def _picture(request: dict[str, Any], key: str) -> np.ndarray:
     value = request[key]
     if not isinstance(value, np.ndarray) or value.dtype != np.uint8 or value.ndim != 3 or value.shape[2] != 3:
-        raise RequestError(f"{key} must be uint8 of shape (H, W, 3), not {_told(value)}.")
+        advice = frame_advice(value) if isinstance(value, np.ndarray) else ""
+        given = f"{key} must be uint8 of shape (H, W, 3), not {_told(value)}"
+        raise RequestError(f"{given}: {advice}." if advice else f"{given}.")
     if 0 in value.shape:
         raise RequestError(f"{key} is empty: {value.shape}.")
+    if max(value.shape) > SIDE:
+        raise RequestError(
+            f"{key} has {value.shape[0]} x {value.shape[1]} pixels, and no side may have more than {SIDE}: "
+            "send it smaller, metadata's image_size is all that the model looks at."
+        )
     return value
+
+
+def _like_a_picture(value: Any) -> bool:
+    if not isinstance(value, np.ndarray) or value.ndim not in (3, 4) or 0 in value.shape:
+        return False
+    return value.shape[-1] in (1, 3, 4) or value.shape[-3] in (1, 3, 4)
 
 
 def _number(request: dict[str, Any], key: str) -> float | None:
@@ -144,11 +183,23 @@ def _number(request: dict[str, Any], key: str) -> float | None:
     return float(value)
 
 
+def _stamp(request: dict[str, Any]) -> float | None:
+    stamp = _number(request, "timestamp")
+    if stamp is not None and abs(stamp) > LATEST:
+        raise RequestError(f"timestamp is in seconds, and {stamp:g} is too many: divide nanoseconds by 1e9.")
+    return stamp
+
+
 def _flag(request: dict[str, Any], key: str) -> bool:
     value = request.get(key)
     if not isinstance(value, (bool, np.bool_, type(None))):
         raise RequestError(f"{key} is true or false, not {_told(value)}.")
     return bool(value)
+
+
+def _shown(key: str) -> str:
+    """A key as a line of text may show it."""
+    return repr(key)[1:-1][:60]
 
 
 def _told(value: Any) -> str:

@@ -17,13 +17,15 @@ import ipaddress
 import logging
 import os
 import signal
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from latent_planner.common.commands import in_words
+
 from .server import Limits, PolicyServer, use_threads
 
+log = logging.getLogger(__name__)
 KEY_VARIABLE = "AGENT_API_KEY"
 
 
@@ -32,18 +34,17 @@ class ServeError(ValueError):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0 when it was stopped, 2 for what the user can mend."""
+    """0 when it was stopped, 2 on a user error, 130 when it was interrupted while it started."""
     args = parse(argv)
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
-    try:
+    with in_words(ServeError) as outcome:
         key = _api_key(args)
         server, story = _load(args, key)
-        asyncio.run(_serve(server, story))
-    except (ServeError, OSError) as error:
-        where = f"{args.host}:{args.port}: " if isinstance(error, OSError) and not error.filename else ""
-        print(f"error: {where}{error}", file=sys.stderr)
-        return 2
-    return 0
+        try:
+            asyncio.run(_serve(server, story))
+        except OSError as error:
+            raise ServeError(f"{args.host}:{args.port}: {error}") from None
+    return outcome.code
 
 
 async def _serve(server: PolicyServer, story: str) -> None:
@@ -69,6 +70,7 @@ def _load(args: argparse.Namespace, api_key: str | None) -> tuple[PolicyServer, 
         import websockets  # noqa: F401
     except ImportError as error:
         raise ServeError(f"the server needs {error.name}: pip install 'latent-planner[serve]'") from None
+    log.info("importing torch and the agent ...")
     import numpy as np
 
     from latent_planner.planners import PlanError
@@ -77,10 +79,12 @@ def _load(args: argparse.Namespace, api_key: str | None) -> tuple[PolicyServer, 
     from ..checkpoints.checkpoint import CheckpointError
 
     imported = time.perf_counter()
+    log.info("imported in %.1f s; loading %s ...", imported - started, args.checkpoint)
     use_threads(args.threads)
     try:
         agent = Agent.from_pretrained(args.checkpoint, device=args.device, seed=args.seed)
         loaded = time.perf_counter()
+        log.info("loaded in %.1f s; making a first plan on %s ...", loaded - imported, agent.device)
         trial = agent.clone()
         frame = np.zeros((agent.config.image_size, agent.config.image_size, 3), np.uint8)
         trial.set_goal(frame)
@@ -109,9 +113,16 @@ def _load(args: argparse.Namespace, api_key: str | None) -> tuple[PolicyServer, 
 def _api_key(args: argparse.Namespace) -> str | None:
     key = os.environ.get(KEY_VARIABLE)
     if args.api_key_file is not None:
-        key = Path(args.api_key_file).read_text().strip()
+        try:
+            key = Path(args.api_key_file).read_text(encoding="utf-8").strip()
+        except UnicodeDecodeError:
+            raise ServeError(f"{args.api_key_file} is no text in UTF-8: put the API key into it") from None
     if key is not None and not key:
         raise ServeError("the API key is empty: put one into the file, or leave the file out")
+    if key is not None and not (key.isascii() and key.isprintable()):
+        raise ServeError(
+            "no client can send this API key: it must be one line of ASCII letters, digits and signs"
+        )
     if key is None and not args.no_api_key and not _is_loopback(args.host):
         raise ServeError(
             f"{args.host} lets other machines in: give --api-key-file FILE (or {KEY_VARIABLE}), "
@@ -155,7 +166,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="end silent connections after",
     )
     add("--max-connections", type=_count, default=limits.connections, metavar="N")
-    add("--max-mb", type=_positive, default=16.0, help="of one message (default: %(default)s)")
+    add(
+        "--max-mb",
+        type=_positive,
+        default=limits.message_bytes / 2**20,
+        help="of one message, pictures included (default: %(default)s)",
+    )
     add("--workers", type=_count, metavar="N", help="plans at the same time (default: one per core)")
     add(
         "--threads",
