@@ -18,7 +18,8 @@ from latent_planner.checkpoints import checkpoint
 from latent_planner.cli import plan
 from latent_planner.model.encoder import Encoder
 from latent_planner.model.world_model import WorldModel
-from latent_planner.pixels import resize, resize_picture
+from latent_planner.pixels import checked_frames, resize, resize_picture
+from latent_planner.planners import PlanError
 
 
 @contextmanager
@@ -71,3 +72,20 @@ def test_resizing_averages_areas_and_squeezes_what_is_oblong() -> None:
     pixels = picture(40, 60)
     expected = pixels.reshape(20, 2, 20, 3, 3).mean((1, 3))
     assert np.abs(resize_picture(pixels, 20) - expected).max() <= 0.51
+
+
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        (np.zeros((3, 20, 30), np.uint8), r"transpose it, np.transpose\(frame, \(1, 2, 0\)\)"),
+        (np.zeros((2, 3, 20, 30), np.uint8), r"np.transpose\(frame, \(0, 2, 3, 1\)\)"),
+        (np.zeros((20, 30, 3)), r"not float64: multiply by 255 and convert to uint8"),
+        (np.zeros((3, 20, 30), np.float32), "transpose it.* then multiply by 255"),
+        (np.zeros((20, 30, 4), np.uint8), "drop the last channel"),
+        (np.zeros((20, 30), np.uint8), r"not \(20, 30\)"),
+        (np.zeros((0, 30, 3), np.uint8), r"not \(0, 30, 3\)\.$"),
+    ],
+)
+def test_a_frame_that_is_nearly_right_is_refused_with_what_to_do(frames: np.ndarray, message: str) -> None:
+    with pytest.raises(PlanError, match=message):
+        checked_frames(frames)
