@@ -9,7 +9,6 @@ gives every component of a latent variance one, so two frames that have nothing 
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from latent_planner.common.words import did_you_mean
 from latent_planner.planners import PlanError
 
 
@@ -180,9 +180,9 @@ def _parse_term(part: str, text: str) -> Objective:
         )
     weight, name, number = found.groups()
     if name not in OBJECTIVES:
-        near = difflib.get_close_matches(name, OBJECTIVES, n=1)
-        hint = f"did you mean {near[0]!r}? There are" if near else "choose from"
-        raise PlanError(f"Unknown objective {name!r}: {hint} {', '.join(OBJECTIVES)}.")
+        near = did_you_mean(name, OBJECTIVES)
+        hint = f"{near} There are" if near else "; choose from"
+        raise PlanError(f"Unknown objective {name!r}{hint} {', '.join(OBJECTIVES)}.")
     if number is not None and name not in NUMBERED:
         raise PlanError(f"The objective {name!r} takes no number in brackets, but {text!r} gives it one.")
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from latent_planner.common.words import nearest
 from latent_planner.configs import FOLDER
 
 GROUPS = ("env", "model", "planner")
@@ -36,12 +36,13 @@ def did_you_mean(name: str, known: Sequence[str], few: int = 8) -> str:
     """What to add to "there is no NAME": the nearest known name, or all of them when they are few."""
     word, last = name.split(".")[-1], {key.split(".")[-1]: key for key in reversed(known)}
     initials = [last[key] for key in last if "".join(part[0] for part in key.split("_")) == word]  # lr
-    near = initials or difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    if not near:  # compare the last words alone
-        near = [last[key] for key in difflib.get_close_matches(word, list(last), n=1, cutoff=0.7)]
+    near = initials[0] if initials else nearest(name, known)
+    if near is None:  # compare the last words alone
+        similar = nearest(word, last, cutoff=0.7)
+        near = None if similar is None else last[similar]
     all_of_them = f"choose from {', '.join(known)}" if len(known) <= few else ""
-    if near:
-        return f"; did you mean {near[0]!r}? {all_of_them}".rstrip()
+    if near is not None:
+        return f"; did you mean {near!r}? {all_of_them}".rstrip()
     return f"; {all_of_them or '`--help` lists them all'}"
 
 

@@ -368,8 +368,8 @@ def benchmark(args: argparse.Namespace) -> None:
         f"{count} start/goal pairs of {name}, {pairs.offset} steps apart, {pairs.budget} to get there, "
         f"checkpoint {about['name']}, on {agent.device}"
     )
-    if protocol.varied(pairs):
-        print(f"shifted: every episode draws {', '.join(protocol.varied(pairs))}")
+    if pairs.vary:
+        print(f"shifted: every episode draws {', '.join(pairs.vary)}")
     result = protocol.run(agent, lambda: world_of(agent), pairs, seed=args.seed or 0)
     rules = {"name": args.settings[PROTOCOL], "in_distribution": lewm, "changed": args.overrides}
     if lewm:

@@ -13,11 +13,11 @@ from typing import Any
 
 import gymnasium
 
-from .catalogue import WORLDS, entry, found
+from .catalogue import WORLDS, entry, world_class
 from .gym.names import is_gym
 from .world import World, WorldError
 
-__all__ = ["World", "WorldError", "known", "make", "names"]
+__all__ = ["World", "WorldError", "known", "make", "names", "world_class"]
 
 for _entry in WORLDS.values():
     if _entry.id not in gymnasium.registry:
@@ -51,7 +51,7 @@ def make(
         WorldError: for a name that is not in `names()`, a world whose extra is not installed, or an image
             size that cannot be drawn.
     """
-    world: type[World] = found(entry(name).world, name)
-    if is_gym(name):
+    if entry(name).family:
         options["name"] = name
-    return world(image_size=image_size, goal_marker=goal_marker, reference_look=reference_look, **options)
+    options |= {"image_size": image_size, "goal_marker": goal_marker, "reference_look": reference_look}
+    return world_class(name)(**options)

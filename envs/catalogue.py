@@ -6,23 +6,30 @@ then what to install of this project.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from dataclasses import dataclass
 from typing import Any
 
+from latent_planner.common.words import did_you_mean
+
 from .gym.names import is_gym
-from .world import WorldError
+from .world import World, WorldError
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One world. `world` and `policy` are "module:Class"; `id` is Gymnasium's name for it."""
+    """One world. `world` and `policy` are "module:Class"; `id` is Gymnasium's name for it.
+
+    extra: what to install of this project, as pyproject.toml calls it.
+    family: whether the entry stands for many worlds. Their class is made with the `name` of one, and `policy`
+        is a function of the name of a policy and a world.
+    """
 
     id: str
     world: str
     policy: str
-    extra: str | None = None  # of pyproject.toml
+    extra: str | None = None
+    family: bool = False
 
 
 WORLDS = {
@@ -70,13 +77,22 @@ def entry(name: str) -> Entry:
     """The entry of the world called `name`; WorldError, with the nearest name, when there is none."""
     if is_gym(name):
         return Entry(
-            name, "latent_planner.envs.gym.world:GymWorld", "latent_planner.envs.gym.policies:Smooth", "gym"
+            name,
+            "latent_planner.envs.gym.world:GymWorld",
+            "latent_planner.envs.gym.policies:make_gym_policy",
+            "gym",
+            family=True,
         )
     if name not in WORLDS:
-        near = difflib.get_close_matches(str(name), WORLDS, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(name, WORLDS, " Did")
         raise WorldError(f"There is no world called {name!r}; the worlds are {', '.join(WORLDS)}.{hint}")
     return WORLDS[name]
+
+
+def world_class(name: str) -> type[World]:
+    """The class of the world called `name`. Raises WorldError for an unknown one or a missing extra."""
+    kind: type[World] = found(entry(name).world, name)
+    return kind
 
 
 def found(place: str, name: str) -> Any:
@@ -86,7 +102,7 @@ def found(place: str, name: str) -> Any:
         return getattr(importlib.import_module(module), label)
     except ModuleNotFoundError as error:
         extra = entry(name).extra
-        if extra is None or str(error.name).partition(".")[0] == "envs":
+        if extra is None or str(error.name).partition(".")[0] == "latent_planner":
             raise
         raise WorldError(
             f"The world {name} needs {error.name}, which is not installed: pip install -e '.[{extra}]'"

@@ -14,7 +14,7 @@ import numpy as np
 
 from latent_planner import envs
 
-from .catalogue import entry, found
+from .angles import wrapped
 from .mujoco import cube_policy
 from .policies import make_policy
 from .pusht.geometry import BOARD, gap
@@ -51,11 +51,11 @@ def report(world: str, states: np.ndarray, offset: int = 25) -> dict[str, Any]:
 
 def changes(world: str, before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """By how much each number of a world's states (..., S) changes; angles the short way round."""
-    kind: Any = found(entry(world).world, world)
-    change = np.abs(after - before)
+    kind = envs.world_class(world)
+    change = after - before
     turns = [name in kind.angle_names for name in kind.state_names]
-    change[..., turns] = np.abs((change[..., turns] + np.pi) % (2 * np.pi) - np.pi)
-    return change
+    change[..., turns] = wrapped(change[..., turns])
+    return np.abs(change)
 
 
 def _any_coverage(world: str, states: np.ndarray, offset: int) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def _any_coverage(world: str, states: np.ndarray, offset: int) -> dict[str, Any]
 def _pusht_coverage(states: np.ndarray, offset: int) -> dict[str, Any]:
     before, after = states[:, :-offset], states[:, offset:]
     moved = np.linalg.norm(after[..., 2:4] - before[..., 2:4], axis=-1)
-    turned = np.abs((after[..., 4] - before[..., 4] + np.pi) % (2 * np.pi) - np.pi)
+    turned = np.abs(wrapped(after[..., 4] - before[..., 4]))
     angles = np.histogram(states[..., 4], bins=16, range=(0, 2 * np.pi))[0] / states[..., 4].size
     return {
         f"block displacement over {offset} steps, px": _quantiles(moved),

@@ -12,12 +12,13 @@ drawn is in the reset's `info["factors"]`; the next reset is without factors aga
 from __future__ import annotations
 
 import colorsys
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+
+from latent_planner.common.words import did_you_mean, nearest
 
 from .errors import WorldError
 
@@ -88,8 +89,8 @@ class Choice:
 
     def read(self, value: Any, rng: np.random.Generator) -> str:
         if value not in self.choices:
-            near = difflib.get_close_matches(str(value), self.choices, n=1)
-            raise ValueError(f"one of {', '.join(self.choices)}" + (f" ({near[0]!r}?)" if near else ""))
+            near = nearest(value, self.choices)
+            raise ValueError(f"one of {', '.join(self.choices)}" + (f" ({near!r}?)" if near else ""))
         return str(value)
 
     def draw(self, rng: np.random.Generator) -> str:
@@ -192,6 +193,4 @@ def values(
 def _unknown(word: Any, known: list[str], world: str) -> str:
     if not known:
         return f"{world} has no factors of variation, so none called {word!r}."
-    near = difflib.get_close_matches(str(word), known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
-    return f"{world} has no factor {word!r}{hint} There are {', '.join(known)}."
+    return f"{world} has no factor {word!r}{did_you_mean(word, known) or '.'} There are {', '.join(known)}."

@@ -9,9 +9,7 @@ import numpy as np
 from latent_planner import envs
 
 from .catalogue import entry, found
-from .gym import policies as gym_policies
-from .gym.names import is_gym
-from .world import WorldError
+from .world import World, WorldError
 
 
 class Policy(Protocol):
@@ -25,16 +23,16 @@ class Policy(Protocol):
 
 
 class RandomPolicy:
-    """Independent uniform actions of `size` numbers."""
+    """Every action evenly from the box `low` to `high`, (A,) each; it does not look."""
 
-    def __init__(self, size: int = 2) -> None:
-        self.size = size
+    def __init__(self, low: np.ndarray, high: np.ndarray) -> None:
+        self.low, self.high = np.asarray(low, np.float32), np.asarray(high, np.float32)
 
     def reset(self, rng: np.random.Generator) -> None:
         self._rng = rng
 
     def act(self, obs: dict[str, np.ndarray]) -> np.ndarray:
-        return self._rng.uniform(-1.0, 1.0, self.size).astype(np.float32)
+        return self._rng.uniform(self.low, self.high).astype(np.float32)
 
 
 def policy_names() -> list[str]:
@@ -42,17 +40,24 @@ def policy_names() -> list[str]:
     return [*envs.names(), "random"]
 
 
-def make_policy(name: str, action_size: int = 2) -> Policy:
+def make_policy(
+    name: str, action_size: int = 2, *, kind: str | None = None, world: World | None = None
+) -> Policy:
     """The behaviour policy of the world called `name`, or "random" for actions of `action_size` numbers.
 
+    kind: of a Gymnasium environment, which policy (envs.gym.policies); None for smooth noise.
+    world: the Gymnasium environment that it will act in; None for a new one.
+
     Raises:
-        WorldError: for a name that is not in `policy_names()`.
+        WorldError: for a name that is not in `policy_names()`, and for a kind where there is no choice.
     """
     if name == "random":
-        return RandomPolicy(action_size)
-    if is_gym(name):
-        return gym_policies.make_gym_policy("smooth", envs.make(name))
-    if name not in policy_names():
+        return RandomPolicy(-np.ones(action_size), np.ones(action_size))
+    if not envs.known(name):
         raise WorldError(f"There is no policy called {name!r}; the policies are {', '.join(policy_names())}.")
-    policy: type[Any] = found(entry(name).policy, name)
-    return policy()
+    make: Any = found(entry(name).policy, name)
+    if entry(name).family:
+        return make(kind or "smooth", world or envs.make(name))
+    if kind is not None:
+        raise WorldError(f"{name} has one policy: leave out {kind!r}.")
+    return make()

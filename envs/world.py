@@ -44,6 +44,8 @@ class World(gymnasium.Env):
     reference_marker: ClassVar[np.ndarray | None] = None  # state whose goal marker published frames all show
     factors: ClassVar[dict[str, variation.Factor]] = {}  # what may look or move otherwise, by name
     reference_clips: ClassVar[bool] = True  # whether the published world clips actions
+    settable_states: ClassVar[bool] = True  # whether an episode can begin, and a frame show, any given state
+    slow_to_draw: ClassVar[bool] = False  # whether a frame takes milliseconds at any size
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}
 
     def __init__(

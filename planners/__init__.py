@@ -9,7 +9,7 @@ from __future__ import annotations
 from .cem import CEM
 from .cem_gradient import CEMGradient
 from .cem_lewm import LeWMCEM
-from .config import Plan, PlanConfig, PlanError, did_you_mean
+from .config import Plan, PlanConfig, PlanError, nearest_or_all
 from .costs import CostFn
 from .gradient import Gradient
 from .icem import ICEM
@@ -56,7 +56,7 @@ def find(name: str) -> type[Planner]:
     """The planner of that name; PlanError, with the nearest, if there is none."""
     known = PLANNERS | UNBOUNDED
     if name not in known:
-        raise PlanError(f"Unknown planner {name!r}{did_you_mean(name, names())}.")
+        raise PlanError(f"Unknown planner {name!r}{nearest_or_all(name, names())}.")
     return known[name]
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from latent_planner.common.words import did_you_mean
 
 
 class PlanError(ValueError):
@@ -96,7 +97,7 @@ class PlanConfig:
         known = [field.name for field in dataclasses.fields(cls)]
         for key in values:
             if key not in known:
-                raise PlanError(f"Unknown planner option {key!r}{did_you_mean(key, known)}.")
+                raise PlanError(f"Unknown planner option {key!r}{nearest_or_all(key, known)}.")
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -134,6 +135,6 @@ def is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def did_you_mean(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(str(name), known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; choose from {', '.join(known)}"
+def nearest_or_all(name: str, known: Sequence[str]) -> str:
+    """What to add to "Unknown NAME": the nearest known name, or all where none is near."""
+    return did_you_mean(name, known) or f"; choose from {', '.join(known)}"

@@ -170,6 +170,14 @@ class Pairs:
     seed: np.ndarray
     offset: int = 12
     budget: int = 24
+    vary: tuple[str, ...] = ()
+    rule: str = ""
+
+    def options(self, index: int) -> dict[str, np.ndarray]:
+        return {"state": self.start[index], "goal_state": self.goal[index]}
+
+    def first_frames(self, index: int) -> None:
+        return None
 
 
 @lru_cache

@@ -105,6 +105,14 @@ class Pairs:
     version: str = "v1"
     offset: int = 25
     budget: int = 20
+    vary: tuple[str, ...] = ()
+    rule: str = ""
+
+    def options(self, index: int) -> dict[str, np.ndarray]:
+        return {"state": self.start[index], "goal_state": self.goal[index]}
+
+    def first_frames(self, index: int) -> None:
+        return None
 
 
 def pairs(count: int = 30) -> Pairs:

@@ -181,6 +181,7 @@ def test_pairs_lead_where_they_say() -> None:
     world = dot()
     for i in range(5):
         options = {"actions": found.to_start[i], "goal_actions": found.to_goal[i]}
+        np.testing.assert_equal(found.options(i), options)
         obs, info = world.reset(seed=int(found.seed[i]), options=options)
         np.testing.assert_array_equal(obs["state"], found.start[i])
         np.testing.assert_array_equal(info["goal_state"], found.goal[i])

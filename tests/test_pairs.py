@@ -52,6 +52,18 @@ def test_the_fixed_list_can_be_made_again(name: str, offset: int) -> None:
     np.testing.assert_allclose(fixed.goal, made.goal, atol=1e-6)
 
 
+def test_a_pair_says_how_its_episode_begins() -> None:
+    fixed = pairs.load("two_room")
+    assert set(fixed.options(3)) == {"state", "goal_state"} and fixed.first_frames(3) is None
+    shifted = pairs.shifted(fixed, "agent.color")
+    assert shifted.options(3)["vary"] == ["agent.color"]
+    world = envs.make("two_room", image_size=16)
+    for asked in (fixed, shifted):
+        obs, info = world.reset(seed=int(asked.seed[3]), options=asked.options(3))
+        np.testing.assert_array_equal(obs["state"], fixed.start[3])
+        np.testing.assert_array_equal(info["goal_state"], fixed.goal[3])
+
+
 def test_most_pairs_need_the_block_to_move_or_the_door_to_be_passed() -> None:
     asked = pairs.demands(pairs.load("pusht"))
     assert asked["share where the block must move 20 px or turn pi/9"] > 0.7

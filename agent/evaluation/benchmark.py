@@ -8,11 +8,9 @@ actions, and none. Shares come with their 95 % interval (E. B. Wilson, "Probable
 Episodes are planned many at once, one stream of random numbers each, so how many changes nothing beyond the
 rounding of batched arithmetic.
 
-Pairs that come from a recording may bring its frames along (`start_frames`, `goal_frames`, uint8 (P, H, W,
-3)): the agent then sees those first, and success counts from the first step on, as in the published protocol.
-Pairs may name factors of variation to draw (`vary`): the same starts and goals, otherwise drawn or moved.
-Worlds that cannot be put into a state have pairs with the actions that lead from the reset to the start and
-from there to the goal (`to_start`, `to_goal`, (P, L, A)), and say what counts as reached (`rule`).
+Each pair says how its episode begins: `options` goes to the world's reset. Pairs of a recording also give its
+frames (`first_frames`): the agent then sees those first, and success counts from the first step on, as in the
+published protocol.
 """
 
 from __future__ import annotations
@@ -35,7 +33,11 @@ Z95 = 1.959963984540054
 
 
 class Pairs(Protocol):
-    """Starts and goals: state arrays (P, S) in the world's units, a seed per pair (P,)."""
+    """Starts and goals: state arrays (P, S) in the world's units, a seed per pair (P,).
+
+    vary: what each episode draws anew from its seed: other looks, other physics.
+    rule: what counts as success, in words, or nothing.
+    """
 
     @property
     def name(self) -> str: ...
@@ -51,6 +53,14 @@ class Pairs(Protocol):
     def offset(self) -> int: ...
     @property
     def budget(self) -> int: ...
+    @property
+    def vary(self) -> Sequence[str]: ...
+    @property
+    def rule(self) -> str: ...
+    def options(self, index: int) -> dict[str, Any]:
+        """The options of the reset that begins the episode of pair `index`."""
+    def first_frames(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Start and goal as the agent is to see them, uint8 (H, W, 3); None: as the world draws them."""
 
 
 @dataclass
@@ -68,17 +78,12 @@ class Trial:
 
     @classmethod
     def start(cls, env: Any, pairs: Pairs, index: int) -> Trial:
-        options = {"state": pairs.start[index], "goal_state": pairs.goal[index]}
-        if varied(pairs):
-            options["vary"] = varied(pairs)
-        if hasattr(pairs, "to_start"):
-            options = {"actions": pairs.to_start[index], "goal_actions": pairs.to_goal[index]}  # type: ignore
-        observation, info = env.reset(seed=int(pairs.seed[index]) % 2**63, options=options)
-        recorded = getattr(pairs, "start_frames", None)
-        if recorded is None:
+        observation, info = env.reset(seed=int(pairs.seed[index]) % 2**63, options=pairs.options(index))
+        frames = pairs.first_frames(index)
+        if frames is None:
             return cls(index, env, np.array(info["goal"]), observation, bool(info["success"]))
-        goal: np.ndarray = pairs.goal_frames[index]  # type: ignore[attr-defined]
-        return cls(index, env, goal, {**observation, "pixels": recorded[index]}, False)
+        start, goal = frames
+        return cls(index, env, goal, {**observation, "pixels": start}, False)
 
     def step(self, action: np.ndarray) -> None:
         self.observation, _, _, _, info = self.env.step(action)
@@ -110,7 +115,7 @@ def run(
 
     agent: an `agent.Agent`; sessions of it play, it is left as it was.
     make_env: a fresh environment with observations {"pixels": uint8 (H, W, 3)}, `info["goal"]`,
-    `info["success"]` and the reset options "state" and "goal_state".
+    `info["success"]` and the reset options that the pairs give.
     seed: of the planner's streams, one per pair.
     recordings: a list that receives the first `record` episodes, to be shown.
     draw: state (S,) -> uint8 (h, w, 3), to show them at another size than the agent sees.
@@ -154,18 +159,13 @@ def run(
             "count": count,
             "offset": int(pairs.offset),
             "budget": int(pairs.budget),
-            **({"vary": varied(pairs)} if varied(pairs) else {}),
-            **({"rule": pairs.rule} if hasattr(pairs, "rule") else {}),
+            **({"vary": list(pairs.vary)} if pairs.vary else {}),
+            **({"rule": pairs.rule} if pairs.rule else {}),
         },
         **about_agent(agent),
         **provenance(),
         "episodes": [finished.outcome() for finished in runs],
     }
-
-
-def varied(pairs: Pairs) -> list[str]:
-    """What the pairs have drawn anew for each episode, from its seed: the reset option "vary"."""
-    return list(getattr(pairs, "vary", ()))
 
 
 def floor(kind: str, env: Any, pairs: Pairs, *, seed: int = 0) -> dict[str, Any]:

@@ -5,7 +5,6 @@ Everything that changes what it computes is in WorldModelConfig or in the weight
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
@@ -13,6 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from latent_planner.common.words import did_you_mean
 
 from ..pixels import resize
 from .encoder import make_encoder
@@ -116,9 +117,7 @@ class WorldModelConfig:
         values = {RENAMED.get(name, name): value for name, value in values.items()}
         for name in values:
             if name not in known:
-                near = difflib.get_close_matches(str(name), known, 1)
-                hint = f": did you mean {near[0]!r}?" if near else "."
-                raise ValueError(f"Unknown model setting {name!r}{hint}")
+                raise ValueError(f"Unknown model setting {name!r}{did_you_mean(name, known) or '.'}")
         absent = [name for name, field in known.items() if field.default is MISSING and name not in values]
         if absent:
             raise ValueError(f"The model settings lack {', '.join(absent)}.")

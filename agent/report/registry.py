@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
+
+from latent_planner.common.words import did_you_mean
 
 from .section import Section
 
@@ -26,8 +27,7 @@ class ReportError(ValueError):
 def check(name: str) -> None:
     """ReportError, with the nearest name, unless there is a section of that name."""
     if name not in NAMES:
-        near = difflib.get_close_matches(name, NAMES, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(name, NAMES, " Did")
         raise ReportError(f"There is no section {name!r}; there are {', '.join(NAMES)}.{hint}")
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,48 +24,18 @@ from latent_planner.common.files import beside
 
 from .. import coverage, policies
 from .. import factors as variation
-from ..gym.names import is_gym
+from ..angles import wrapped
+from ..catalogue import entry
 from ..mujoco import cube_policy
 from ..world import WorldError
+from . import replayed
+from .base import BRANCH, OFFSET, Pairs
 
 VERSION = "v1"
-OFFSET = 25  # env steps from start to goal, unless said otherwise; the budget is twice that
 COUNT = 100
 SEED = 20_260_101  # of the versioned lists
-BRANCH = 0x9A125  # pairs draw from a branch of random streams that recordings never use
 _FORMAT = "start-goal pairs 1"
 _DATA = Path(__file__).parent / "data"
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Start and goal states of one world, and a seed of its own for each pair.
-
-    Attributes:
-        name: the world.
-        version: "v1" and so on for the fixed lists, "seed-7" for those made from seed 7.
-        start, goal: float64 (P, S).
-        seed: int64 (P,), for whatever is drawn while that pair is played.
-        offset: env steps that the behaviour policy took from start to goal.
-        budget: env steps that an agent has.
-        vary: factors of variation (latent_planner.envs.factors) that each pair draws from its own seed.
-    """
-
-    name: str
-    version: str
-    start: np.ndarray
-    goal: np.ndarray
-    seed: np.ndarray
-    offset: int = OFFSET
-    budget: int = 2 * OFFSET
-    vary: tuple[str, ...] = ()
-
-    def first(self, count: int) -> Pairs:
-        """The first `count` pairs."""
-        cut: Any = {
-            name: value[:count] for name, value in vars(self).items() if isinstance(value, np.ndarray)
-        }
-        return replace(self, **cut)
 
 
 def draw(name: str, count: int, seed: int, offset: int = OFFSET) -> Pairs:
@@ -78,10 +48,8 @@ def draw(name: str, count: int, seed: int, offset: int = OFFSET) -> Pairs:
         raise WorldError(
             f"Count and offset of pairs must be 1 or more, the seed 0 or more, not {count}, {offset}, {seed}."
         )
-    if is_gym(name):
-        from . import replayed as replayed_pairs
-
-        return replayed_pairs.draw(name, count, seed, offset)
+    if not envs.world_class(name).settable_states:
+        return replayed.draw(name, count, seed, offset)
     env, policy = envs.make(name, image_size=16), policies.make_policy(name)
     found: list[tuple[int, np.ndarray, np.ndarray]] = []
     episode = 0
@@ -119,20 +87,19 @@ def shifted(pairs: Pairs, shift: str) -> Pairs:
     Raises:
         WorldError: for a name that the world does not know, with those it does.
     """
-    known = getattr(envs.make(pairs.name, image_size=16), "factors", {})
-    names = variation.named(known, shift, pairs.name)
+    names = variation.named(envs.make(pairs.name, image_size=16).factors, shift, pairs.name)
     return replace(pairs, vary=tuple(names))
 
 
 def load(name: str, version: str = VERSION, offset: int = OFFSET) -> Pairs:
     """The fixed list of the world `name` whose goals lie `offset` env steps from their starts.
 
-    That of `gym:ID` is made anew, the same every time.
+    Worlds that are not listed one by one (gym:ID) have no files: their list is made anew, the same each time.
 
     Raises:
         WorldError: when there is no such list, or its file is damaged.
     """
-    if is_gym(name):
+    if envs.known(name) and entry(name).family:
         return replace(draw(name, COUNT, SEED, offset), version=version)
     path = _DATA / _file(name, version, offset)
     if not path.is_file():
@@ -196,7 +163,7 @@ def demands(pairs: Pairs) -> dict[str, float]:
     report = {"agent must move, median px": float(np.median(away))}
     if pairs.name == "pusht":
         moved = np.linalg.norm(pairs.goal[:, 2:4] - pairs.start[:, 2:4], axis=1)
-        turned = np.abs((pairs.goal[:, 4] - pairs.start[:, 4] + np.pi) % (2 * np.pi) - np.pi)
+        turned = np.abs(wrapped(pairs.goal[:, 4] - pairs.start[:, 4]))
         report["block must move, median px"] = float(np.median(moved))
         report["block must turn, median rad"] = float(np.median(turned))
         report["share where the block must move 20 px or turn pi/9"] = float(

@@ -14,10 +14,9 @@ import numpy as np
 
 from latent_planner import envs
 
-from ..gym.names import is_gym
 from ..recordings.episodes import EpisodeReader
 from ..recordings.journal import RecordingError
-from .pairs import Pairs
+from .base import Pairs
 
 logger = logging.getLogger(__name__)
 COUNT, OFFSET, BUDGET, SEED = 50, 25, 50, 42  # of the published evaluation
@@ -30,6 +29,10 @@ class RecordedPairs(Pairs):
     start_frames: np.ndarray = field(default_factory=lambda: np.empty(0))
     goal_frames: np.ndarray = field(default_factory=lambda: np.empty(0))
     rows: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+
+    def first_frames(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """The recorded frames of start and goal, uint8 (H, W, 3)."""
+        return self.start_frames[index], self.goal_frames[index]
 
 
 def load(
@@ -76,7 +79,7 @@ def choose(
     Raises:
         RecordingError: where there are too few such rows, or no states of that world.
     """
-    if is_gym(name):
+    if not envs.world_class(name).settable_states:
         raise RecordingError(f"{name} cannot be put into a recorded state: leave out benchmark.protocol=lewm")
     world = envs.make(name, image_size=16)
     names = ", ".join(world.state_names)

@@ -16,7 +16,7 @@ from latent_planner import envs
 
 from .. import policies
 from ..world import WorldError
-from .pairs import BRANCH, Pairs
+from .base import BRANCH, Pairs
 
 WAIT = 75  # most steps before a start
 TRIES = 30  # episodes for each pair
@@ -26,12 +26,15 @@ TRIES = 30  # episodes for each pair
 class ReplayedPairs(Pairs):
     """Pairs with the actions to the start and from there to the goal, (P, L, A), NaN after the last.
 
-    `start` and `goal` are states (P, S) as told, `seed` that of the reset; `rule` is that of success.
+    `start` and `goal` are the states (P, S) that the world reports there, `seed` is that of the reset.
     """
 
     to_start: np.ndarray = field(default_factory=lambda: np.empty(0))
     to_goal: np.ndarray = field(default_factory=lambda: np.empty(0))
-    rule: str = ""
+
+    def options(self, index: int) -> dict[str, Any]:
+        """The actions of pair `index`, as `envs.gym.world.GymWorld.reset` takes them."""
+        return {"actions": self.to_start[index], "goal_actions": self.to_goal[index]}
 
 
 def draw(name: str, count: int, seed: int, offset: int) -> ReplayedPairs:

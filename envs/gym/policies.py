@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ..policies import RandomPolicy
 from ..world import WorldError
 
 KINDS = "random, smooth, module:function and sb3:FILE.zip"
@@ -29,22 +30,7 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-class Random:
-    """Every action evenly from the box `low` to `high`, (A,) each."""
-
-    def __init__(self, low: np.ndarray, high: np.ndarray) -> None:
-        self.low, self.high = np.asarray(low, np.float32), np.asarray(high, np.float32)
-
-    def reset(self, rng: np.random.Generator) -> None:
-        """Start an episode whose choices all come from `rng`."""
-        self._rng = rng
-
-    def act(self, obs: dict[str, np.ndarray]) -> np.ndarray:
-        """The next action, float32 (A,); it does not look."""
-        return self._rng.uniform(self.low, self.high).astype(np.float32)
-
-
-class Smooth(Random):
+class Smooth(RandomPolicy):
     """Noise with a memory of 1 to 30 steps (a first-order autoregressive process), drawn anew now and then
     along with its size; the largest is cut off at the bounds."""
 
@@ -70,7 +56,7 @@ class Smooth(Random):
         return np.clip(self._gain * self._value, -1.0, 1.0)
 
 
-class Function(Random):
+class Function(RandomPolicy):
     """A function of the user's: observation, Generator -> action; it is cut off at the bounds."""
 
     def __init__(self, world: Any, function: Callable[[Any, np.random.Generator], Any], name: str) -> None:
@@ -113,10 +99,11 @@ class Network(Smooth):
         return np.clip(x + self._noise * half * self.wave(), self.low, self.high).astype(np.float32)
 
 
-def make_gym_policy(how: str, world: Any) -> Random:
+def make_gym_policy(how: str, world: Any) -> RandomPolicy:
     """The policy called `how` for `world`, a GymWorld. Raises WorldError for what is none."""
     if how in ("random", "smooth"):
-        return {"random": Random, "smooth": Smooth}[how](world.action_space.low, world.action_space.high)
+        noise = Smooth if how == "smooth" else RandomPolicy
+        return noise(world.action_space.low, world.action_space.high)
     kind, _, rest = how.partition(":")
     if kind == "mlp" and rest:
         return _network(world, rest)

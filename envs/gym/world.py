@@ -64,6 +64,9 @@ class GymWorld(World):
             and for packages that it lacks.
     """
 
+    settable_states = False
+    slow_to_draw = True
+
     def __init__(self, *, name: str, goal_marker: bool = False, **options: Any) -> None:
         if goal_marker:
             raise WorldError(f"{name} cannot draw its goal into the frames: leave out goal_marker.")

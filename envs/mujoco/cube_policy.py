@@ -12,34 +12,34 @@ from typing import Any
 
 import numpy as np
 
+from ..angles import wrapped
+from ..scripted import ScriptedPolicy
+
 _LOW, _HIGH = np.array([0.27, -0.33, 0.02]), np.array([0.58, 0.33, 0.33])  # where the effector is sent, m
 _FLOOR_LOW, _FLOOR_HIGH = np.array([0.30, -0.30]), np.array([0.55, 0.30])  # where cubes are put down, m
 _REACH, _TURN = 0.05, 0.3  # of a full action, m and rad
 _OPEN, _SHUT = -1.0, 1.0
 
 
-class CubePolicy:
-    """Acts on `obs["state"]` (45,); `reset(rng)` starts an episode whose choices all come from `rng`."""
+class CubePolicy(ScriptedPolicy):
+    """States (45,), actions (5,). A wish is how far to move in this step (4,), as shares of a full action.
 
-    def reset(self, rng: np.random.Generator) -> None:
-        self._rng = rng
-        self._noise = np.zeros(4)
-        self._noise_scale = 0.05
-        self._grip = _OPEN
-        self._script = self._behave()
+    The gripper goes to `_grip`, without noise.
+    """
+
+    wish_size = 4
 
     def act(self, obs: dict[str, np.ndarray]) -> np.ndarray:
         """The next action, float32 (5,) in [-1, 1]."""
-        state = np.asarray(obs["state"], dtype=np.float64)
-        self._hand, self._yaw, self._cube, self._cube_yaw = state[:3], state[3], state[4:7], _yaw(state[7:11])
-        wish = next(self._script)  # how far to move in this step (4,), as shares of a full action
-        self._noise = 0.7 * self._noise + self._rng.normal(0.0, self._noise_scale, 4)
-        return np.append(wish + self._noise, self._grip).clip(-1.0, 1.0).astype(np.float32)
+        move = super().act(obs)
+        return np.append(move, np.float32(np.clip(self._grip, -1.0, 1.0)))
 
-    # Every part below yields, step by step, the movement (4,) of the next action. ---------------------------
+    def _see(self, state: np.ndarray) -> None:
+        self._hand, self._yaw, self._cube, self._cube_yaw = state[:3], state[3], state[4:7], _yaw(state[7:11])
 
     def _behave(self) -> Iterator[np.ndarray]:
         rng = self._rng
+        self._noise_scale, self._grip = 0.05, _OPEN
         if rng.random() < 0.2:
             yield from self._wander()
         while True:
@@ -127,7 +127,7 @@ class CubePolicy:
         place = np.clip(place, _LOW, _HIGH)
         gain = self._rng.uniform(0.9, 1.4)
         for _ in range(most):
-            way, turn = place - self._hand, _wrapped(yaw - self._yaw)
+            way, turn = place - self._hand, wrapped(yaw - self._yaw)
             if np.linalg.norm(way) < near and abs(turn) < settle:
                 return
             step = gain * way / _REACH
@@ -187,10 +187,6 @@ def _in_reach(cube: np.ndarray) -> np.ndarray:
     """Whether the effector can come to cubes (..., 3)."""
     place = cube[..., :2]
     return np.all((place > _LOW[:2] - 0.02) & (place < _HIGH[:2] + 0.02), axis=-1)
-
-
-def _wrapped(angle: float) -> float:
-    return (angle + math.pi) % (2 * math.pi) - math.pi
 
 
 def _yaw(quaternion: np.ndarray) -> float:

@@ -22,7 +22,6 @@ from .base import MujocoWorld, mujoco
 NEAR = 0.5  # m
 RADIUS, MASS = 0.2, 4.19  # of the ball: m, kg
 FORCE, DAMPING = 25.0, 10.0  # N under a full action, N s/m
-TOP_SPEED = FORCE / DAMPING  # m/s along each axis
 _SPREAD = 0.25  # m, of starts and goals about the middle of a cell
 _RIM = 0.3  # m of the outer walls that is in the frame
 _SOFT = 0.05  # m that the ball may be pressed into a wall, which gives way a little

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..angles import wrapped
 from ..world import WorldError
 from .base import MujocoWorld, mujoco
 
@@ -78,7 +79,7 @@ class Reacher(MujocoWorld):
 
     def is_success(self, state: Any, goal_state: Any) -> bool:
         """Each joint within 0.05 rad, the short way round for the shoulder."""
-        shoulder = abs(wrapped(float(state[0]) - float(goal_state[0])))
+        shoulder = float(abs(wrapped(float(state[0]) - float(goal_state[0]))))
         return shoulder < NEAR and abs(float(state[1]) - float(goal_state[1])) < NEAR
 
     def tidy(self, data: mujoco.MjData) -> None:
@@ -100,8 +101,3 @@ def _plain(model: mujoco.MjModel) -> None:
     headlight = model.vis.headlight
     headlight.ambient, headlight.diffuse, headlight.specular = [0.75] * 3, [0.3] * 3, [0.0] * 3
     model.vis.quality.numslices, model.vis.quality.numstacks, model.vis.quality.numquads = 16, 8, 1
-
-
-def wrapped(angle: float) -> float:
-    """`angle` in [-pi, pi), unchanged to the last bit where it is there already."""
-    return angle if -math.pi <= angle < math.pi else (angle + math.pi) % (2.0 * math.pi) - math.pi

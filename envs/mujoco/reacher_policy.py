@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ..angles import wrapped
 from ..scripted import ScriptedPolicy
-from .reacher import WRIST, wrapped
+from .reacher import WRIST
 
 _NEAR = 0.06  # rad of each joint: there
 _SLOW = 0.4  # rad/s: at rest

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ..angles import wrapped
+from ..scripted import ScriptedPolicy
 from .geometry import AGENT_RADIUS, BOARD, T_COG, T_CORNERS, block_corners, block_points, gap
 
 # A full action moves the agent about this far (px) in its first control step, and each px/s that it has
@@ -27,26 +29,16 @@ _PASSAGES = np.array(
 ) + _DETOUR * np.array([[-1, -1], [1, -1], [1, 1], [1, 0.7], [-1, 0.7], [-1, 1]])
 
 
-class PushTPolicy:
-    """Acts on `obs["state"]` (7,); `reset(rng)` starts an episode whose choices all come from `rng`."""
+class PushTPolicy(ScriptedPolicy):
+    """States (7,), actions (2,). A wish is how far the agent should move in this step, px (2,)."""
 
     def reset(self, rng: np.random.Generator) -> None:
-        self._rng = rng
-        self._state = np.zeros(7)
+        super().reset(rng)
         self._target = np.array([*rng.uniform(130, BOARD - 130, 2), rng.uniform(0, 2 * math.pi)])
-        self._noise = np.zeros(2)
         self._noise_scale = float(rng.choice([0.0, 0.05, 0.15]))
-        self._script = self._behave()
 
-    def act(self, obs: dict[str, np.ndarray]) -> np.ndarray:
-        """The next action, float32 (2,) in [-1, 1]."""
-        self._state = np.asarray(obs["state"], dtype=np.float64)
-        wish = next(self._script)  # how far to move in this step, px (2,)
-        self._noise = 0.7 * self._noise + self._rng.normal(0.0, self._noise_scale, 2)
-        action = (wish - 0.5 * _PER_SPEED * self._state[5:]) / (_FIRST_STEP + 7.0) + self._noise
-        return action.clip(-1.0, 1.0).astype(np.float32)
-
-    # Every part below yields, step by step, how far the agent should move. --------------------------------
+    def _to_action(self, wish: np.ndarray) -> np.ndarray:
+        return (wish - 0.5 * _PER_SPEED * self._state[5:]) / (_FIRST_STEP + 7.0)
 
     def _behave(self) -> Iterator[np.ndarray]:
         rng = self._rng
@@ -153,7 +145,7 @@ class PushTPolicy:
         out = np.maximum(np.abs(centre - BOARD / 2) - (BOARD / 2 - 115), 0.0).sum(axis=1)
         score = -out / 15.0
         if aim:
-            wrong = np.abs((state[4] + turn - self._target[2] + math.pi) % (2 * math.pi) - math.pi)
+            wrong = np.abs(wrapped(state[4] + turn - self._target[2]))
             score = score - np.linalg.norm(centre - self._target[:2], axis=1) / 30 - wrong / 0.4
         return score
 

@@ -20,8 +20,7 @@ import numpy as np
 from latent_planner import envs
 
 from .. import policies
-from ..gym import policies as gym_policies
-from ..gym.names import is_gym
+from ..catalogue import entry
 from ..gym.world import bring
 from .journal import RecordingError, encode
 
@@ -50,19 +49,14 @@ class Player:
     """A world and its policy, which play the episodes of a job in any order."""
 
     def __init__(self, job: Job) -> None:
-        if not is_gym(job.env) and (job.policy or job.module):
+        if (job.policy or job.module) and not entry(job.env).family:
             raise RecordingError(
                 f"{job.env} is recorded with its own policy: leave out the policy and module"
             )
         bring(job.module)
         self.job = job
         self.world: Any = envs.make(job.env, image_size=job.image_size)
-        own = job.policy is None
-        self.policy = (
-            policies.make_policy(job.env)
-            if own
-            else gym_policies.make_gym_policy(str(job.policy), self.world)
-        )
+        self.policy = policies.make_policy(job.env, kind=job.policy, world=self.world)
 
     def record(self, index: int) -> bytes:
         """Episode `index` as a journal record: a function of the job and the index alone."""

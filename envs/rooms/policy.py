@@ -7,32 +7,17 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ..scripted import ScriptedPolicy
 from .frames import LAYOUT, Layout
 from .two_room import FACE, HIGH, LOW, SPEED
 
 
-class TwoRoomPolicy:
-    """Acts on `obs["state"]`, (2,) or with a layout (4,).
+class TwoRoomPolicy(ScriptedPolicy):
+    """States (2,), or with a layout (4,); actions (2,)."""
 
-    `reset(rng)` starts an episode whose choices all come from `rng`.
-    """
-
-    def reset(self, rng: np.random.Generator) -> None:
-        self._rng = rng
-        self._place, self._layout = np.zeros(2), LAYOUT
-        self._noise = np.zeros(2)
-        self._noise_scale = 0.0
-        self._script = self._behave()
-
-    def act(self, obs: dict[str, np.ndarray]) -> np.ndarray:
-        """The next action, float32 (2,) in [-1, 1]."""
-        state = np.asarray(obs["state"], dtype=np.float64)
+    def _see(self, state: np.ndarray) -> None:
         self._place = state[:2]
-        if len(state) > 2:
-            self._layout = Layout(*state[2:].tolist())
-        wish = next(self._script)
-        self._noise = 0.7 * self._noise + self._rng.normal(0.0, self._noise_scale, 2)
-        return (wish + self._noise).clip(-1.0, 1.0).astype(np.float32)
+        self._layout = Layout(*state[2:].tolist()) if len(state) > 2 else LAYOUT
 
     def _behave(self) -> Iterator[np.ndarray]:
         rng = self._rng

@@ -82,6 +82,14 @@ class _FarPairs:
     seed: np.ndarray
     offset: int
     budget: int
+    vary: tuple[str, ...] = ()
+    rule: str = ""
+
+    def options(self, index: int) -> dict[str, np.ndarray]:
+        return {"state": self.start[index], "goal_state": self.goal[index]}
+
+    def first_frames(self, index: int) -> None:
+        """As the world draws them."""
 
 
 def calibration(evidence: Evidence) -> Calibration:
