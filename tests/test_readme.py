@@ -1,4 +1,4 @@
-"""What the README shows works: Python blocks run, commands parse, links lead somewhere."""
+"""What the README and docs/usage.md show works: Python blocks run, commands parse, links lead somewhere."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from latent_planner.cli import report as report
 from latent_planner.cli.overrides import checked
 
 ROOT = Path(__file__).resolve().parent.parent
-TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "CONTRIBUTING.md"]
+TEXT = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/usage.md"))
 
 
 def blocks(language: str) -> list[str]:
@@ -78,9 +79,19 @@ def test_there_is_a_command_of_each_kind() -> None:
         assert command in shown
 
 
-def test_links_lead_to_files() -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", TEXT):
-        assert (ROOT / target).exists(), target
+def anchors(page: Path) -> set[str]:
+    """The fragments that GitHub makes of a page's headings."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title).lower().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    for link in re.findall(r"\]\(([^):]+)\)", page.read_text(encoding="utf-8")):
+        target, _, fragment = link.partition("#")
+        there = page.parent / target if target else page
+        assert there.exists(), link
+        assert not fragment or fragment in anchors(there), link
 
 
 def test_what_the_page_for_lewm_shows_in_python_runs(tmp_path, monkeypatch) -> None:
