@@ -102,7 +102,7 @@ def overwrite(pattern: str, keep: int) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (info(codebase_version="v2.1"), "version v2.1, and version 3 is read here: convert it"),
+        (info(codebase_version="v1.6"), "version 'v1.6', and versions 2 and 3 are read here: convert it"),
         (info(fps=0), "no description of a LeRobot dataset"),
         (overwrite("meta/info.json", 20), "no description of a LeRobot dataset"),
         (info(features={}), "has no videos"),

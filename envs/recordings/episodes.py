@@ -37,9 +37,8 @@ import numpy as np
 from latent_planner.common.files import beside
 
 from . import hdf5
-from .columns import Library, map_file
+from .columns import map_file
 from .journal import JournalWriter, RecordingError, encode, plain, scan
-from .mp4 import Videos
 from .opening import existing, open_recording, partial_path
 
 __all__ = ["EpisodeReader", "EpisodeWriter", "RecordingError", "partial_path"]
@@ -256,8 +255,7 @@ class EpisodeReader:
     def close(self) -> None:
         """Let go of the file. Arrays that were read stay."""
         for column in self._columns.values():
-            if isinstance(column, (Library, Videos)):
-                column.close()
+            getattr(column, "close", lambda: None)()
         self._columns = {}
 
     def __enter__(self) -> EpisodeReader:

@@ -22,19 +22,17 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from .action_table import ActionRows, Table, read_table
-from .convert import resized
 from .episodes import EpisodeWriter, RecordingError
+from .formats.video import ENDINGS
+from .formats.video import Video as _Video
 
 logger = logging.getLogger(__name__)
-ENDINGS = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ogv", ".ts", ".gif")
 SIZE = 64  # of the default model's frames
-ADVICE = "save it again, for example with: ffmpeg -i OLD -c:v libx264 NEW.mp4"
 
 
 def convert(
@@ -54,8 +52,8 @@ def convert(
     videos = [_find(folder, episode.video, read.path, episode.line) for episode in read.episodes]
     _tell_unused(folder, videos)
     first = _Video(videos[0])
-    first.container.close()
     height, width = first.size
+    first.close()
     attrs = {
         "image_size": size or height,
         "control_hz": _pace(read, first.fps),
@@ -79,74 +77,6 @@ def convert(
     finally:
         writer.abandon()
     return Path(path)
-
-
-class _Video:
-    """An open video; a RecordingError where it cannot be read."""
-
-    def __init__(self, path: Path) -> None:
-        import av
-
-        self.path, self._error = path, av.FFmpegError
-        try:
-            self.container: Any = av.open(str(path))
-            self.stream = self.container.streams.video[0]
-            self.size = (self.stream.codec_context.height, self.stream.codec_context.width)
-        except (av.FFmpegError, OSError, IndexError, AttributeError) as error:
-            raise RecordingError(f"{path} is not a video that can be read: {ADVICE}") from error
-        self.fps = float(self.stream.average_rate or 0)
-        self.stream.thread_type = "AUTO"
-
-    def at(self, times: np.ndarray) -> np.ndarray:
-        """Numbers (T,) of the frames nearest to these times, seconds from the first frame."""
-        try:
-            packets = [p for p in self.container.demux(self.stream) if p.pts is not None]
-            stamps = sorted(packet.pts for packet in packets if not packet.is_discard)
-            self.container.seek(0)
-        except (self._error, OSError) as error:
-            raise RecordingError(f"{self.path} is not a video that can be read: {ADVICE}") from error
-        if not stamps:
-            raise RecordingError(f"{self.path} holds no frames: {ADVICE}")
-        seconds = (np.array(stamps) - stamps[0]) * float(self.stream.time_base or 0)
-        nearest = np.abs(seconds[None] - times[:, None]).argmin(axis=1)
-        gap = float(np.median(np.diff(seconds))) if len(seconds) > 1 else 1.0
-        off = np.flatnonzero(np.abs(seconds[nearest] - times) > 0.6 * gap)
-        if len(off):
-            raise RecordingError(
-                f"{self.path} has no frame at {times[off[0]]:g} s: it is {seconds[-1] + gap:.3f} s long"
-            )
-        return nearest
-
-    def frames(self, wanted: np.ndarray | None, size: int, shape: tuple[int, int]) -> np.ndarray:
-        """uint8 (T, h, w, 3): the frames of these numbers, ascending, or all.
-
-        size: they are resized to; 0: they must be of `shape`, as the first video's are.
-        """
-        chosen = None if wanted is None else set(wanted.tolist())
-        found, count = [], 0
-        try:
-            for frame in self.container.decode(self.stream):
-                if chosen is None or count in chosen:
-                    picture = frame.to_ndarray(format="rgb24")
-                    if not size and picture.shape[:2] != shape:
-                        height, width = picture.shape[:2]
-                        raise RecordingError(
-                            f"{self.path} has frames of {width} x {height} px and the first video of "
-                            f"{shape[1]} x {shape[0]}: say --size, and all are made equal"
-                        )
-                    found.append(resized(picture[None], size)[0] if size else picture)
-                count += 1
-        except (self._error, OSError, ValueError) as error:
-            if isinstance(error, RecordingError):
-                raise
-            raise RecordingError(f"{self.path} cannot be decoded after {count} frames: {ADVICE}") from error
-        finally:
-            self.container.close()
-        if not found or (wanted is not None and len(found) < len(wanted)):
-            last = "no frames" if not count else f"{count} frames"
-            asked = "" if wanted is None else f", and the table asks for frame {wanted[len(found)]}"
-            raise RecordingError(f"{self.path} has {last}{asked} (they are counted from 0)")
-        return np.stack(found)
 
 
 def _columns(
@@ -183,7 +113,12 @@ def _find(folder: Path, name: str, table: Path, line: int) -> Path:
     """The video called `name`, which lies in `folder`."""
     if name and Path(name).name == name:
         if (folder / name).is_file():
-            return folder / name
+            if Path(name).suffix.lower() in ENDINGS:
+                return folder / name
+            raise RecordingError(
+                f"{table} line {line} names {name!r}, whose ending is not that of a video: give one of "
+                f"{', '.join(ENDINGS)}"
+            )
         found = [
             path for path in sorted(folder.glob("*")) if path.stem == name and path.suffix.lower() in ENDINGS
         ]

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import h5py
 import numpy as np
@@ -23,7 +23,6 @@ from tqdm import tqdm
 from . import blosc
 from .columns import Chunks, Library, Memory, map_file
 from .journal import Episode, RecordingError, is_frames
-from .mp4 import Videos
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +30,15 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 FORMAT_VERSION = 1
 # HDF5 1.10 and newer read it; the index of all frames is made in one piece, with the first of them
 _OURS = ("v110", "v110")
-Column = Chunks | Library | Memory | Videos
+
+
+class Column(Protocol):
+    """A column of a recording: `shape` (N, ...) and `dtype`, and rows (n,) of it written into `out` (n, ...)."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def read(self, rows: np.ndarray, out: np.ndarray) -> None: ...
 
 
 @dataclass

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from . import hdf5, lerobot
+from . import hdf5
 from .columns import Chunks, Memory, map_file
+from .formats import lerobot
+from .formats.border import readable
 from .journal import RecordingError, is_journal, scan
 
 
@@ -19,7 +21,8 @@ def partial_path(path: str | Path) -> Path:
 def open_recording(path: Path, keys: dict[str, str]) -> tuple[hdf5.Opened, bool]:
     """The recording at `path`, and whether it is a journal that somebody may be writing still."""
     if path.is_dir():
-        return lerobot.read(path, keys), False
+        with readable(path, "a LeRobot dataset"):
+            return lerobot.read(path, keys), False
     with open(path, "rb") as file:
         unfinished = is_journal(file.read(64))
     return (_open_journal(path), True) if unfinished else (hdf5.read(path, keys), False)
