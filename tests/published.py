@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import zlib
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -124,11 +125,15 @@ def lerobot(
     lengths: tuple[int, ...] = (7, 4, 9, 6),
     cameras: tuple[str, ...] = (CAMERA,),
     fps: int = 10,
+    drift: float = 0.0,
     per_table: int = 3,
     per_video: int = 2,
     size: tuple[int, int] = (48, 64),
 ) -> Columns:
-    """A LeRobot dataset of version 3: several episodes in each table and each video. Returns its columns."""
+    """A LeRobot dataset of version 3: several episodes in each table and each video. Returns its columns.
+
+    drift: seconds by which every further episode of a video is listed too late.
+    """
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -147,7 +152,7 @@ def lerobot(
             before = sum(lengths[episode - episode % per_video : episode])
             row[f"videos/{camera}/chunk_index"] = 0
             row[f"videos/{camera}/file_index"] = episode // per_video
-            row[f"videos/{camera}/from_timestamp"] = before / fps
+            row[f"videos/{camera}/from_timestamp"] = before / fps + drift * (episode % per_video)
             row[f"videos/{camera}/to_timestamp"] = (before + length) / fps
         listed.append(row)
         rows += [
@@ -207,6 +212,52 @@ def lerobot(
     }
 
 
+def lerobot_2(folder: Path, *, pictures: bool = False, **options: Any) -> Columns:
+    """The same in version 2.1: a table and a video an episode; or with its pictures in the tables."""
+    import io
+    import shutil
+
+    import pyarrow as pa
+    from PIL import Image
+    from pyarrow import parquet
+
+    columns = lerobot(folder, per_table=1, per_video=1, **options)
+    info = json.loads((folder / "meta" / "info.json").read_text())
+    (camera,) = (name for name, feature in info["features"].items() if feature["dtype"] == "video")
+    listed = parquet.read_table(folder / "meta" / "episodes" / "chunk-000" / "file-000.parquet").to_pylist()
+    shutil.rmtree(folder / "meta" / "episodes")
+    lines = [
+        {"episode_index": e["episode_index"], "tasks": e["tasks"], "length": e["length"]} for e in listed
+    ]
+    (folder / "meta" / "episodes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "videos" / "chunk-000").mkdir()
+    (folder / "videos" / camera / "chunk-000").rename(folder / "videos" / "chunk-000" / camera)
+    (folder / "videos" / camera).rmdir()
+    for old in sorted((folder / "videos" / "chunk-000" / camera).glob("*.mp4")):
+        old.rename(old.with_name(old.name.replace("file-", "episode_000")))
+    for old in sorted((folder / "data" / "chunk-000").glob("*.parquet")):
+        table = parquet.read_table(old)
+        if pictures:
+            blobs = []
+            for row in table.to_pylist():
+                packed, code = io.BytesIO(), (row["episode_index"], row["frame_index"])
+                Image.fromarray(coded_frame(*code, *options.get("size", (48, 64)))).save(packed, "PNG")
+                blobs.append({"bytes": packed.getvalue(), "path": f"frame_{code[1]:06d}.png"})
+            table = table.append_column(camera, pa.array(blobs))
+        parquet.write_table(table, old.with_name(old.name.replace("file-", "episode_000")))
+        old.unlink()
+    info |= {
+        "codebase_version": "v2.1",
+        "data_path": "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
+        "video_path": "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4",
+    }
+    if pictures:
+        info["features"][camera]["dtype"], info["video_path"] = "image", None
+        shutil.rmtree(folder / "videos")
+    (folder / "meta" / "info.json").write_text(json.dumps(info))
+    return columns
+
+
 def _write_lerobot_tables(folder: Path, rows: list[Any], listed: list[Any], pa: Any, parquet: Any) -> None:
     for file in sorted({row["data/file_index"] for row in listed}):
         inside = {row["episode_index"] for row in listed if row["data/file_index"] == file}
@@ -219,13 +270,18 @@ def _write_lerobot_tables(folder: Path, rows: list[Any], listed: list[Any], pa: 
     parquet.write_table(pa.Table.from_pylist(listed), path)
 
 
-def video(path: Path, frames: list[np.ndarray], fps: int) -> None:
-    """An mp4 with a key frame every second frame, as LeRobot writes them."""
+def video(path: Path, frames: list[np.ndarray], fps: int, stamps: list[int] | None = None) -> None:
+    """An mp4 with a key frame every second frame, as LeRobot writes them.
+
+    stamps: when each frame is shown, in frames; without it one after the other.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     height, width = frames[0].shape[:2]
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream("libx264", rate=fps, options={"crf": "1", "g": "2"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        for number, picture in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = stamps[number] if stamps else number, Fraction(1, fps)
+            container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

@@ -98,6 +98,21 @@ def test_inspect_tells_and_draws(expert: Path, tmp_path: Path, monkeypatch: Any,
     assert Path("sheet.png").exists()
 
 
+def test_episodes_are_left_out(tmp_path: Path, capsys: Any) -> None:
+    parts = episodes("pusht", 3, 12, 32)
+    parts[1]["action"][4] = np.nan
+    parts[1]["action"][6] = 99
+    recording(tmp_path / "a.h5", parts)
+    words = ["convert", str(tmp_path / "a.h5"), str(tmp_path / "b.h5"), "--leave-out"]
+    assert main([*words, "0"]) == 2 and "episode 1" in capsys.readouterr().err
+    assert main([*words, "3"]) == 2 and "no 3 to leave out" in capsys.readouterr().err
+    assert main([*words, "0,1,2"]) == 2 and "no episodes left" in capsys.readouterr().err
+    assert main([*words, "1"]) == 0 and "24 frames" in capsys.readouterr().out
+    with EpisodeReader(tmp_path / "b.h5") as reader:
+        assert reader.lengths.tolist() == [12, 12] and reader.action_high.max() < 99
+        assert np.array_equal(reader.read("pixels", 12, 24), parts[2]["pixels"])
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

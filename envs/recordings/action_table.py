@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from .formats.names import is_clock, runs_like_a_clock
 from .journal import RecordingError
 
+logger = logging.getLogger(__name__)
 NAMES, WHEN = ("video", "episode"), ("frame", "time")
 
 
@@ -70,6 +73,7 @@ def read_table(path: Path) -> Table:
             (line, [_number(path, line, key, fields[key]) for key in numbers])
         )
     found = [_episode(path, video, some, clock, len(actions)) for video, some in groups.items()]
+    _tell_clocks(path, actions, found)
     return Table(path, clock, actions, states, found)
 
 
@@ -90,7 +94,25 @@ def _header(path: Path, header: list[str]) -> tuple[str, str | None, list[str], 
     actions = [name for name in rest if name not in states]
     if not actions:
         raise RecordingError(f"{path} has no column of actions; its columns are {', '.join(header)}")
+    counting = [name for name in actions if is_clock(name)]
+    if counting:
+        raise RecordingError(
+            f"{path} has a column {counting[0]!r}, which by its name is a clock or a counter and no action: "
+            "leave it out, call it time (seconds from the video's start) or frame (from 0), or, if it is an "
+            "action after all, give it another name"
+        )
     return names[0], clocks[0] if clocks else None, actions, states
+
+
+def _tell_clocks(path: Path, actions: list[str], episodes: list[ActionRows]) -> None:
+    """Warn of actions that go up with every row, whatever they are called."""
+    for number, name in enumerate(actions):
+        if runs_like_a_clock([episode.action[:-1, number] for episode in episodes]):
+            logger.warning(
+                "%s: the column %r goes up with every row, as a clock or a counter does: leave it out unless "
+                "it is an action",
+                path, name,
+            )  # fmt: skip
 
 
 def _number(path: Path, line: int, key: str, text: str) -> float:

@@ -1,7 +1,7 @@
 """Copy a recording: `latent-planner convert A B.h5` writes any that is read here as a file of ours.
 
-A is an HDF5 file of ours or of others, or a LeRobot folder. A conversion that was stopped goes on with the
-same command.
+A is an HDF5 file of ours or of others, a LeRobot folder, or what stable-worldmodel and robomimic write. A
+conversion that was stopped goes on with the same command.
 """
 
 from __future__ import annotations
@@ -33,12 +33,14 @@ def convert(
     *,
     env: str | None = None,
     size: int | None = None,
+    leave_out: Sequence[int] = (),
     progress: bool = True,
 ) -> Path:
     """Write every episode and column of an open recording as our own file `path`, which must not exist yet.
 
     env: the world it was recorded in, where the recording does not say.
     size: frames are resized to this many pixels a side, by the mean of what each covers.
+    leave_out: episodes that are not written, counted from 0.
 
     Several threads pack episodes. Raises RecordingError; complete episodes are kept, and the same call goes
     on after them.
@@ -46,28 +48,33 @@ def convert(
     path = Path(path)
     if size is not None and size < 1:
         raise RecordingError(f"the size of frames is a number of pixels, at least 1, not {size}")
-    reader.check_actions()
+    chosen = _chosen(reader, leave_out)
+    _check_actions(reader, chosen)
     attrs = {key: value for key, value in reader.attrs.items() if key != "format_version"}
     attrs |= {"env": env or reader.env, "image_size": size or reader.image_size}
-    attrs |= {"action_low": reader.action_low, "action_high": reader.action_high}
+    if leave_out:  # a conversion that goes on must leave out the same; bounds are those of the rest
+        attrs["left_out"] = sorted(set(leave_out))
+    else:
+        attrs |= {"action_low": reader.action_low, "action_high": reader.action_high}
     writer = EpisodeWriter(path, attrs={key: value for key, value in attrs.items() if value is not None})
+    lengths = reader.lengths[chosen]
     bar = tqdm(
-        total=reader.num_frames,
+        total=int(lengths.sum()),
         desc=f"writing {path.name}",
         unit=" frames",
         unit_scale=True,
         disable=not progress,
     )
     try:
-        bar.update(int(reader.lengths[: writer.count].sum()))
-        for index, record in _packed(reader, writer.count, size):
+        bar.update(int(lengths[: writer.count].sum()))
+        for index, record in _packed(reader, chosen[writer.count :], size):
             writer.append_encoded(record)
             bar.update(int(reader.lengths[index]))
         bar.close()
         writer.close(progress=progress)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
-            f"stopped; {writer.partial} keeps {writer.count} of {len(reader.lengths)} episodes, and the same "
+            f"stopped; {writer.partial} keeps {writer.count} of {len(chosen)} episodes, and the same "
             "command goes on from there"
         ) from None
     finally:
@@ -76,12 +83,36 @@ def convert(
     return path
 
 
-def _packed(reader: EpisodeReader, first: int, size: int | None) -> Iterator[tuple[int, bytes]]:
-    """The episodes from `first` on, in order, as journal records."""
+def _chosen(reader: EpisodeReader, leave_out: Sequence[int]) -> list[int]:
+    """The episodes that are written."""
+    count = len(reader.lengths)
+    wrong = [episode for episode in leave_out if not 0 <= episode < count]
+    if wrong:
+        raise RecordingError(f"{reader.path} has episodes 0 to {count - 1}, and no {wrong[0]} to leave out")
+    chosen = [episode for episode in range(count) if episode not in set(leave_out)]
+    if not chosen:
+        raise RecordingError(f"{reader.path} would have no episodes left: leave out fewer")
+    return chosen
+
+
+def _check_actions(reader: EpisodeReader, chosen: Sequence[int]) -> None:
+    """Raise RecordingError where an action of these episodes is no finite number."""
+    if len(chosen) == len(reader.lengths):
+        reader.check_actions()
+        return
+    bad = reader.bad_actions()
+    for episode in chosen:
+        start = int(reader.offsets[episode])
+        if bad[start : start + int(reader.lengths[episode])].any():
+            raise RecordingError(f"{reader.path} has actions in episode {episode} that are no finite numbers")
+
+
+def _packed(reader: EpisodeReader, chosen: Sequence[int], size: int | None) -> Iterator[tuple[int, bytes]]:
+    """These episodes, in order, as journal records."""
     ahead: deque[tuple[int, Future[bytes]]] = deque()
     with ThreadPoolExecutor(usable_cpus()) as pool:
         try:
-            for index in range(first, len(reader.lengths)):
+            for index in chosen:
                 ahead.append((index, pool.submit(_episode, reader, index, size)))
                 if len(ahead) > usable_cpus():
                     done, record = ahead.popleft()
@@ -123,6 +154,11 @@ def resized(frames: np.ndarray, size: int) -> np.ndarray:
     return np.stack([squeezed(frame, size) for frame in frames])
 
 
+def _numbers(text: str) -> list[int]:
+    """Whole numbers with commas between them."""
+    return [int(part) for part in text.split(",")]
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """The program; returns 0, 2 on a user error, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(
@@ -134,10 +170,14 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("target", type=Path, help="HDF5 file to write")
     parser.add_argument("--env", help="world it was recorded in, where the recording does not say")
     parser.add_argument("--size", type=int, help="resize frames to so many pixels a side")
+    parser.add_argument(
+        "--leave-out", type=_numbers, default=[], metavar="3,17", help="episodes that are not written, from 0"
+    )
     args = parser.parse_args(words)
     began = time.monotonic()
     with in_words(RecordingError) as outcome, open_as_asked(args) as reader:
-        convert(reader, args.target, env=args.env, size=args.size)
+        convert(reader, args.target, env=args.env, size=args.size, leave_out=args.leave_out)
         size, seconds = args.target.stat().st_size / 1e6, time.monotonic() - began
-        print(f"{args.target}: {reader.num_frames} frames, {size:,.1f} MB, {seconds:.1f} s")
+        frames = reader.num_frames - int(reader.lengths[sorted(set(args.leave_out))].sum())
+        print(f"{args.target}: {frames} frames, {size:,.1f} MB, {seconds:.1f} s")
     return outcome.code

@@ -33,7 +33,7 @@ _OURS = ("v110", "v110")
 
 
 class Column(Protocol):
-    """A column of a recording: `shape` (N, ...) and `dtype`, and rows (n,) of it written into `out` (n, ...)."""
+    """A column of a recording: shape (N, ...), dtype, and rows (n,) of it read into `out` (n, ...)."""
 
     shape: tuple[int, ...]
     dtype: np.dtype

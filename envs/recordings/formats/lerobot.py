@@ -13,7 +13,8 @@
     videos/chunk-000/CAMERA/episode_000000.mp4
 
 Read with pyarrow (an extra) and PyAV; nothing of the lerobot package is needed. Described at
-huggingface.co/docs/lerobot/lerobot-dataset-v3. Episodes that lack a row or a frame are left out, with a warning.
+huggingface.co/docs/lerobot/lerobot-dataset-v3. Episodes that lack a row or a frame are left out, with a
+warning.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ from ..journal import RecordingError
 from .border import visible
 from .lerobot_frames import Span, find_frames
 from .names import is_clock
-from .parquet import Numbers, PictureTables, joined, read_all, read_numbers
+from .parquet import Numbers, PictureTables, joined, read_all
 from .pictures import Pictures
 from .video import Videos
 
 logger = logging.getLogger(__name__)
 INFO = Path("meta") / "info.json"
 STATE = "observation.state"
-Drop = Callable[[int, str], None]  # an episode's place in the list, and why it is left out
+Drop = Callable[[int, str], object]  # an episode's place in the list, and why it is left out
 
 
 @dataclass
@@ -115,7 +116,7 @@ def read(folder: Path, keys: Mapping[str, str] | None = None) -> Opened:
     return Opened(attrs, lengths, np.cumsum(lengths) - lengths, columns)
 
 
-# what the dataset says of itself -----------------------------------------------------------------------------
+# what the dataset says of itself
 
 
 def _info(folder: Path) -> dict[str, Any]:
@@ -133,8 +134,8 @@ def _info(folder: Path) -> dict[str, Any]:
             f"{folder / INFO} is no description of a LeRobot dataset: copy it again"
         ) from None
     raise RecordingError(
-        f"{folder} is a LeRobot dataset of version {version[:20]!r}, and versions 2 and 3 are read here: convert "
-        "it with LeRobot's own converter"
+        f"{folder} is a LeRobot dataset of version {version[:20]!r}, and versions 2 and 3 are read here: "
+        "convert it with LeRobot's own converter"
     )
 
 
@@ -170,15 +171,16 @@ def _labels(feature: Mapping[str, Any]) -> list[str]:
     names = feature.get("names")
     if isinstance(names, dict):
         names = [name for part in names.values() if isinstance(part, list) for name in part]
-    usable = isinstance(names, list) and all(isinstance(name, str | int | float) for name in names)
-    return [str(name) for name in names] if usable else []
+    if not isinstance(names, list) or not all(isinstance(name, str | int | float) for name in names):
+        return []
+    return [str(name) for name in names]
 
 
-# its tables ----------------------------------------------------------------------------------------------------
+# its tables
 
 
 def _tables(folder: Path, info: Mapping[str, Any], drop: Drop) -> Tables:
-    """All rows, of version 2 or 3 as the files themselves show; episodes of other lengths than said are dropped."""
+    """All rows, of version 2 or 3 as the files show; episodes of other lengths than listed are dropped."""
     jsonl = folder / "meta" / "episodes.jsonl"
     tables = _version_2(folder, info, jsonl, drop) if jsonl.is_file() else _version_3(folder, info)
     rows = tables.rows
@@ -223,7 +225,9 @@ def _version_2(folder: Path, info: Mapping[str, Any], jsonl: Path, drop: Drop) -
             if said is not None:
                 lengths[int(said["episode_index"])] = int(said["length"])
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            raise RecordingError(f"{jsonl} line {number} describes no episode: copy the dataset again") from None
+            raise RecordingError(
+                f"{jsonl} line {number} describes no episode: copy the dataset again"
+            ) from None
     if not lengths:
         raise RecordingError(f"{jsonl} lists no episodes: record some first")
     episodes = np.array(sorted(lengths), np.int64)
@@ -259,7 +263,7 @@ def _of_episode(info: Mapping[str, Any], number: int) -> dict[str, int]:
     return {"episode_chunk": chunk, "episode_index": number}
 
 
-# its frames ----------------------------------------------------------------------------------------------------
+# its frames
 
 
 def _video_frames(
@@ -307,7 +311,7 @@ def _kept(folder: Path, tables: Tables, dropped: Mapping[int, str]) -> np.ndarra
 
 
 def inside(folder: Path, template: str, *, must: bool = True, **values: Any) -> Path:
-    """The file that a template of info.json means, which must lie in the folder, and be there if it `must`."""
+    """The file that a template of info.json means: in the folder, and there if it `must`."""
 
     def put(match: re.Match[str]) -> str:
         name, width = match.group(1), match.group(2)

@@ -1,7 +1,7 @@
 """Which frame of which video each row of a LeRobot dataset has.
 
-Where a file has as many frames as rows it is in order, frame by frame, whatever the clocks say: stamps in the
-tables drift, are missing, or count from 1970. Only where the numbers differ do times decide, and an episode whose
+Where a file has as many frames as rows, they are taken in order, whatever the clocks say: stamps in tables
+drift, are missing, or count from 1970. Only where the numbers differ do times decide, and an episode whose
 times find no frames is dropped.
 """
 
@@ -46,8 +46,8 @@ def find_frames(
 ) -> tuple[list[Path], np.ndarray, np.ndarray]:
     """The files, and of each row (N,) the file and the number of its frame there.
 
-    first: (E,) first row of each episode.   times, steps: (N,) seconds and frames since its episode's begin, as
-    the tables say.   whole: a file is one episode; if it cannot be read, the episode is dropped.
+    first: (E,) first row of each episode.   times, steps: (N,) seconds and frames since its episode's begin,
+    as the tables say.   whole: a file is one episode; if it cannot be read, the episode is dropped.
     """
     paths = list(dict.fromkeys(span.path for span in spans))
     which, numbers = np.zeros(len(times), np.int64), np.zeros(len(times), np.int64)
@@ -93,7 +93,7 @@ def _by_number(here: Sequence[Span], first: np.ndarray, numbers: np.ndarray, fps
         start += span.length
     if worst > 0.5:
         logger.warning(
-            "%s: its episodes are listed up to %.1f frames away from where they are; frames are taken in order",
+            "%s: its episodes are listed up to %.1f frames from where they are; frames are taken in order",
             here[0].path, worst,
         )  # fmt: skip
 
@@ -118,10 +118,11 @@ def _by_time(
         wanted = span.begin + since
         found = nearest(seconds, wanted)
         off = np.abs(seconds[found] - wanted) * fps
-        bad = np.flatnonzero(~(off <= FAR) | np.append(np.diff(found) < 1, False))
-        if len(bad) or not span.length:
-            at = f"at {wanted[bad[0]]:.3f} s" if len(bad) else "at all"
-            drop(span.episode, f"{video.path} has no frame of its own {at} for row {bad[0] if len(bad) else 0}")
+        bad = np.flatnonzero(~(off <= FAR) | np.insert(np.diff(found) < 1, 0, False)[: span.length])
+        if len(bad):
+            drop(span.episode, f"{video.path} has no frame at {wanted[bad[0]]:.3f} s for its row {bad[0]}")
+            continue
+        if not span.length:
             continue
         numbers[rows], unsure = found, max(unsure, float(off.max()))
     for before, after in zip(here[:-1], here[1:]):
@@ -129,7 +130,7 @@ def _by_time(
             drop(before.episode, f"{video.path} has too few frames for it")
     if unsure > UNSURE:
         logger.warning(
-            "%s has another number of frames than rows, and its frames lie up to %.2f of a frame beside the times "
-            "of the rows: pictures may be one row early or late",
+            "%s has another number of frames than rows, and they lie up to %.2f of a frame from the times of "
+            "the rows: pictures may be one row early or late",
             video.path, unsure,
         )  # fmt: skip

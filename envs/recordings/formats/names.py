@@ -11,7 +11,7 @@ _CLOCKS = re.compile(
     r"|time_?(in_)?(s|ms|us|ns|sec|msec|seconds|milliseconds)"
     r"|(frame|episode|task|step|row|sample|image|trajectory|traj|demo|global|chunk|file|rank)s?_?"
     r"(index|idx|id|ids|no|nr|num|number|count|counter)"
-    r"|index|idx|frames?|steps?|rows?|counter|seq|unnamed:?_?\d*|level_\d+)"
+    r"|index|idx|id|frames?|steps?|rows?|counter|seq|unnamed:?_?\d*|level_\d+)"
 )
 ENOUGH = 8  # rows that must go up before a column is taken for a clock
 
@@ -22,6 +22,6 @@ def is_clock(name: str) -> bool:
 
 
 def runs_like_a_clock(parts: list[np.ndarray]) -> bool:
-    """Whether a column goes up with every row, in all episodes (T,) of it: a clock or a counter, or a ramp."""
+    """Whether a column goes up with every row of all its episodes (T,), as clocks and counters do."""
     steps = [np.diff(part) for part in parts]
     return sum(map(len, steps)) >= ENOUGH and all((step > 0).all() for step in steps)

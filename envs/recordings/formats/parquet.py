@@ -39,7 +39,7 @@ class Numbers:
         """A column of one number a row, (N,)."""
         values = self.need(name, where)
         if values.size != len(values):
-            raise RecordingError(f"{where} has a column {name!r} with lists in it: one number a row is needed")
+            raise RecordingError(f"{where} has lists in {name!r}: one number a row is needed")
         return values.reshape(-1)
 
     def chosen(self, rows: np.ndarray) -> Numbers:
@@ -177,6 +177,8 @@ class PictureTables:
         path, first = self.paths[number], 0
         with readable(path, "a table of pictures"):
             with _pyarrow().parquet.ParquetFile(path) as file:
+                if self.column not in file.schema_arrow.names:
+                    raise RecordingError(f"{path} has no column {self.column!r} of pictures: copy it again")
                 for group in range(file.num_row_groups):
                     stop = first + file.metadata.row_group(group).num_rows
                     if first <= row < stop:

@@ -33,7 +33,7 @@ class Pictures:
     def __init__(self, source: Source, episodes: np.ndarray) -> None:
         self.source, self.episodes = source, episodes
         first = self._decoded(0, source.read(np.zeros(1, np.int64))[0])
-        self.shape = (len(episodes), *first.shape)
+        self.shape: tuple[int, ...] = (len(episodes), *first.shape)
         self.dtype = np.dtype(np.uint8)
 
     def read(self, rows: np.ndarray, out: np.ndarray) -> None:
@@ -64,6 +64,6 @@ class Pictures:
                 return np.array(ImageOps.exif_transpose(image).convert("RGB"))
         except Exception as error:
             raise RecordingError(
-                f"{self.source.where(row)} has a picture that cannot be read ({reason(error)}): copy it again, "
-                f"{leaving_out(int(self.episodes[row]))}"
+                f"{self.source.where(row)} has a picture that cannot be read ({reason(error)}): copy it "
+                f"again, {leaving_out(int(self.episodes[row]))}"
             ) from error

@@ -26,7 +26,7 @@ _ADVICE = "save it again, for example with: ffmpeg -i OLD -c:v libx264 NEW.mp4"
 # FFmpeg's demuxers of ENDINGS. None of them opens another file, as those of playlists do.
 _DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,mpegts,m4v,ogg,gif"
 _BT601 = 5
-_MATRICES = {1: 1, 4: 4, 7: 7, 9: 9, 10: 9}  # what a frame says of its colours -> FFmpeg's number of the matrix
+_MATRICES = {1: 1, 4: 4, 7: 7, 9: 9, 10: 9}  # a frame's colorspace -> FFmpeg's number of the matrix
 
 
 class Video:
@@ -39,8 +39,8 @@ class Video:
         fps: frames a second on average; 0 where the file does not say.
         said: how many frames the file says it has; 0 where it does not.
 
-    Raises RecordingError where it is no such file. Frames come in RGB whatever colour matrix and range the file
-    has, and turned or mirrored as its display matrix says. Nothing but this one file is opened.
+    Raises RecordingError where it is no such file. Frames come in RGB whatever colour matrix and range the
+    file has, and turned or mirrored as its display matrix says. Nothing but this one file is opened.
     """
 
     def __init__(self, source: Path, data: bytes | None = None) -> None:
@@ -59,9 +59,8 @@ class Video:
         self._stream = self._container.streams.video[0]
         codec = self._stream.codec_context
         if not 0 < codec.width * codec.height <= MAX_PIXELS:
-            raise RecordingError(
-                f"{self.path} is not a video that can be read: its frames have {codec.width} x {codec.height} px"
-            )
+            size = f"{codec.width} x {codec.height} px"
+            raise RecordingError(f"{self.path} is not a video that can be read: its frames have {size}")
         codec.options = {"max_pixels": str(MAX_PIXELS)}
         codec.thread_type = "AUTO"
 
@@ -249,7 +248,7 @@ class Videos:
     ) -> None:
         self.files, self.which, self.numbers, self.episodes = files, which, numbers, episodes
         self._threads = threading.local()
-        self.shape = (len(which), *self._video(int(which[0])).size, 3)
+        self.shape: tuple[int, ...] = (len(which), *self._video(int(which[0])).size, 3)
         self.dtype = np.dtype(np.uint8)
 
     def read(self, rows: np.ndarray, out: np.ndarray) -> None:
