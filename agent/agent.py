@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,17 +23,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latent_planner import planners
-from latent_planner.planners import Plan, PlanConfig, PlanError
+from latent_planner.planners import Plan, PlanError
 
 from .checkpoints import checkpoint
 from .imagination import Solver
 from .model.device import pick_device
 from .model.world_model import WorldModel
-from .objective import Objective, parse
 from .pixels import checked_frames, encode_frames
-from .problem import Problem, chosen_problems, executed_per_problem, mix_seeds, steps_per_problem
-from .settings import checked_change, checked_deadline
+from .problem import (
+    Problem,
+    chosen_problems,
+    executed_per_problem,
+    goals_of,
+    groups,
+    mix_seeds,
+    one_group,
+    steps_per_problem,
+)
+from .settings import AgentSettings, checked_deadline
 
 PASSED = 0.05  # a waypoint counts as passed at this share of the squared distance between unrelated latents
 
@@ -43,11 +49,9 @@ class Agent:
     """Plans inside a world model to reach goal images.
 
     world_model: moved to device and put in evaluation mode; shared, never changed otherwise.
-    planner, plan_config, objective: how to search, and for what; see `planners` and `objective`.
-    max_change: the most that an action may differ from the one before, in environment units: one number or
-        one per action component; None: any change.
-    precision: of imagining, float32, bfloat16 or auto (bfloat16 where the device computes it natively).
-    deadline: seconds for each replanning in `act` that is not told otherwise; None: as long as it takes.
+    settings: how to search, and for what; default AgentSettings().
+    changes: fields of settings, and of its PlanConfig, that differ: planner, objective, max_change,
+        precision, deadline, plan_config, horizon, num_samples, …
     device: "auto" takes CUDA, else MPS, else the CPU.   seed: default plan_config.seed.
     context_len: most frames, its own past included, that a plan starts from; default all the model looks at.
 
@@ -57,37 +61,21 @@ class Agent:
     def __init__(
         self,
         world_model: WorldModel,
+        settings: AgentSettings | None = None,
         *,
-        planner: str = "cem",
-        plan_config: PlanConfig | None = None,
-        objective: str | Objective = "closest",
-        max_change: float | Sequence[float] | None = None,
-        precision: str = "float32",
-        deadline: float | None = None,
         device: torch.device | str = "auto",
         seed: int | None = None,
         context_len: int | None = None,
+        **changes: Any,
     ) -> None:
-        self.plan_config = plan_config or PlanConfig()
-        self.planner_name, self.objective = planner, parse(objective)
-        self.max_change, self.deadline = max_change, checked_deadline(deadline)
+        self.settings = (settings or AgentSettings()).changed(**changes)
         self.device = pick_device(device)
         self.world_model = world_model.to(self.device).eval()
-        self.config = config = world_model.config
-        self.context_len = min(context_len or config.context_len, config.context_len)
-        change = checked_change(max_change, config.action_dim)
-        if change is not None:
-            change = change / torch.tensor(config.action_std).double()
-        limits: dict[str, Any] = {"action_dim": config.action_dim, "max_change": change}
-        searching = planners.make(planner, self.plan_config, config.block_low, config.block_high, **limits)
-        self._solver = Solver(
-            self.world_model, searching, self.objective, device=self.device, precision=precision
-        )
-        self.precision = precision
-        self.seed = self.plan_config.seed if seed is None else seed
+        self.config = world_model.config
+        self.context_len = min(context_len or self.config.context_len, self.config.context_len)
+        self.seed = self.settings.plan_config.seed if seed is None else seed
         self.last_plan: Plan | None = None  # of the last replanning in `act`, as `plan` gives it
-        self._low = np.asarray(config.action_low, np.float32)
-        self._high = np.asarray(config.action_high, np.float32)
+        self._solver = Solver(self.world_model, self.settings, self.device)
         self._problems: list[Problem] = []
 
     @classmethod
@@ -104,28 +92,17 @@ class Agent:
         """Agent from a bundled name, a checkpoint folder or hf://owner/name, which also says how to plan.
 
         env, actions: for published LeWM weights only, see latent_planner.checkpoints.checkpoint.load.
-        changes: planner, objective, max_change, precision, deadline, and fields of PlanConfig. Raises
-        CheckpointError and PlanError.
+        changes: as for the Agent. Raises CheckpointError and PlanError.
         """
         world_model, info = checkpoint.load(name_or_path, env=env, actions=actions)
-        settings = checkpoint.planner_settings(info["planner"])
-        own = {name: changes.pop(name) for name in settings if name in changes}
-        config = PlanConfig.from_dict({**settings["plan_config"].to_dict(), **changes})
-        return cls(world_model, **{**settings, "plan_config": config, **own}, device=device, seed=seed)
+        settings = checkpoint.agent_settings(info["planner"])
+        return cls(world_model, settings, device=device, seed=seed, **changes)
 
     def clone(self, seed: int | None = None) -> Agent:
         """A fresh agent with the same weights and settings, and nothing else in common."""
+        seed = self.seed if seed is None else seed
         return Agent(
-            self.world_model,
-            planner=self.planner_name,
-            plan_config=self.plan_config,
-            objective=self.objective,
-            max_change=self.max_change,
-            precision=self.precision,
-            deadline=self.deadline,
-            device=self.device,
-            seed=self.seed if seed is None else seed,
-            context_len=self.context_len,
+            self.world_model, self.settings, device=self.device, seed=seed, context_len=self.context_len
         )
 
     def reset(self, mask: np.ndarray | None = None, seeds: Sequence[int] | None = None) -> None:
@@ -224,21 +201,19 @@ class Agent:
         calls take the next action of the block under way, every `replan_every` blocks one plans.
         deadline: seconds for planning, instead of the agent's own; see Planner.plan.
         """
-        started = time.perf_counter()
-        deadline = self.deadline if deadline is None else checked_deadline(deadline)
-        frames, single = checked_frames(pixels)
-        self._check_goals(len(frames))
+        started, until = time.perf_counter(), self._until(deadline)
+        frames, single = self._checked(pixels)
         for problem in self._problems:
             problem.give_up_handed()
         due = [i for i, problem in enumerate(self._problems) if not problem.pending]
         if due:
             seen = self._look(frames[due], [self._problems[i] for i in due])
-            replan = [p for p in seen if not p.blocks or p.begun >= self.plan_config.replan_every]
+            every = self.settings.plan_config.replan_every
+            replan = [problem for problem in seen if not problem.blocks or problem.begun >= every]
             looked = time.perf_counter() - started
-            for group in self._groups(replan):
-                remaining = None if deadline is None else deadline - (time.perf_counter() - started)
-                self._replan(group, remaining, looked, single)
-            actions = self._env_actions(torch.stack([problem.next_block() for problem in seen])[:, None])
+            for group in groups(replan, self._solver.horizon):
+                self._replan(group, until, looked, single)
+            actions = self._solver.to_env(torch.stack([problem.next_block() for problem in seen])[:, None])
             for i, problem, own in zip(due, seen, actions):
                 problem.pending = list(own)
                 self._problems[i] = problem
@@ -258,14 +233,11 @@ class Agent:
         pixels; all without the batch axis when pixels have none. PlanError where problems differ in steps
         left or context so that they cannot be one Plan.
         """
-        started = time.perf_counter()
-        deadline = self.deadline if deadline is None else checked_deadline(deadline)
-        frames, single = checked_frames(pixels)
-        self._check_goals(len(frames))
-        problems = self._one_group(self._look(frames, self._problems))
+        started, until = time.perf_counter(), self._until(deadline)
+        frames, single = self._checked(pixels)
+        problems = one_group(self._look(frames, self._problems), self._solver.horizon)
         looked = time.perf_counter() - started
-        remaining = None if deadline is None else deadline - looked
-        return self._to_numpy(self._solve(problems, remaining), looked, single)
+        return self._solver.in_numpy(self._solver.solve(problems, until), looked, single)
 
     @torch.no_grad()
     def replan(
@@ -287,24 +259,20 @@ class Agent:
         committed: what will be done from this frame on until the plan can take over, (n, A) or (B, n, A) in
             environment units, inside the bounds: the plan begins with it.
         """
-        started = time.perf_counter()
-        deadline = self.deadline if deadline is None else checked_deadline(deadline)
-        frames, single = checked_frames(pixels)
-        self._check_goals(len(frames))
-        frameskip = self.config.frameskip
-        done = executed_per_problem(executed, len(frames), self.config.action_dim)
+        started, until = time.perf_counter(), self._until(deadline)
+        frames, single = self._checked(pixels)
+        frameskip, action_dim = self.config.frameskip, self.config.action_dim
+        assumed = self.settings.plan_config.replan_every * frameskip
+        done = executed_per_problem(executed, len(frames), action_dim)
         problems = [replace(problem) for problem in self._problems]
         for problem, own in zip(problems, done):
-            problem.take_back(own, frameskip, self._normalised, self.plan_config.replan_every * frameskip)
+            problem.take_back(own, frameskip, self._solver.from_env, assumed)
         begins = None
         if committed is not None and np.size(committed):
-            given = executed_per_problem(np.asarray(committed), len(frames), self.config.action_dim)
-            begins = torch.stack([self._normalised(np.asarray(actions)) for actions in given])
-        problems = self._one_group(self._look(frames, problems))
-        looked = time.perf_counter() - started
-        self._replan(problems, None if deadline is None else deadline - looked, looked, single, begins)
-        plan = self.last_plan
-        assert plan is not None
+            given = executed_per_problem(np.asarray(committed), len(frames), action_dim)
+            begins = torch.stack([self._solver.from_env(np.asarray(actions)) for actions in given])
+        problems = one_group(self._look(frames, problems), self._solver.horizon)
+        plan = self._replan(problems, until, time.perf_counter() - started, single, begins)
         for problem, actions in zip(problems, plan.actions[None] if single else plan.actions):
             problem.handed = actions
         self._problems = problems
@@ -313,19 +281,26 @@ class Agent:
     @torch.no_grad()
     def latent_distance(self, pixels: np.ndarray) -> np.ndarray | float:
         """Euclidean distance of pixels to the goal in latent space: a float, or (B,) for (B, H, W, 3)."""
-        frames, single = checked_frames(pixels)
-        self._check_goals(len(frames))
-        goal = torch.stack([problem.goal for problem in self._problems])  # type: ignore[misc]
-        distance = (self._encode(frames) - goal).float().norm(dim=-1).cpu().numpy()
+        frames, single = self._checked(pixels)
+        distance = (self._encode(frames) - goals_of(self._problems)).float().norm(dim=-1).cpu().numpy()
         return float(distance[0]) if single else distance
 
-    # -- planning --------------------------------------------------------------------------------------------
-
-    def _horizon(self, problem: Problem) -> int:
-        """Model steps to look ahead: the config's, but no more than the steps left."""
-        if problem.steps_left is None:
-            return self.plan_config.horizon
-        return max(1, min(self.plan_config.horizon, math.ceil(problem.steps_left / self.config.frameskip)))
+    def _replan(
+        self,
+        problems: list[Problem],
+        until: float | None,
+        looked: float,
+        single: bool,
+        committed: Tensor | None = None,
+    ) -> Plan:
+        """Give these problems, which can be one batch, a new plan; it is `last_plan` in numpy."""
+        plan = self._solver.solve(problems, until, committed)
+        self.last_plan = self._solver.in_numpy(plan, looked, single)
+        distances = (plan.latents - goals_of(problems)[:, None]).norm(dim=-1)
+        nowhere_nearer = (distances[:, 1:].amin(1) >= distances[:, 0]).tolist()
+        for problem, blocks, stalled in zip(problems, plan.actions.cpu(), nowhere_nearer):
+            problem.take_plan(blocks, stalled=stalled)
+        return self.last_plan
 
     def _look(self, frames: np.ndarray, problems: Sequence[Problem]) -> list[Problem]:
         """Copies of these problems with what frames (B, H, W, 3) show now as the newest latent."""
@@ -335,81 +310,24 @@ class Agent:
             looking.append(replace(problem, latents=latents, past=past).passing())
         return looking
 
-    def _groups(self, problems: Sequence[Problem]) -> list[list[Problem]]:
-        """Problems that can be solved as one batch: mostly all of them."""
-        groups = defaultdict(list)
-        for problem in problems:
-            sizes = len(problem.latents), self._horizon(problem), len(problem.blocks), problem.last is None
-            groups[sizes].append(problem)
-        return list(groups.values())
-
-    def _one_group(self, problems: Sequence[Problem]) -> list[Problem]:
-        groups = self._groups(problems)
-        if len(groups) > 1:
-            raise PlanError("These problems are at different points of their way: plan them in own sessions.")
-        return groups[0]
-
-    def _replan(
-        self,
-        problems: list[Problem],
-        deadline: float | None,
-        looked: float,
-        single: bool,
-        committed: Tensor | None = None,
-    ) -> None:
-        plan = self._solve(problems, deadline, committed)
-        self.last_plan = self._to_numpy(plan, looked, single)
-        distances = (plan.latents - torch.stack([p.goal for p in problems])[:, None]).norm(dim=-1)  # type: ignore[misc]
-        nowhere_nearer = (distances[:, 1:].amin(1) >= distances[:, 0]).tolist()
-        for problem, blocks, stalled in zip(problems, plan.actions.cpu(), nowhere_nearer):
-            problem.blocks, problem.begun, problem.stalled = list(blocks), 0, stalled
-            problem.replans += 1
-
-    def _solve(
-        self, problems: list[Problem], deadline: float | None, committed: Tensor | None = None
-    ) -> Plan:
-        return self._solver.solve(
-            problems,
-            horizon=self._horizon(problems[0]),
-            warm_start=self.plan_config.warm_start,
-            deadline=deadline,
-            committed=committed,
-        )
-
-    def _env_actions(self, blocks: Tensor) -> np.ndarray:
-        """Normalised blocks (B, H, FA) -> float32 (B, H·F, A) in environment units, inside the bounds unless
-        the planner leaves them."""
-        actions = self._solver.env_actions(blocks.to(self.device)).cpu().numpy().astype(np.float32)
-        return actions.clip(self._low, self._high) if self._solver.planner.bounded else actions
-
-    def _normalised(self, actions: np.ndarray) -> Tensor:
-        """(n, A) in environment units -> the model's, on the CPU."""
-        given = torch.tensor(np.array(actions), device=self.device)
-        return self.world_model.normalise_actions(given).float().cpu()
-
-    def _to_numpy(self, plan: Plan, looked: float, single: bool) -> Plan:
-        arrays = {
-            "actions": self._env_actions(plan.actions),
-            "cost": plan.cost.cpu().numpy(),
-            "history": plan.history.cpu().numpy(),
-            "elites": plan.elites.cpu().numpy(),
-            "latents": plan.latents.float().cpu().numpy(),
-        }
-        seconds = {"encode": looked, **plan.seconds}
-        return replace(plan, seconds=seconds, **({k: v[0] for k, v in arrays.items()} if single else arrays))
-
-    # -- the border ------------------------------------------------------------------------------------------
-
     def _encode(self, frames: np.ndarray) -> Tensor:
         """uint8 (B, H, W, 3) -> latents (B, D)."""
         return encode_frames(self.world_model, frames, self.device)
 
-    def _check_goals(self, count: int) -> None:
+    def _until(self, deadline: float | None) -> float | None:
+        """When planning must be done, on the clock of time.perf_counter; None: whenever."""
+        deadline = self.settings.deadline if deadline is None else checked_deadline(deadline)
+        return None if deadline is None else time.perf_counter() + deadline
+
+    def _checked(self, pixels: np.ndarray) -> tuple[np.ndarray, bool]:
+        """pixels as (B, H, W, 3), one frame for each goal, and whether the batch axis was missing."""
+        frames, single = checked_frames(pixels)
         without = [i for i, problem in enumerate(self._problems) if problem.goal is None]
         if without or not self._problems:
             which = f" for problem {without[0]}" if len(self._problems) > 1 else ""
             raise PlanError(f"There is no goal{which} yet: call set_goal(pixels) first.")
-        if count != len(self._problems):
+        if len(frames) != len(self._problems):
             raise PlanError(
-                f"pixels show {count} problems but {len(self._problems)} goals are set: give one each."
+                f"pixels show {len(frames)} problems but {len(self._problems)} goals are set: give one each."
             )
+        return frames, single

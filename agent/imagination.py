@@ -1,70 +1,81 @@
-"""A planner that looks for the best plan inside a world model. Everything is torch and normalised here."""
+"""A planner that looks for the best plan inside a world model. Torch and normalised units inside; its methods
+to_env, from_env and in_numpy lead out to numpy and environment units."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from latent_planner.planners import Plan, Planner
+from latent_planner import planners
+from latent_planner.planners import Plan
 
 from .model.cuda_graphs import Graphed
 from .model.device import choose_precision
-from .objective import Imagined, Objective
-from .problem import Problem, mix_seeds
-from .settings import checked_precision
+from .model.world_model import WorldModel
+from .objective import Imagined, parse
+from .problem import Problem, goals_of, mix_seeds
+from .settings import AgentSettings
 
 
 class Solver:
-    """Plans through world_model for whatever objective asks.
+    """Plans through world_model as settings say. PlanError where they do not fit the model's actions."""
 
-    precision: of the rollouts, float32, bfloat16 or auto (bfloat16 where the device computes it natively).
-    """
-
-    def __init__(
-        self,
-        world_model: Any,
-        planner: Planner,
-        objective: Objective,
-        *,
-        device: torch.device,
-        precision: str = "float32",
-    ) -> None:
-        self.world_model, self.planner, self.objective, self.device = world_model, planner, objective, device
-        self.precision = choose_precision(checked_precision(precision), device)
+    def __init__(self, world_model: WorldModel, settings: AgentSettings, device: torch.device) -> None:
+        self.world_model, self.device, self.objective = world_model, device, parse(settings.objective)
+        self.precision = choose_precision(settings.precision, device)
+        config = world_model.config
+        change = settings.change_limit(config.action_dim)
+        if change is not None:
+            change = change / torch.tensor(config.action_std).double()
+        limits: dict[str, Any] = {"action_dim": config.action_dim, "max_change": change}
+        self.planner = planners.make(
+            settings.planner, settings.plan_config, config.block_low, config.block_high, **limits
+        )
+        self._low = np.asarray(config.action_low, np.float32)
+        self._high = np.asarray(config.action_high, np.float32)
         self._cost = Graphed(self._price) if device.type == "cuda" else self._price
 
+    def horizon(self, problem: Problem) -> int:
+        """Model steps to look ahead: the config's, but no more than the steps left."""
+        longest = self.planner.config.horizon
+        if problem.steps_left is None:
+            return longest
+        return max(1, min(longest, math.ceil(problem.steps_left / self.world_model.config.frameskip)))
+
     def solve(
-        self,
-        problems: Sequence[Problem],
-        *,
-        horizon: int,
-        warm_start: bool,
-        deadline: float | None,
-        committed: Tensor | None = None,
+        self, problems: Sequence[Problem], until: float | None, committed: Tensor | None = None
     ) -> Plan:
-        """One plan for each of these problems, which have equally long contexts and plans: actions
-        (B, H, F·A), latents (B, H+1, D) as imagined. PlanError."""
+        """One plan for each of these problems, which are one of `groups`: actions (B, H, F·A), latents
+        (B, H+1, D) as imagined. PlanError.
+
+        until: when to be done, on the clock of time.perf_counter.   committed: see Planner.plan.
+        """
         latents = torch.stack([torch.stack(problem.latents) for problem in problems])
-        goal = torch.stack([problem.goal for problem in problems])  # type: ignore[misc]
-        past = self._blocks([problem.past for problem in problems])
+        goal, horizon = goals_of(problems), self.horizon(problems[0])
+        past, blocks = (
+            self._stacked([getattr(problem, name) for problem in problems]) for name in ("past", "blocks")
+        )
         last = None
         if problems[0].last is not None:
             last = torch.stack([torch.as_tensor(problem.last) for problem in problems]).to(self.device)
         plan = self.planner.plan(
-            lambda candidates: self._cost(candidates, latents, goal, past, last),
+            partial(self._cost, latents, goal, past, last),
             batch_size=len(problems),
             horizon=horizon,
-            warm_start=self._blocks([problem.blocks for problem in problems]) if warm_start else None,
+            warm_start=blocks if self.planner.config.warm_start else None,
             proposals=self.world_model.propose(latents[:, -1], goal, horizon),
             committed=committed,
             last_action=None if last is None else self.world_model.normalise_actions(last),
-            deadline=deadline,
+            deadline=None if until is None else until - time.perf_counter(),
             seeds=[mix_seeds(problem.seed, problem.replans) for problem in problems],
             device=self.device,
         )
@@ -79,18 +90,43 @@ class Solver:
         with torch.autocast(self.device.type, torch.bfloat16) if half else nullcontext():
             return self.world_model.rollout(latents, candidates, past)
 
-    def env_actions(self, blocks: Tensor) -> Tensor:
+    def to_env(self, blocks: Tensor) -> np.ndarray:
+        """Normalised blocks (B, H, F·A) -> float32 (B, H·F, A) in environment units, inside the bounds unless
+        the planner leaves them."""
+        actions = self._env_actions(blocks.to(self.device)).cpu().numpy().astype(np.float32)
+        return actions.clip(self._low, self._high) if self.planner.bounded else actions
+
+    def from_env(self, actions: np.ndarray) -> Tensor:
+        """(n, A) in environment units -> the model's, on the CPU."""
+        given = torch.tensor(np.array(actions), device=self.device)
+        return self.world_model.normalise_actions(given).float().cpu()
+
+    def in_numpy(self, plan: Plan, looked: float, single: bool) -> Plan:
+        """The plan as `Agent.plan` describes it.   looked: seconds that encoding took.   single: without the
+        batch axis."""
+        arrays = {
+            "actions": self.to_env(plan.actions),
+            "cost": plan.cost.cpu().numpy(),
+            "history": plan.history.cpu().numpy(),
+            "elites": plan.elites.cpu().numpy(),
+            "latents": plan.latents.float().cpu().numpy(),
+        }
+        seconds = {"encode": looked, **plan.seconds}
+        return replace(plan, seconds=seconds, **({k: v[0] for k, v in arrays.items()} if single else arrays))
+
+    def _price(
+        self, latents: Tensor, goal: Tensor, past: Tensor | None, last: Tensor | None, candidates: Tensor
+    ) -> Tensor:
+        """What the objective says of candidates (B, N, H, F·A): (B, N)."""
+        path = self.imagine(latents, candidates, past)
+        return self.objective(Imagined(path, goal, self._env_actions(candidates), last))
+
+    def _env_actions(self, blocks: Tensor) -> Tensor:
         """Normalised (…, H, F·A) -> (…, H·F, A) in environment units."""
         actions = blocks.unflatten(-1, (-1, self.world_model.config.action_dim)).flatten(-3, -2)
         return self.world_model.denormalise_actions(actions)
 
-    def _price(
-        self, candidates: Tensor, latents: Tensor, goal: Tensor, past: Tensor | None, last: Tensor | None
-    ) -> Tensor:
-        path = self.imagine(latents, candidates, past)
-        return self.objective(Imagined(path, goal, self.env_actions(candidates), last))
-
-    def _blocks(self, blocks: list[list[Tensor]]) -> Tensor | None:
+    def _stacked(self, blocks: list[list[Tensor]]) -> Tensor | None:
         """(B, steps, F·A) on the device, None for no steps."""
         if not blocks[0]:
             return None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from latent_planner.planners import PlanError
@@ -73,6 +75,11 @@ class Problem:
                 normalise(rest[: whole * frameskip]).reshape(whole, frameskip * handed.shape[1])
             )
 
+    def take_plan(self, blocks: Tensor, *, stalled: bool) -> None:
+        """Begin this plan, (H, FA) on the CPU; stalled: it comes no nearer to the goal."""
+        self.blocks, self.begun, self.stalled = list(blocks), 0, stalled
+        self.replans += 1
+
     def passing(self) -> Problem:
         """Itself, or a copy that pursues the next goal, with no plan yet, when this one is passed."""
         if not self.later or self.goal is None:
@@ -91,6 +98,28 @@ class Problem:
         self.blocks = self.blocks[1:]
         self.begun += 1
         return self.past[-1]
+
+
+def groups(problems: Sequence[Problem], horizon: Callable[[Problem], int]) -> list[list[Problem]]:
+    """Problems that can be solved as one batch: mostly all of them. horizon: how far each looks ahead."""
+    found = defaultdict(list)
+    for problem in problems:
+        sizes = len(problem.latents), horizon(problem), len(problem.blocks), problem.last is None
+        found[sizes].append(problem)
+    return list(found.values())
+
+
+def one_group(problems: Sequence[Problem], horizon: Callable[[Problem], int]) -> list[Problem]:
+    """These problems, if they can be solved as one batch; PlanError if not."""
+    found = groups(problems, horizon)
+    if len(found) > 1:
+        raise PlanError("These problems are at different points of their way: plan them in own sessions.")
+    return found[0]
+
+
+def goals_of(problems: Sequence[Problem]) -> Tensor:
+    """(B, D); every problem has a goal."""
+    return torch.stack([problem.goal for problem in problems if problem.goal is not None])
 
 
 def mix_seeds(seed: int, branch: int) -> int:

@@ -136,11 +136,12 @@ def load_agent(args: argparse.Namespace, env_name: str | None) -> tuple[Any, dic
     name, lewm = args.checkpoint or env_name or "pusht", args.settings.get(PROTOCOL) == "lewm"
     model, info = checkpoint.load(name, env=env_name, actions=args.settings.get("data.path"))
     words = ["planner=cem_lewm", *args.overrides] if lewm else args.overrides
-    settings = checkpoint.planner_settings(planner_settings(words, info["planner"]))
+    settings = planner_settings(words, info["planner"])
     if env_name is not None and model.config.env != env_name:
         raise ConfigError(f"checkpoint {name} is of the world {model.config.env}, not of {env_name}")
     context_len = 1 if lewm else None
-    agent = Agent(model, device=args.device or "auto", seed=args.seed, context_len=context_len, **settings)
+    device = args.device or "auto"
+    agent = Agent(model, settings, device=device, seed=args.seed, context_len=context_len)
     return agent, {"name": str(name), "sha256": info["sha256"]}
 
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from latent_planner.settings import AgentSettings
+
 from .overrides import FOLDER, ConfigError, did_you_mean, options
 
 
-def planner_settings(overrides: Sequence[str], stored: dict[str, Any]) -> dict[str, Any]:
-    """The checkpoint's settings {"name", "objective", PlanConfig fields} with key=value words applied.
+def planner_settings(overrides: Sequence[str], stored: Mapping[str, Any]) -> AgentSettings:
+    """A checkpoint's "planner" with key=value words applied.
 
     Another planner than the checkpoint's starts from its file in configs/planner/. Raises ConfigError for a
-    key that does not exist, naming the nearest.
+    key that does not exist, naming the nearest, and PlanError for a value that makes no sense.
     """
     pairs = [word.partition("=")[::2] for word in overrides]
     names = [value for key, value in pairs if key == "planner"]
@@ -37,4 +39,4 @@ def planner_settings(overrides: Sequence[str], stored: dict[str, Any]) -> dict[s
             raise ConfigError(f"{key}={value}: the value cannot be read") from None
     if "num_elites" not in defaults:  # not used, but PlanConfig wants at most as many as samples
         settings["num_elites"] = 1
-    return settings
+    return AgentSettings.from_dict(settings)

@@ -129,8 +129,7 @@ def report_on(
     from latent_planner.agent import Agent
 
     world_model, info = checkpoint.load(run)
-    settings = checkpoint.planner_settings(info["planner"])
-    agent = Agent(world_model, device=device, seed=seed, **settings)
+    agent = Agent(world_model, checkpoint.agent_settings(info["planner"]), device=device, seed=seed)
     folder = _folder(run, out)
     make_env = world_maker(world_model.config)
     with episodes(run, world_model.config, recording, progress=progress) as (reader, split, name):

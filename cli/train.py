@@ -30,6 +30,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from latent_planner.settings import AgentSettings
+
 from .overrides import ConfigError, check_word, checked, listing
 from .run_folder import check_free, file_name, resumed, run_folder
 
@@ -195,14 +197,10 @@ def train_config(config: DictConfig) -> Any:
         raise ConfigError(f"train.{error.key}: {str(error).splitlines()[0]}") from error
 
 
-def planner_settings(config: DictConfig) -> dict[str, Any]:
-    """What the checkpoint will say about planning; CheckpointError where that makes no sense."""
-    from latent_planner.checkpoints import checkpoint
-
+def planner_settings(config: DictConfig) -> AgentSettings:
+    """What the checkpoint will say about planning; PlanError where that makes no sense."""
     own: Any = OmegaConf.to_container(config.planner)
-    planner = {"num_elites": 1, **own}  # a planner without elites has at most as many as samples
-    checkpoint.planner_settings(planner)
-    return planner
+    return AgentSettings.from_dict({"num_elites": 1, **own})  # for planners that have no elites
 
 
 def open_recording(config: DictConfig) -> Any:
@@ -295,18 +293,17 @@ def env_maker(config: DictConfig, image_size: int | None = None) -> Callable[[],
 def evaluator(config: DictConfig) -> Callable[[Any], dict[str, Any]] | None:
     """Asked while training: how often does this model reach goals that are not the benchmark's?"""
     from latent_planner.agent import Agent
-    from latent_planner.checkpoints import checkpoint
     from latent_planner.envs.goals import pairs
     from latent_planner.evaluation import benchmark
 
     if config.benchmark.validation_pairs < 1:
         return None
     goals = pairs.draw(config.env.name, config.benchmark.validation_pairs, VALIDATION_SEED)
-    settings = checkpoint.planner_settings(planner_settings(config))
+    settings = planner_settings(config)
 
     def evaluate(world_model: Any) -> dict[str, Any]:
         device = next(world_model.parameters()).device
-        agent = Agent(world_model, device=device, **settings)
+        agent = Agent(world_model, settings, device=device)
         result = benchmark.run(agent, env_maker(config), goals, progress=False, quick=True)
         low, high = result["interval"]
         return {"success": result["success"], "success_low": low, "success_high": high}

@@ -17,7 +17,8 @@ class PlanError(ValueError):
 
 @dataclass(frozen=True)
 class PlanConfig:
-    """How to search. Standard deviations and learning_rate are in the units of the candidates.
+    """How to search; the defaults are those of configs/planner/cem.yaml. Standard deviations and
+    learning_rate are in the units of the candidates.
 
     horizon, replan_every: in model steps. `replan_every` is read by whoever executes the plan.
     num_samples, num_elites, iterations: the search's size. MPPI, predictive sampling and the gradient planner
@@ -40,12 +41,12 @@ class PlanConfig:
 
     horizon: int = 5
     replan_every: int = 1
-    num_samples: int = 300
-    num_elites: int = 30
-    iterations: int = 10
-    init_std: float = 1.0
+    num_samples: int = 256
+    num_elites: int = 16
+    iterations: int = 6
+    init_std: float = 0.7
     min_std: float = 0.05
-    noise_correlation: float = 0.0
+    noise_correlation: float = 0.9
     proposal_share: float = 0.3
     proposal_std: float = 0.3
     momentum: float = 0.0
@@ -54,7 +55,7 @@ class PlanConfig:
     keep_elites: float = 0.3
     sample_decay: float = 1.25
     gradient_starts: int = 8
-    gradient_steps: int = 10
+    gradient_steps: int = 4
     learning_rate: float = 0.1
     warm_start: bool = True
     seed: int = 0

@@ -17,7 +17,15 @@ from latent_planner.planners import PlanConfig, PlanError
 SIZE, STEP = 41, 1.0  # pixels; pixels moved by an action of 1
 MEAN, STD = np.array([0.25, -0.5]), np.array([0.5, 2.0])
 LOW, HIGH = np.array([-1.0, -2.0], np.float32), np.array([1.0, 1.5], np.float32)
-QUICK = PlanConfig(horizon=4, num_samples=64, num_elites=8, iterations=6, warm_start=True)
+QUICK = PlanConfig(
+    horizon=4,
+    num_samples=64,
+    num_elites=8,
+    iterations=6,
+    init_std=1.0,
+    noise_correlation=0.0,
+    warm_start=True,
+)
 
 
 @dataclasses.dataclass
@@ -443,7 +451,7 @@ def test_a_plan_says_where_its_time_went():
     hurried = make_agent(deadline=0.0)
     hurried.set_goal(draw((30, 25)))
     hurried.act(draw((12, 10)))
-    assert hurried.last_plan.iterations == 1 and hurried.clone().deadline == 0.0
+    assert hurried.last_plan.iterations == 1 and hurried.clone().settings.deadline == 0.0
 
 
 def test_a_checkpoint_alone_plans_and_a_batch_equals_its_problems(tiny_checkpoint):
@@ -466,17 +474,14 @@ def test_a_checkpoint_alone_plans_and_a_batch_equals_its_problems(tiny_checkpoin
 
 def test_from_pretrained_takes_the_checkpoints_planner_unless_overridden(tiny_checkpoint):
     agent = Agent.from_pretrained(tiny_checkpoint, device="cpu")
-    assert (agent.planner_name, str(agent.objective), agent.plan_config.num_samples) == ("cem", "closest", 16)
+    ours, config = agent.settings, agent.settings.plan_config
+    assert (ours.planner, ours.objective, config.num_samples) == ("cem", "closest", 16)
     other = Agent.from_pretrained(
         str(tiny_checkpoint), device="cpu", planner="mppi", objective="last", horizon=3, seed=5
     )
-    assert (other.planner_name, str(other.objective), other.plan_config.horizon, other.seed) == (
-        "mppi",
-        "last",
-        3,
-        5,
-    )
-    assert other.plan_config.num_samples == 16
+    ours, config = other.settings, other.settings.plan_config
+    assert (ours.planner, ours.objective, config.horizon, other.seed) == ("mppi", "last", 3, 5)
+    assert config.num_samples == 16
     with pytest.raises(PlanError, match="did you mean 'horizon'"):
         Agent.from_pretrained(tiny_checkpoint, horison=3)
     with pytest.raises(checkpoint.CheckpointError, match="no checkpoint"):
@@ -497,11 +502,11 @@ def test_on_cuda_a_recorded_graph_gives_what_the_model_gives(tiny_checkpoint, ob
     config, solver = agent.config, agent._solver
     for frames in (1, 3, 1):  # a shape seen before uses its recording again, with other numbers
         inputs = (
-            draw_some(2, 8, 4, config.block_dim),
             draw_some(2, frames, config.latent_dim),
             draw_some(2, config.latent_dim),
             draw_some(2, frames - 1, config.block_dim) if frames > 1 else None,
             draw_some(2, config.action_dim),
+            draw_some(2, 8, 4, config.block_dim),
         )
         with torch.no_grad():
             torch.testing.assert_close(solver._cost(*inputs), solver._price(*inputs), rtol=1e-3, atol=1e-3)

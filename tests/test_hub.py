@@ -51,7 +51,7 @@ def test_our_own_format_from_the_cache(cache: Path, tiny_checkpoint: Path) -> No
     cached(cache, "owner/tiny", {path.name: path for path in tiny_checkpoint.iterdir()})
     agent = Agent.from_pretrained("hf://owner/tiny", device="cpu")
     assert agent.config == checkpoint.load(tiny_checkpoint)[0].config
-    assert agent.plan_config.num_samples == 16
+    assert agent.settings.plan_config.num_samples == 16
 
 
 def test_published_weights_from_the_cache(cache: Path, tmp_path: Path) -> None:
@@ -64,8 +64,8 @@ def test_published_weights_from_the_cache(cache: Path, tmp_path: Path) -> None:
     agent = Agent.from_pretrained(
         "hf://owner/lewm-pusht@main", env="pusht", actions=tmp_path / "stats.json", device="cpu"
     )
-    assert agent.config.env == "pusht" and agent.plan_config.replan_every == 5
-    assert str(agent.objective) == "last"
+    assert agent.config.env == "pusht" and agent.settings.plan_config.replan_every == 5
+    assert agent.settings.objective == "last"
 
 
 @pytest.mark.parametrize(

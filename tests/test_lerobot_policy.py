@@ -101,7 +101,8 @@ def test_saved_by_lerobot_it_needs_the_checkpoint_no_more(tiny_checkpoint: Path,
     policy = make(tiny_checkpoint, planner={"num_samples": 12, "num_elites": 3})
     policy.save_pretrained(tmp_path / "saved")
     loaded = type(policy).from_pretrained(tmp_path / "saved")
-    assert loaded.agent.plan_config.num_samples == 12 and loaded.agent.plan_config.iterations == 2
+    assert loaded.agent.settings.plan_config.num_samples == 12
+    assert loaded.agent.settings.plan_config.iterations == 2
     loaded.config.checkpoint = "nowhere"
     for either in (policy, loaded):
         either.set_goal(GOAL)

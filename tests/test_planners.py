@@ -18,7 +18,8 @@ from latent_planner.planners import PlanConfig, PlanError
 NAMES = [name for name in planners.names() if planners.PLANNERS[name].bounded]  # cem_lewm promises less
 LOW, HIGH = [-2.0, -1.5], [2.0, 1.5]
 TARGET = torch.tensor([[0.9, -1.2], [-0.4, 0.3], [1.7, 0.8]])
-QUICK = PlanConfig(horizon=3, num_samples=64, num_elites=8, iterations=4)
+WHITE = {"init_std": 1.0, "noise_correlation": 0.0}
+QUICK = PlanConfig(horizon=3, num_samples=64, num_elites=8, iterations=4, **WHITE)
 
 
 def quadratic(candidates: torch.Tensor) -> torch.Tensor:
@@ -41,7 +42,7 @@ class Recorder:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_finds_the_optimum_of_a_quadratic(name, dtype):
     spread = 0.1 if name == "predictive" else 1.0  # its spread stays what it is
-    config = PlanConfig(horizon=3, iterations=30, init_std=spread, min_std=0.01)
+    config = PlanConfig(horizon=3, iterations=30, init_std=spread, min_std=0.01, gradient_steps=10)
     planner = planners.make(name, config, LOW, HIGH)
     plan = planner.plan(quadratic, dtype=dtype)
     assert plan.actions.shape == (1, 3, 2) and plan.actions.dtype == dtype
@@ -200,7 +201,9 @@ def test_correlated_noise_keeps_its_spread_and_goes_far():
     reach = {}
     for correlation in (0.0, 0.9):
         recorder = Recorder(lambda c: c.square().sum(dim=(-1, -2)))
-        config = PlanConfig(horizon=4, num_samples=18000, iterations=1, noise_correlation=correlation)
+        config = PlanConfig(
+            horizon=4, num_samples=18000, iterations=1, init_std=1.0, noise_correlation=correlation
+        )
         planners.make("cem", config, [-9.0] * 6, [9.0] * 6, action_dim=2).plan(recorder)
         actions = recorder.seen[0][0, 1:].reshape(-1, 12, 2)  # in the order of time
         last = actions[-1900:]  # the candidates whose noise is correlated most
@@ -394,7 +397,7 @@ def test_icem_keeps_elites_draws_fewer_and_colours_its_noise():
     assert [c.shape[1] for c in recorder.seen] == [100, 67 + 4, 45 + 4, 30 + 4]
     best = recorder.seen[0][0, quadratic(recorder.seen[0])[0].topk(4, largest=False).indices]
     assert torch.equal(recorder.seen[1][0, -4:], best)
-    long = PlanConfig(horizon=16, num_samples=4000, iterations=1, noise_beta=2.0)
+    long = PlanConfig(horizon=16, num_samples=4000, iterations=1, init_std=1.0, noise_beta=2.0)
     seen = Recorder(lambda c: c.sum(dim=(-1, -2)))
     planners.make("icem", long, [-9.0], [9.0]).plan(seen)
     drawn = seen.seen[0][0, 1:, :, 0]

@@ -21,6 +21,7 @@ from latent_planner.envs.recordings.columns import Library
 from latent_planner.envs.recordings.episodes import EpisodeReader, RecordingError
 from latent_planner.evaluation import benchmark
 from latent_planner.planners import PlanConfig
+from latent_planner.settings import AgentSettings
 
 
 @pytest.fixture(scope="module")
@@ -231,9 +232,7 @@ def test_starts_are_those_that_the_published_program_draws(expert: tuple[Path, C
 class Watcher:
     """Stands in for an Agent: remembers what it is shown and does nothing."""
 
-    planner_name, objective, device = "watch", "last", "cpu"
-    max_change, precision, deadline = None, "float32", None
-    plan_config = PlanConfig()
+    settings, device = AgentSettings(objective="last"), "cpu"
 
     def __init__(self) -> None:
         self.seen: list[np.ndarray] = []
@@ -297,7 +296,7 @@ def test_the_protocol_through_its_command(
     assert (planner["name"], planner["objective"], planner["replan_every"]) == ("cem_lewm", "last", 5)
     published = {"horizon": 5, "num_samples": 300, "num_elites": 30, "iterations": 30, "init_std": 1.0}
     settings = plan.planner_settings(["planner=cem_lewm"], {})
-    assert published.items() <= settings.items()
+    assert published.items() <= settings.to_dict().items()
 
 
 @pytest.mark.parametrize(

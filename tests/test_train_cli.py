@@ -220,7 +220,7 @@ def test_every_choice_of_options_fits_what_it_configures(env, model, planner) ->
         config = compose("config", overrides=choices)
     assert train.model_config(config, train.ANY_WORLD).image_size == config.model.image_size
     assert train.train_config(config).num_frames == config.model.context_len + 1
-    assert train.planner_settings(config)["name"] == planner
+    assert train.planner_settings(config).planner == planner
     agents = {"name", "objective", "max_change", "precision", "deadline"}
     assert agents <= set(config.planner) <= agents | {field.name for field in dataclasses.fields(PlanConfig)}
     assert config.env.name in [*envs.names(), train.RECORDED, train.GYM] and config.env.name == env

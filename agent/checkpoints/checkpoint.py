@@ -27,12 +27,10 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
-from latent_planner import planners
 from latent_planner.common.files import write_bytes
-from latent_planner.planners import PlanConfig
 
-from .. import settings as agent_settings
 from ..model.world_model import WorldModel, WorldModelConfig
+from ..settings import AgentSettings
 
 FORMAT, VERSION = "latent-planner", 1
 WEIGHTS, CONFIG, NEXT_CONFIG = "model.safetensors", "config.json", "config.next.json"
@@ -47,16 +45,18 @@ def save(
     world_model: WorldModel,
     folder: str | Path,
     *,
-    planner: Mapping[str, Any] | None = None,
+    planner: AgentSettings | Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write the checkpoint into folder (made if needed; other files in it stay) and return the folder.
 
-    planner: what `planner_settings` takes, the way this model plans best.   training: metrics, free.
+    planner: how this model plans best, as AgentSettings or as its `from_dict` takes it; default {}.
+    training: metrics, free.
     CheckpointError for weights that are not finite or unknown planner settings: nothing is written then.
     """
     folder = Path(folder)
-    planner_settings(planner or {})
+    planner = planner.to_dict() if isinstance(planner, AgentSettings) else dict(planner or {})
+    agent_settings(planner)
     state = {
         name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         for name, value in world_model.state_dict().items()
@@ -69,7 +69,7 @@ def save(
         "format": FORMAT,
         "version": VERSION,
         "model": world_model.config.to_dict(),
-        "planner": dict(planner or {}),
+        "planner": planner,
         "sha256": hashlib.sha256(data).hexdigest(),
         "training": dict(training or {}),
     }
@@ -111,25 +111,16 @@ def load(
             world_model = WorldModel(config)
     except (TypeError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"The model config in {folder / CONFIG} cannot be used: {error}") from error
-    planner_settings(info["planner"], where=folder / CONFIG)
+    agent_settings(info["planner"], where=folder / CONFIG)
     _fill(world_model, _tensors(data, folder), folder)
     return world_model.to(device).eval(), {**info, "path": str(folder)}
 
 
-def planner_settings(planner: Mapping[str, Any], *, where: Path | None = None) -> dict[str, Any]:
-    """What the Agent takes ("planner", "objective", "plan_config", …) from {"name", "objective",
-    "max_change", "precision", "deadline", any PlanConfig field}.
-
-    What is absent takes its default: cem, closest, no limit, float32. CheckpointError for anything unknown,
-    saying `where`.
-    """
+def agent_settings(planner: Mapping[str, Any], *, where: Path | None = None) -> AgentSettings:
+    """How to plan, from a checkpoint's "planner" (`AgentSettings.to_dict`, or a part of it). CheckpointError
+    for anything unknown, saying `where`."""
     try:
-        values = dict(planner)
-        name = values.pop("name", "cem")
-        planners.find(name)
-        settings = {key: values.pop(key, default) for key, default in agent_settings.DEFAULTS.items()}
-        agent_settings.check(settings)
-        return {"planner": name, **settings, "plan_config": PlanConfig.from_dict(values)}
+        return AgentSettings.from_dict(planner)
     except (TypeError, ValueError) as error:
         raise CheckpointError(
             f"The planner settings{f' in {where}' if where else ''} are wrong: {error}"

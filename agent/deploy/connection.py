@@ -42,7 +42,7 @@ def metadata(agent: Agent, image_key: str) -> dict[str, Any]:
     chunk_length: actions in a reply (fewer near the end of goal/steps).   execute: how many of them to do
     before asking again, as the checkpoint plans best.   control_hz: actions a second, None: not known.
     """
-    config, plan = agent.config, agent.plan_config
+    config, plan = agent.config, agent.settings.plan_config
     return {
         "server": "latent-planner",
         "protocol": PROTOCOL,
@@ -147,7 +147,9 @@ class Session:
         asked = _number(request, "deadline")
         if asked is not None and asked < 0:
             raise RequestError(f"deadline is a number of seconds, not {asked}.")
-        limits = [limit for limit in (asked, self.deadline, self.agent.deadline) if limit is not None]
+        limits = [
+            limit for limit in (asked, self.deadline, self.agent.settings.deadline) if limit is not None
+        ]
         return max(0.0, min(limits) - waited) if limits else None
 
 

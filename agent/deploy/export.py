@@ -69,7 +69,7 @@ def export(
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            horizon = checkpoint.planner_settings(info["planner"])["plan_config"].horizon
+            horizon = checkpoint.agent_settings(info["planner"]).plan_config.horizon
             graphs = _write_graphs(world_model, horizon, beside, format)
             description = _description(world_model, info, format, graphs)
         write_json(beside / DESCRIPTION, description)
@@ -134,8 +134,6 @@ def _description(
 ) -> dict[str, Any]:
     """Everything that a planner elsewhere has to know, as plain values."""
     config = world_model.config
-    settings = checkpoint.planner_settings(info["planner"])
-    search = settings.pop("plan_config").to_dict()
     return {
         "format": "latent-planner-export",
         "version": VERSION,
@@ -171,7 +169,7 @@ def _description(
         "imagine": "from one frame, rollout; from several, step: append next_latent to latents and the next "
         "block to blocks, and give it the last `window` of each",
         "proposals": {"guesses": config.proposals, "longest": config.proposal_steps},
-        "planner": {"name": settings.pop("planner"), **settings, **search},
+        "planner": checkpoint.agent_settings(info["planner"]).to_dict(),
         "check": _check(world_model),
     }
 

@@ -65,13 +65,7 @@ def versions() -> dict[str, str]:
 
 def about_agent(agent: Any) -> dict[str, Any]:
     """How an agent plans, as checkpoints store it, and on what."""
-    planner = {
-        "name": agent.planner_name,
-        "objective": str(agent.objective),
-        **{name: getattr(agent, name) for name in ("max_change", "precision", "deadline")},
-        **agent.plan_config.to_dict(),
-    }
-    return {"planner": planner, "device": str(agent.device)}
+    return {"planner": agent.settings.to_dict(), "device": str(agent.device)}
 
 
 def durations(seconds: Sequence[float]) -> dict[str, Any]:

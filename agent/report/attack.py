@@ -106,7 +106,7 @@ def attack(
     evidence.need_env()
     config = evidence.config
     past = min(config.context_len, evidence.longest()) - 1
-    horizon = HORIZON if evidence.agent is None else evidence.agent.plan_config.horizon
+    horizon = HORIZON if evidence.agent is None else evidence.agent.settings.plan_config.horizon
     horizon = max(1, min(horizon, evidence.longest() - past))
     begin = evidence.windows("held_out", past + horizon, starts, branch=41)
     count = len(begin.latents)

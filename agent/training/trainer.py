@@ -25,6 +25,7 @@ from tqdm import tqdm
 from ..checkpoints import checkpoint
 from ..model.device import choose_precision
 from ..model.world_model import WorldModel
+from ..settings import AgentSettings
 from .budget import Budget, CtrlC
 from .collapse import CollapseWatch, effective_rank
 from .dataset import Batch, Journeys, WindowDataset
@@ -49,7 +50,7 @@ class Trainer:
               of the highest success stays (of equals the later). Without evaluate, the last one.
     log       called with every row that goes to metrics.jsonl
     probe     whether evaluations also measure how well recorded state can be read from the latents
-    planner   planner settings for the checkpoint, see latent_planner.checkpoints.checkpoint.save
+    planner   how the checkpoint will plan, see latent_planner.checkpoints.checkpoint.save
 
     Raises DatasetError when model and data do not match, TrainingError for settings that cannot work.
     """
@@ -64,7 +65,7 @@ class Trainer:
         evaluate: Callable[[WorldModel], Mapping[str, Any]] | None = None,
         log: Callable[[Row], None] | None = None,
         probe: bool = True,
-        planner: Mapping[str, Any] | None = None,
+        planner: AgentSettings | Mapping[str, Any] | None = None,
         progress: bool = True,
     ) -> None:
         dataset.check(world_model.config)

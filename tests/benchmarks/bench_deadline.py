@@ -29,7 +29,7 @@ from latent_planner.cli.planner_words import planner_settings
 from latent_planner.envs.goals import pairs
 from latent_planner.evaluation import benchmark
 from latent_planner.evaluation.plots import CAPTION, COLOURS, dress, save
-from latent_planner.planners import planner
+from latent_planner.planners import Plan, planner
 
 VALIDATION_SEED = 777
 
@@ -39,13 +39,13 @@ class Timed(Agent):
 
     noted: list[tuple[float, int]] = []
 
-    def _replan(self, *arguments: Any) -> None:
-        super()._replan(*arguments)
-        assert self.last_plan is not None
-        self.noted.append((self.last_plan.solve_seconds, self.last_plan.iterations))
+    def _replan(self, *arguments: Any) -> Plan:
+        plan = super()._replan(*arguments)
+        self.noted.append((plan.solve_seconds, plan.iterations))
+        return plan
 
-    def session(self, seed: int | None = None) -> Timed:
-        made = super().session(seed)
+    def clone(self, seed: int | None = None) -> Timed:
+        made = super().clone(seed)
         made.__class__ = Timed
         return made  # type: ignore[return-value]
 
@@ -106,11 +106,10 @@ def main() -> None:
         found[name] = []
         for deadline in [*arguments.deadlines, None]:
             words = [f"planner={name}", *arguments.words]
-            settings = checkpoint.planner_settings(planner_settings(words, info["planner"]))
+            settings = planner_settings(words, info["planner"])
             if deadline is not None:
-                more = settings["plan_config"].to_dict() | {"iterations": 1000}
-                settings |= {"deadline": deadline, "plan_config": type(settings["plan_config"])(**more)}
-            found[name].append(measure(Timed(world_model, device="auto", **settings), goals))
+                settings = settings.changed(deadline=deadline, iterations=1000)
+            found[name].append(measure(Timed(world_model, settings, device="auto"), goals))
             one = found[name][-1]
             print(
                 f"{name}, deadline {deadline}: success {one['success']:.0%} "

@@ -44,8 +44,8 @@ def main() -> None:
     for name in arguments.planners:
         for objective in arguments.objectives:
             words = [f"planner={name}", f"planner.objective={objective}", *arguments.words]
-            settings = checkpoint.planner_settings(planner_settings(words, info["planner"]))
-            agent = Agent(world_model, device="auto", **settings)
+            settings = planner_settings(words, info["planner"])
+            agent = Agent(world_model, settings, device="auto")
             result = benchmark.run(agent, make_env, goals, progress=False, quick=True)
             seconds = benchmark.seconds_per_plan(agent.clone(), make_env(), goals)["median"]
             low, high = result["interval"]

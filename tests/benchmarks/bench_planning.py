@@ -162,7 +162,8 @@ def equal(name: str, world_model: Any, rate: float) -> None:
         )
         torch.set_num_threads(threads)
     few = 2
-    ours = Ours(world_model, "last", num_samples=SAMPLES, num_elites=ELITES, iterations=few)
+    white = {"init_std": 1.0, "noise_correlation": 0.0}
+    ours = Ours(world_model, "last", num_samples=SAMPLES, num_elites=ELITES, iterations=few, **white)
     seconds: tuple[list[float], list[float]] = ([], [])
     for _ in range(3):  # in turn, so that a busy machine troubles both
         seconds[0].append(median_seconds(lambda: plain.plan(latents[0], goals[0], few, 0), 1, device) / few)
@@ -181,7 +182,7 @@ def cost(name: str, world_model: Any, count: int = 3) -> None:
     """Until the plan is as cheap as the plain one's last; both for the objective `last`."""
     latents, goals = problems(world_model, count)
     plain = Plain(world_model, "last")
-    more: dict[str, Any] = {"noise_correlation": 0.97, "min_std": 0.0}
+    more: dict[str, Any] = {"init_std": 1.0, "noise_correlation": 0.97, "min_std": 0.0}
     steps = {"gradient_starts": 4, "gradient_steps": 40, "learning_rate": 0.03}
     ours = {
         "cem 192 x 40": Ours(world_model, "last", num_samples=192, num_elites=16, iterations=40, **more),
@@ -209,7 +210,7 @@ def cost(name: str, world_model: Any, count: int = 3) -> None:
 def batch(name: str, world_model: Any, count: int = 100) -> None:
     """The default search, for many problems together and for some of them one by one."""
     latents, goals = problems(world_model, count)
-    ours = Ours(world_model, "closest", num_samples=256, num_elites=16, iterations=6, noise_correlation=0.9)
+    ours = Ours(world_model, "closest")
     device = device_of(world_model)
     some = min(5, count)
     together = median_seconds(lambda: ours.plan(latents, goals), 1, device)

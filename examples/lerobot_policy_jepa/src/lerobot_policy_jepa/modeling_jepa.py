@@ -44,8 +44,8 @@ class JepaPolicy(PreTrainedPolicy):
                 world_model.config.to_dict(),
                 info["planner"] | config.planner,
             )
-        settings = checkpoint.planner_settings(config.planner)
-        self.agent = Agent(world_model, **settings, device=config.device or "auto", seed=config.seed)
+        settings = checkpoint.agent_settings(config.planner)
+        self.agent = Agent(world_model, settings, device=config.device or "auto", seed=config.seed)
         self.world_model = world_model  # so that weights are moved, saved and counted
         self._fill_features(world_model.config)
         self._goal = None if config.goal_path is None else images.read_goal(config.goal_path)
