@@ -2,7 +2,7 @@
 
 Each pair comes from its own fresh episode of the world's behaviour policy: a state of it, and the state
 that the policy reached `offset` steps later. Pairs that start solved are left out. The lists under
-envs/data are fixed; a changed list gets a new version, never an old name.
+envs/goals/data are fixed; a changed list gets a new version, never an old name.
 
     latent-planner pairs pusht two_room                     write the versioned lists again
     latent-planner pairs pusht two_room --offset 50 100     those with goals farther away
