@@ -33,7 +33,7 @@ PACKAGES = {
     "cli": {"hydra", "omegaconf", "yaml", "numpy", "tqdm", "torch", "accelerate"},
     "envs": {
         "numpy", "gymnasium", "h5py", "pymunk", "mujoco", "PIL", "tqdm", "av",
-        "hdf5plugin", "cramjam", "pyarrow", "ogbench",
+        "hdf5plugin", "cramjam", "pyarrow", "lance", "ogbench",
     },
     "agent": {
         "torch", "numpy", "einops", "accelerate", "safetensors",
@@ -153,7 +153,7 @@ def project() -> dict:
 
 
 def import_names(requirements: list[str]) -> set[str]:
-    spelled = {"pillow": "PIL", "hydra-core": "hydra"}
+    spelled = {"pillow": "PIL", "hydra-core": "hydra", "pylance": "lance"}
     named = {re.split(r"[<>=!~\[]", requirement)[0].strip() for requirement in requirements}
     return {spelled.get(name, name.replace("-", "_")) for name in named}
 

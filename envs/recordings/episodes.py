@@ -13,7 +13,8 @@ begins. An action is the one taken after its frame, and NaN in an episode's last
 It stands under its name only when it is complete. Until then `robot.h5.partial` keeps the episodes so far,
 whatever happens to the process that writes it.
 
-Others' recordings are read as they are: HDF5 of the same layout, however it is packed, and LeRobot folders.
+Recordings of others are read as they are: HDF5 of the same layout, however it is packed, and what `formats`
+reads (LeRobot folders, Lance tables, folders of stable-worldmodel, HDF5 of robomimic).
 
     latent-planner inspect robot.h5                what is in it, and a picture of some frames
     latent-planner convert lerobot_folder robot.h5

@@ -1,6 +1,6 @@
 """Look into a recording: `latent-planner inspect A` describes it and draws some of its frames.
 
-A is an HDF5 file of ours or of others, or a LeRobot folder.
+A is an HDF5 file of ours or of others, a LeRobot folder, or what stable-worldmodel and robomimic write.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _sheet_path(reader: EpisodeReader, wanted: Path | None) -> Path:
 
 def add_recording_options(parser: argparse.ArgumentParser) -> None:
     """The recording, and what it calls its columns."""
-    parser.add_argument("recording", type=Path, help="HDF5 file or LeRobot folder")
+    parser.add_argument("recording", type=Path, help="HDF5 file or folder")
     parser.add_argument("--camera", help="what the recording calls its frames")
     parser.add_argument("--action", help="what it calls its actions")
     parser.add_argument("--state", help="what it calls its states")

@@ -1,16 +1,37 @@
-"""Find out what a recording is, and open it: HDF5, an unfinished journal, or a LeRobot folder."""
+"""Find out what a recording is, and open it: HDF5, an unfinished journal, or a layout of others."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 
 from . import hdf5
 from .columns import Chunks, Memory, map_file
-from .formats import lerobot
-from .formats.border import readable
+from .formats import lance, lerobot, robomimic, stable_worldmodel
+from .formats.border import readable, visible
+from .formats.video import ENDINGS
 from .journal import RecordingError, is_journal, scan
+
+# readers of folders: `is_dataset` says whether one is theirs
+FOLDERS: tuple[tuple[Any, str], ...] = (
+    (lerobot, "a LeRobot dataset"),
+    (stable_worldmodel, "a folder of stable-worldmodel"),
+    (lance, "a Lance table"),
+)
+READ_HERE = "an HDF5 file, or a folder of LeRobot, Lance or stable-worldmodel"
+# what others record and is not read here: files or parts of folders by which it is known
+OTHERS = {
+    "an RLDS or TFDS data set": ("dataset_info.json", "*.tfrecord*", "*/*.tfrecord*", "*/*/*.tfrecord*"),
+    "a Zarr store": (".zgroup", "zarr.json", ".zmetadata", "*.zarr", "*.zarr.zip"),
+    "a ROS bag": ("*.mcap", "*.db3", "*.bag"),
+    "a pickle, which could run any program": ("*.pkl", "*.pickle", "*.pt", "*.pth"),
+    "a table without its dataset": ("*.parquet", "*.arrow", "*.csv", "*.jsonl"),
+    "an array without its dataset": ("*.npz", "*.npy"),
+    "a video without its table (use latent-planner from-videos)": tuple(f"*{ending}" for ending in ENDINGS),
+}
 
 
 def partial_path(path: str | Path) -> Path:
@@ -21,20 +42,35 @@ def partial_path(path: str | Path) -> Path:
 def open_recording(path: Path, keys: dict[str, str]) -> tuple[hdf5.Opened, bool]:
     """The recording at `path`, and whether it is a journal that somebody may be writing still."""
     if path.is_dir():
-        with readable(path, "a LeRobot dataset"):
-            return lerobot.read(path, keys), False
+        for reader, what in FOLDERS:
+            if reader.is_dataset(path):
+                with readable(path, what):
+                    return reader.read(path, keys), False
     with open(path, "rb") as file:
         unfinished = is_journal(file.read(64))
-    return (_open_journal(path), True) if unfinished else (hdf5.read(path, keys), False)
+    if unfinished:
+        return _open_journal(path), True
+    if not h5py.is_hdf5(path):
+        raise RecordingError(f"{path} is not a recording: it is {_other(path) or 'not an HDF5 file'}")
+    reader = robomimic if robomimic.is_recording(path) else hdf5
+    return reader.read(path, keys), False
 
 
 def existing(path: Path) -> Path:
     """`path`, or what is there of it."""
     if path.is_dir():
-        if lerobot.is_dataset(path):
+        if any(reader.is_dataset(path) for reader, _ in FOLDERS):
             return path
+        files = visible(path, "*.h5") + visible(path, "*.hdf5")
+        if len(files) == 1:
+            return files[0]
+        if files:
+            raise RecordingError(f"{path} holds {len(files)} HDF5 files: give one of them")
+        what = _other(path)
         raise RecordingError(
-            f"{path} is a folder and no LeRobot dataset (it lacks {lerobot.INFO}): give the recording's file"
+            f"{path} is a folder and no LeRobot dataset (it lacks {lerobot.INFO})"
+            + (f", but {what}" if what else "")
+            + f": give {READ_HERE}"
         )
     if not path.exists() and not partial_path(path).exists():
         raise RecordingError(f"there is no recording {path}: collect one, or check the name")
@@ -42,6 +78,15 @@ def existing(path: Path) -> Path:
     if not path.stat().st_size:
         raise RecordingError(f"{path} is empty: delete it and record again")
     return path
+
+
+def _other(path: Path) -> str:
+    """What else a file or folder is, by the names of its files; empty where that is not known."""
+    for what, patterns in OTHERS.items():
+        for pattern in patterns:
+            if path.match(pattern) or (path.is_dir() and next(path.glob(pattern), None) is not None):
+                return f"{what}, which is not read here"
+    return ""
 
 
 def _open_journal(path: Path) -> hdf5.Opened:

@@ -20,7 +20,6 @@ warning.
 from __future__ import annotations
 
 import json
-import logging
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -30,17 +29,15 @@ from typing import Any
 
 import numpy as np
 
-from ..columns import Memory
-from ..hdf5 import Column, Opened
+from ..hdf5 import Opened
 from ..journal import RecordingError
+from .assembly import choose_camera, kept_episodes, listed, name_columns
 from .border import visible
 from .lerobot_frames import Span, find_frames
-from .names import is_clock
 from .parquet import Numbers, PictureTables, joined, read_all
 from .pictures import Pictures
 from .video import Videos
 
-logger = logging.getLogger(__name__)
 INFO = Path("meta") / "info.json"
 STATE = "observation.state"
 Drop = Callable[[int, str], object]  # an episode's place in the list, and why it is left out
@@ -79,30 +76,21 @@ def read(folder: Path, keys: Mapping[str, str] | None = None) -> Opened:
     keys, info = keys or {}, _info(folder)
     features = info["features"]
     camera = _camera(folder, features, keys.get("pixels"))
-    names = {"action": _known(folder, features, keys.get("action", "action"))}
-    if is_clock(names["action"]):
-        raise RecordingError(
-            f"{folder} has a clock or a counter called {names['action']!r}: choose data.action from "
-            f"{_list(name for name in features if not is_clock(name))}"
-        )
-    if "state" in keys or STATE in features:
-        names["state"] = _known(folder, features, keys.get("state", STATE))
     dropped: dict[int, str] = {}
     drop = dropped.setdefault
     tables = _tables(folder, info, drop)
-    for key in names.values():
-        tables.rows.need(key, folder)
+    for name, key in (("action", keys.get("action", "action")), ("state", keys.get("state", STATE))):
+        if key in features or (name in keys and key in tables.rows.unusable):
+            tables.rows.need(key, folder)
     if features[camera]["dtype"] == "image":
         files, which, numbers = tables.paths, tables.which, tables.places
     else:
         files, which, numbers = _video_frames(folder, info, camera, tables, drop)
-    kept = _kept(folder, tables, dropped)
+    dropped |= {place: "it has no rows" for place in np.flatnonzero(tables.lengths == 0).tolist()}
+    kept = kept_episodes(folder, tables.episodes.tolist(), dropped)
     chosen = np.repeat(kept, tables.lengths)
     rows, lengths = tables.rows.chosen(chosen), tables.lengths[kept]
-    columns: dict[str, Column] = {
-        name: Memory(values) for name, values in rows.columns.items() if name not in names.values()
-    }
-    columns |= {name: Memory(_floats(rows.columns[key])) for name, key in names.items()}
+    columns = name_columns(folder, rows.columns, keys, {"action": "action", "state": STATE})
     episodes = np.repeat(np.arange(len(lengths)), lengths)
     if features[camera]["dtype"] == "image":
         source = PictureTables(folder, files, which[chosen], numbers[chosen], camera)
@@ -110,7 +98,7 @@ def read(folder: Path, keys: Mapping[str, str] | None = None) -> Opened:
     else:
         columns["pixels"] = Videos(files, which[chosen], numbers[chosen], episodes)
     attrs = {"control_hz": float(info["fps"]), "camera": camera}
-    labels = _labels(features[names["state"]]) if "state" in names else []
+    labels = _labels(features.get(keys.get("state", STATE)) or {}) if "state" in columns else []
     if labels:
         attrs["state_names"] = labels
     return Opened(attrs, lengths, np.cumsum(lengths) - lengths, columns)
@@ -141,15 +129,9 @@ def _info(folder: Path) -> dict[str, Any]:
 
 def _camera(folder: Path, features: Mapping[str, Any], wanted: str | None) -> str:
     found = [name for name, feature in features.items() if _shows_colours(feature)]
-    if wanted is None and len(found) == 1:
-        return found[0]
-    if wanted in found:
-        return str(wanted)
-    if wanted is None and found:
-        raise RecordingError(f"{folder} has {len(found)} cameras: say data.camera= one of {_list(found)}")
     if not found:
-        raise RecordingError(f"{folder} has no videos and no pictures, but {_list(features)}: record some")
-    raise RecordingError(f"{folder} has no camera {wanted!r}: choose data.camera from {_list(found)}")
+        raise RecordingError(f"{folder} has no videos and no pictures, but {listed(features)}: record some")
+    return choose_camera(folder, found, wanted)
 
 
 def _shows_colours(feature: Mapping[str, Any]) -> bool:
@@ -158,12 +140,6 @@ def _shows_colours(feature: Mapping[str, Any]) -> bool:
     about = about if isinstance(about, dict) else {}
     depth = about.get("is_depth_map") or about.get("video.is_depth_map")
     return feature.get("dtype") in ("video", "image") and not depth
-
-
-def _known(folder: Path, features: Mapping[str, Any], key: str) -> str:
-    if key not in features:
-        raise RecordingError(f"{folder} has no {key!r}; it has {_list(features)}")
-    return key
 
 
 def _labels(feature: Mapping[str, Any]) -> list[str]:
@@ -202,19 +178,19 @@ def _version_3(folder: Path, info: Mapping[str, Any]) -> Tables:
     files = visible(where, "**/*.parquet")
     if not files:
         raise RecordingError(f"{where} has no tables: copy the dataset again")
-    listed = joined(read_all(files))
-    if "episode_index" not in listed.columns or not len(listed.columns["episode_index"]):
+    about = joined(read_all(files))
+    if "episode_index" not in about.columns or not len(about.columns["episode_index"]):
         raise RecordingError(f"{where} lists no episodes: record some first")
-    numbers = listed.flat("episode_index", where)
+    numbers = about.flat("episode_index", where)
     order = np.argsort(numbers, kind="stable")
-    numbers, lengths = numbers[order], listed.flat("length", where)[order]
+    numbers, lengths = numbers[order], about.flat("length", where)[order]
     if len(np.unique(numbers)) < len(numbers):
         raise RecordingError(f"{where} lists an episode twice: copy the dataset again")
-    chunks, parts = (listed.flat(f"data/{what}_index", where)[order] for what in ("chunk", "file"))
+    chunks, parts = (about.flat(f"data/{what}_index", where)[order] for what in ("chunk", "file"))
     places = sorted(set(zip(chunks.tolist(), parts.tolist())))
     paths = [inside(folder, info["data_path"], chunk_index=c, file_index=f) for c, f in places]
-    about = {name: values[order] for name, values in listed.columns.items() if values.ndim == 1}
-    return _gathered(numbers, lengths, about, paths, read_all(paths))
+    more = {name: values[order] for name, values in about.columns.items() if values.ndim == 1}
+    return _gathered(numbers, lengths, more, paths, read_all(paths))
 
 
 def _version_2(folder: Path, info: Mapping[str, Any], jsonl: Path, drop: Drop) -> Tables:
@@ -293,23 +269,6 @@ def _video_frames(
     return find_frames(spans, first, times, steps, float(info["fps"]), drop, whole=not version_3)
 
 
-def _kept(folder: Path, tables: Tables, dropped: Mapping[int, str]) -> np.ndarray:
-    """(E,) bool, the episodes that are read; a warning says which are not, and why."""
-    kept = np.ones(len(tables.episodes), bool)
-    kept[list(dropped)] = False
-    kept &= tables.lengths > 0
-    reasons = [f"episode {tables.episodes[place]}: {why}" for place, why in sorted(dropped.items())]
-    if not kept.any():
-        raise RecordingError(f"{folder} has no episode that is whole ({reasons[0]}): copy it again")
-    if reasons:
-        more = f" (and {len(reasons) - 3} more)" if len(reasons) > 3 else ""
-        logger.warning(
-            "%s: %d of %d episodes are left out: %s%s",
-            folder, len(reasons), len(kept), "; ".join(reasons[:3]), more,
-        )  # fmt: skip
-    return kept
-
-
 def inside(folder: Path, template: str, *, must: bool = True, **values: Any) -> Path:
     """The file that a template of info.json means: in the folder, and there if it `must`."""
 
@@ -328,13 +287,3 @@ def inside(folder: Path, template: str, *, must: bool = True, **values: Any) -> 
     if must and not path.is_file():
         raise RecordingError(f"{path} is missing: copy the dataset again")
     return path
-
-
-def _floats(values: np.ndarray) -> np.ndarray:
-    """As float, a row a frame."""
-    rows = values.reshape(len(values), -1)
-    return rows if rows.dtype.kind == "f" else rows.astype(np.float32)
-
-
-def _list(names: Any) -> str:
-    return ", ".join(str(name) for name in names)

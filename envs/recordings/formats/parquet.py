@@ -52,7 +52,7 @@ def read_numbers(path: Path) -> Numbers:
     arrow = _pyarrow()
     with readable(path, "a table"):
         with arrow.parquet.ParquetFile(path) as file:
-            wanted = [field.name for field in file.schema_arrow if _kind(field.type) is not None]
+            wanted = [field.name for field in file.schema_arrow if number_type(field.type) is not None]
             _check_size(path, file.metadata, wanted)
             return numbers(file.read(columns=wanted))
 
@@ -85,7 +85,7 @@ def numbers(table: Any) -> Numbers:
     found = Numbers({}, {})
     for name in table.column_names:
         column = table.column(name)
-        inner = _kind(column.type)
+        inner = number_type(column.type)
         if inner is None:
             continue
         column = column.combine_chunks()
@@ -105,7 +105,7 @@ def _plain(array: Any) -> np.ndarray:
     return array.to_numpy(zero_copy_only=False)
 
 
-def _kind(kind: Any) -> Any:
+def number_type(kind: Any) -> Any:
     """The type of the numbers in a column, plain or in lists; None for other columns."""
     from pyarrow import types
 
