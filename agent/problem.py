@@ -50,19 +50,21 @@ class Problem:
         self, executed: int | np.ndarray | None, frameskip: int, normalise: Normalise, assumed: int
     ) -> None:
         """Note what was done since `Agent.replan` gave out a plan: so many of its actions, or these (n, A);
-        None: perhaps `assumed` of its actions. What is left of the plan stays, as whole blocks."""
+        None: perhaps `assumed` of its actions. No more counts as done than the plan had: a robot that paused
+        has not used up its steps. What is left of the plan stays, as whole blocks."""
         handed, self.handed = self.handed, None
         if handed is None:
             if self.pending:
                 self.drop_plan()
             return
         number = assumed if executed is None else executed if isinstance(executed, int) else len(executed)
+        number = min(number, len(handed))
         done = executed if isinstance(executed, np.ndarray) else handed[:number]
         if len(done):
             self.last = done[-1]
         if number == 0:
             self.latents = self.latents[:-1]  # this moment is looked at again
-        elif number == frameskip and executed is not None:
+        elif len(done) == frameskip and executed is not None:
             self.past = [*self.past, normalise(done).flatten()]
         else:  # the frames are not one model step apart, or nobody knows what lies between
             self.latents, self.past = [], []

@@ -164,6 +164,7 @@ class Client:
         self.api_key, self.timeout = api_key, timeout
         self.metadata: dict[str, Any] = {}
         self.connections = 0  # made so far
+        self._given = 0  # actions of the last plan
         self._socket: Any = None
         self._open = ExitStack()  # closes it
         self._goal: dict[str, Any] = {}  # as the session must know it
@@ -199,9 +200,11 @@ class Client:
         answer = self.infer({key: pixels, **{name: v for name, v in asked.items() if v is not None}})
         steps = self._goal.get("goal/steps")
         if steps is not None and executed is not None and not goal_is_new:
-            done = executed if isinstance(executed, int) else len(executed)
+            done = min(len(np.asarray(executed)) if np.ndim(executed) else int(executed), self._given)
             self._goal["goal/steps"] = max(1, steps - done)  # for a session that replaces this one
-        return Reply(np.asarray(answer["actions"]), float(answer["cost"]), answer)
+        reply = Reply(np.asarray(answer["actions"]), float(answer["cost"]), answer)
+        self._given = len(reply.actions)
+        return reply
 
     def infer(self, observation: dict[str, Any]) -> dict[str, Any]:
         """One request as it is, with the goal where it is still to be told; the answer as it is."""

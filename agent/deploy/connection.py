@@ -6,18 +6,20 @@ A request is the bare observation, {"observation/image": uint8 (H, W, 3)}, with 
     goal/steps   with it: environment steps left to reach it
     reset        true: forget goal, plan and context first
     timestamp    seconds, when the frame was taken, by the client's clock; comes back with the reply
-    executed     what was done since the frame before: how many actions of the plan, or these, (n, A)
+    executed     what was done since the frame before: how many actions of the plan, or these, (n, A); no more
+                 counts as done than the plan before had
     committed    what will be done from this frame on until the plan can take over, (n, A); it begins so
     deadline     seconds for this plan; the server's own limit holds, too
 
 Other keys (a prompt, more cameras, joint angles) are ignored: the model knows one camera. The reply holds
-actions float32 (K, A), cost, iterations and policy_timing; or, where no frame came, only the timing. The
-first reply that ignores a key names it under "ignored".
+actions float32 (K, A), cost, iterations, policy_timing and missed_deadlines, of this connection's plans so
+far; or, where no frame came, only the timing. The first reply that ignores a key names it under "ignored".
 """
 
 from __future__ import annotations
 
 import math
+import time
 from typing import Any
 
 import numpy as np
@@ -36,20 +38,23 @@ class RequestError(ValueError):
     """A request that cannot be answered; the message is for whoever sent it."""
 
 
-def metadata(agent: Agent, image_key: str) -> dict[str, Any]:
+def metadata(agent: Agent, image_key: str, deadline: float | None = None) -> dict[str, Any]:
     """What the server says of itself to everyone who connects: plain values.
 
     chunk_length: actions in a reply (fewer near the end of goal/steps).   execute: how many of them to do
     before asking again, as the checkpoint plans best.   control_hz: actions a second, None: not known.
+    deadline: most seconds for a plan, the server's or the agent's; None: as long as it takes.
     """
-    config, plan = agent.config, agent.settings.plan_config
+    config, own, plan = agent.config, agent.settings, agent.settings.plan_config
     return {
         "server": "latent-planner",
         "protocol": PROTOCOL,
         "env": config.env,
         "action_low": list(config.action_low),
         "action_high": list(config.action_high),
+        "max_change": _plain(own.max_change),
         "control_hz": config.control_hz,
+        "deadline": min((limit for limit in (deadline, own.deadline) if limit is not None), default=None),
         "chunk_length": plan.horizon * config.frameskip,
         "execute": min(plan.replan_every, plan.horizon) * config.frameskip,
         "image_keys": [image_key],
@@ -68,15 +73,18 @@ class Session:
 
     def __init__(self, agent: Agent, image_key: str, deadline: float | None = None) -> None:
         self.agent, self.image_key, self.deadline = agent, image_key, deadline
+        self.missed_deadlines = 0  # plans that took longer than they were to, the wait before included
         self._goal: np.ndarray | None = None
         self._stamp: float | None = None  # of the last frame planned from
         self._ignored: set[str] = set()  # keys that were named already
+        self._given = 0  # actions of the last plan
 
     def answer(self, request: Any, waited: float = 0.0) -> dict[str, Any]:
         """The reply to a request that has waited so many seconds. RequestError and PlanError; the session
         then is as it was before, but for a goal or reset that came with the request."""
         if not isinstance(request, dict) or not all(isinstance(key, str) for key in request):
             raise RequestError("A request is a map from names to values.")
+        begun = time.perf_counter()
         stamp = _stamp(request)
         deadline = self._time_left(request, waited)
         frame = None if request.get(self.image_key) is None else _picture(request, self.image_key)
@@ -95,13 +103,15 @@ class Session:
             raise RequestError("There is no goal yet: send its picture under 'goal/image', once.")
         done, committed = self._executed(request, stamp), request.get("committed")
         plan = self.agent.replan(frame, executed=done, committed=committed, deadline=deadline)
-        self._stamp = stamp
+        self._stamp, self._given = stamp, len(plan.actions)
+        self.missed_deadlines += deadline is not None and time.perf_counter() - begun > deadline
         timing = {f"{name}_ms": 1000 * spent for name, spent in plan.seconds.items()}
         return {
             **reply,
             "actions": plan.actions,
             "cost": float(plan.cost),
             "iterations": plan.iterations,
+            "missed_deadlines": self.missed_deadlines,
             "policy_timing": {"infer_ms": 1000 * plan.solve_seconds, **timing},
         }
 
@@ -136,12 +146,13 @@ class Session:
         self._goal = goal.copy()
 
     def _executed(self, request: dict[str, Any], stamp: float | None) -> Any:
-        """What was done since the frame before, by the request or, where the rate is known, by the clock."""
+        """What was done since the frame before, by the request or, where the rate is known, by the clock: but
+        not more than was given out, as the robot may have paused."""
         rate, before = self.agent.config.control_hz, self._stamp
         if request.get("executed") is not None or stamp is None or before is None or rate is None:
             return request.get("executed")
-        number = round((stamp - before) * rate)
-        return number if number >= 0 else None
+        number = (stamp - before) * rate
+        return round(min(number, self._given)) if number >= -0.5 else None
 
     def _time_left(self, request: dict[str, Any], waited: float) -> float | None:
         asked = _number(request, "deadline")
@@ -202,6 +213,11 @@ def _flag(request: dict[str, Any], key: str) -> bool:
 def _shown(key: str) -> str:
     """A key as a line of text may show it."""
     return repr(key)[1:-1][:60]
+
+
+def _plain(value: Any) -> Any:
+    """A number, a list of numbers or None."""
+    return value if value is None else np.asarray(value, float).tolist()
 
 
 def _told(value: Any) -> str:

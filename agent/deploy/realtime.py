@@ -22,21 +22,24 @@ the wrong moment, keeps the loop waiting. On busy cores give the planner a proce
 
 from __future__ import annotations
 
-import bisect
+import math
 import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from .bounds import Bounds, between, own_setting
+from .clocks import JUMP, Era, Ticker, Watch, seconds
+from .timeline import REMEMBERED, Ahead, Given, TimedPlan, committed, executed
+
+__all__ = ["Command", "PlannerThread", "Ticker"]
+
 KEPT = 10_000  # figures of each kind that the counts are made of
-FUTURE = 1.0  # seconds that a stamp may be ahead: clocks differ a little
 LATELY = 5  # plans, the slowest of which says how long the next may take
-REMEMBERED = 4096  # actions given, to tell the planner what was done
 Goal = tuple[np.ndarray, int | None]  # picture, steps
 
 
@@ -50,16 +53,10 @@ class Command(NamedTuple):
     frame_age: float | None
 
 
-@dataclass(frozen=True)
-class _Plan:
-    actions: np.ndarray  # (K, A)
-    stamp: float  # when its frame was taken
-    goal: int  # which of the goals set so far it is for
-    begins: float  # when its first action is, or would have been, due
-
-    def at(self, now: float, rate: float) -> np.ndarray | None:
-        index = max(0, int((now - self.begins) * rate + 1e-6))
-        return self.actions[index] if index < len(self.actions) else None
+class _Frame(NamedTuple):
+    pixels: np.ndarray
+    stamp: float  # when it was taken
+    era: Era
 
 
 class PlannerThread:
@@ -68,13 +65,20 @@ class PlannerThread:
     planner: an Agent, an `deploy.client.Client` (the planner is then another process), or anything with
         replan(pixels, *, executed, deadline) that returns something with actions (K, A), and set_goal.
     control_hz: actions a second that plans are made of; the loop may ask more often.
-    safe: (A,), what to do while there is no plan to trust.   hold: the last action instead, if there is one.
+    safe: (A,), what to do while there is no plan to trust.
+    hold: the last action instead, once a plan was followed. Until then `Command.action` is `safe`, which a
+        robot that is told positions should not be sent; plans neither begin there nor are blended from there.
     max_age: seconds; an older plan, counted from its frame, is not trusted.
+    frame_timeout: seconds since the newest frame was taken, after which no plan is followed; None: any time.
     blend: seconds over which a plan takes over from what was done before.
-    deadline: seconds for each plan; those that took longer are counted.
+    deadline: seconds for each plan, None: the planner's own; plans that took longer are counted.
     lead: seconds from a frame being taken to its plan taking over: plans begin with what will be done until
         then, instead of finding it undone. None: judged by the last plans.   0: plans know nothing of it.
     threads: of torch in the planner's thread, with an Agent; None: leave that alone.
+    low, high, max_change: of every command, see `Bounds`; None: what the planner knows of them.
+
+    Whatever the clock does, a command is a planned action, one between two of them, or the safe one with its
+    reason. After a clock was set back, stood still or gave NaN, only frames and plans from then on count.
     """
 
     def __init__(
@@ -85,60 +89,88 @@ class PlannerThread:
         safe: Any,
         max_age: float,
         hold: bool = False,
+        frame_timeout: float | None = None,
         blend: float = 0.0,
         deadline: float | None = None,
         threads: int | None = 1,
         lead: float | None = None,
+        low: Any = None,
+        high: Any = None,
+        max_change: Any = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.planner, self.control_hz, self.max_age, self.hold = planner, float(control_hz), max_age, hold
+        self.frame_timeout = math.inf if frame_timeout is None else frame_timeout
+        self.blend, self.threads, self.clock = blend, threads, clock
+        self.deadline = own_setting(planner, "deadline", deadline)
         self.lead = lead
-        self.blend, self.deadline, self.threads, self.clock = blend, deadline, threads, clock
-        self.safe = np.array(safe, np.float32)
-        if self.safe.ndim != 1 or not np.isfinite(self.safe).all():
-            raise ValueError(f"safe is one action, (A,) finite numbers, not {safe!r}.")
+        own = {"low": low, "high": high, "max_change": max_change}
+        self.bounds = Bounds.of(planner, safe, strict=not hold, **own)
+        self.safe = self.bounds.safe
         if not self.control_hz > 0 or not max_age > 0 or not blend >= 0:
             raise ValueError("control_hz and max_age must be above 0, and blend at least 0 s.")
+        if lead is not None and not 0 <= lead < math.inf:
+            raise ValueError(f"lead must be a number of seconds of at least 0, not {lead!r}.")
         self._news = threading.Condition()  # never taken by `action`
         self._thread: threading.Thread | None = None
         self._stopping = False
-        self._frame: tuple[np.ndarray, float] | None = None  # the newest
+        self._frame: _Frame | None = None  # the newest
         self._used = True  # whether the planner took it
         self._new_goal: Goal | None = None
         self._goals = 0
-        self._planned: float | None = None  # when the last plan begins
+        self._handed: TimedPlan | None = None  # the last plan
         # One assignment each, so that `action` sees the old or the new:
-        self._plan: _Plan | None = None
+        self._era = Era()
+        self._plan: TimedPlan | None = None
         self._trouble: str | None = None
-        self._newest: float | None = None
+        self._newest: tuple[float, Era] | None = None
+        self._seeing = Watch(self._era, slack=1 / self.control_hz)  # for `observe`
         # Of the control loop alone:
-        self._in_force: _Plan | None = None
-        self._before: _Plan | None = None
-        self._seam = -np.inf
-        self._from = self._last = self.safe
-        self._given: deque[tuple[float, np.ndarray]] = deque(maxlen=REMEMBERED)
+        self._acting = Watch(self._era, slack=1 / self.control_hz, patience=max_age)
+        self._in_force: TimedPlan | None = None
+        self._before: TimedPlan | None = None
+        self._seam = -math.inf
+        self._from: np.ndarray | None = None
+        self._last: np.ndarray | None = None  # what was given last, None: nothing was
+        self._given: deque[Given] = deque(maxlen=REMEMBERED)
         self._tally: Counter[str] = Counter()
         kinds = ("solve", "frame_age", "plan_age")
         self._figures: dict[str, deque[float]] = {kind: deque(maxlen=KEPT) for kind in kinds}
+
+    def _fault(self, watch: Watch, now: float) -> str | None:
+        """What is wrong with this reading, or with one of another thread; then everything begins anew."""
+        era, news = self._era, None
+        if watch.era is not era:
+            watch.follow(era)
+            news = era.why
+        fault = watch.fault(now)
+        if fault is not None:
+            self._era = watch.era = Era(fault)
+        return fault or news
 
     # -- for the camera and for whoever has goals ------------------------------------------------------------
 
     def observe(self, pixels: np.ndarray, stamp: float | None = None) -> None:
         """A new frame, uint8 (H, W, 3), taken at stamp (default: now). One that no plan was begun from is
-        dropped for it; one that is older than the newest is dropped itself. The frame is copied.
-        ValueError for a stamp in the future: it is of another clock."""
-        now = self.clock()
-        stamp = now if stamp is None else float(stamp)
-        if not stamp <= now + FUTURE:
-            raise ValueError(f"This frame is of {stamp - now:.1f} s from now: stamps need the loop's clock.")
+        dropped for it; one that is older than the newest is dropped itself, and so is any while the clock is
+        wrong. The frame is copied. ValueError for a stamp in the future, of another clock, or no number."""
         frame = np.array(pixels)
         with self._news:
+            now = float(self.clock())
+            self._fault(self._seeing, now)
+            era = self._era
+            taken = now if stamp is None else float(stamp)
+            if math.isfinite(now) and not (math.isfinite(taken) and taken <= now + JUMP):
+                raise ValueError(
+                    f"This frame is of {taken - now:.1f} s from now: stamps need the loop's clock."
+                )
             self._tally["frames"] += 1
-            if self._frame is not None and stamp <= self._frame[1]:
+            newest = self._frame if self._frame is not None and self._frame.era is era else None
+            if not math.isfinite(now) or (newest is not None and taken <= newest.stamp):
                 self._tally["frames_dropped"] += 1
                 return
             self._tally["frames_dropped"] += not self._used
-            self._frame, self._used, self._newest = (frame, stamp), False, stamp
+            self._frame, self._used, self._newest = _Frame(frame, taken, era), False, (taken, era)
             self._news.notify()
 
     def set_goal(self, pixels: np.ndarray, steps: int | None = None) -> None:
@@ -153,55 +185,70 @@ class PlannerThread:
     # -- for the control loop --------------------------------------------------------------------------------
 
     def action(self, now: float | None = None) -> Command:
-        """What to do now. Returns at once, whatever the planner does."""
-        now = self.clock() if now is None else now
-        plan, newest = self._plan, self._newest
-        reason, planned = self._distrust(plan, now), None
+        """What to do now. Returns at once, whatever the planner and the clock do."""
+        now = float(self.clock() if now is None else now)
+        fault = self._fault(self._acting, now)
+        plan, newest, era = self._plan, self._newest, self._era
+        reason, planned = fault or self._distrust(plan, now), None
         if reason is None:
             assert plan is not None
             planned = plan.at(now, self.control_hz)
             reason = "the plan is used up" if planned is None else None
         if planned is None:
-            action = self._last if self.hold else self.safe
+            wanted = self._standing()
             self._in_force = self._before = None
             self._tally["safe"] += 1
         else:
             if plan is not self._in_force:
                 self._before, self._in_force, self._seam, self._from = self._in_force, plan, now, self._last
-            action = self._blended(planned, now)
-        self._last = action
-        self._given.append((now, action))
+            wanted = self._blended(planned, now)
+        action = self.bounds.command(self.safe if wanted is None else wanted, self._last)
+        if wanted is not None:
+            self._last = action
+            if math.isfinite(now):
+                self._given.append(Given(now, action, planned is not None, era))
         self._tally["asked"] += 1
-        ages = (None if plan is None else now - plan.stamp, None if newest is None else now - newest)
+        ages = (
+            None if fault or plan is None or plan.era is not era else now - plan.stamp,
+            None if fault or newest is None or newest[1] is not era else now - newest[0],
+        )
         for name, age in zip(("plan_age", "frame_age"), ages):
             if age is not None:
                 self._figures[name].append(age)
         return Command(action.copy(), reason, *ages)
 
-    def _distrust(self, plan: _Plan | None, now: float) -> str | None:
+    def _distrust(self, plan: TimedPlan | None, now: float) -> str | None:
         """Why not to execute this plan."""
-        thread = self._thread
+        thread, era = self._thread, self._era
         if self._stopping or thread is None:
             return "the planner is not running"
         if not thread.is_alive():
             return "the planner died"
         if self._trouble is not None:
             return f"the planner failed: {self._trouble}"
-        if plan is None:
-            return "there is no plan yet"
+        if plan is None or plan.era is not era:
+            return era.why or "there is no plan yet"
         if plan.goal != self._goals:
             return "there is no plan for the new goal yet"
         if now - plan.stamp > self.max_age:
-            return f"the plan is {now - plan.stamp:.2f} s old"
+            return f"the plan is {seconds(now - plan.stamp)} old"
+        if plan.begins - now > JUMP:
+            return f"the plan begins in {seconds(plan.begins - now)}: `action` needs the loop's clock"
+        newest = self._newest
+        if newest is not None and now - newest[0] > self.frame_timeout:
+            return f"the newest frame is {seconds(now - newest[0])} old"
         return None
+
+    def _standing(self) -> np.ndarray | None:
+        """(A,), what is done without a plan; None: nothing is, as long as no plan was followed."""
+        return self._last if self.hold else self.safe
 
     def _blended(self, planned: np.ndarray, now: float) -> np.ndarray:
         share = (now - self._seam) / self.blend if self.blend else 1.0
-        if share >= 1 or not self._given:
+        if share >= 1 or self._from is None:
             return planned
         before = None if self._before is None else self._before.at(now, self.control_hz)
-        before = self._from if before is None else before
-        return ((1 - share) * before + share * planned).astype(np.float32)
+        return between(self._from if before is None else before, planned, share)
 
     def counts(self) -> dict[str, Any]:
         """Since the start: frames, frames_dropped, plans, failures, missed_deadlines, asked (actions), safe
@@ -251,7 +298,7 @@ class PlannerThread:
                 self._tally["failures"] += 1
                 self._trouble = " ".join(f"{type(error).__name__}: {error}".split())
 
-    def _next(self) -> tuple[np.ndarray, float, int, Goal | None] | None:
+    def _next(self) -> tuple[_Frame, int, Goal | None] | None:
         """The newest frame, once it is new, and what goal to set; None at the end."""
         with self._news:
             self._news.wait_for(lambda: self._stopping or not self._used)
@@ -259,9 +306,9 @@ class PlannerThread:
                 return None
             assert self._frame is not None
             goal, self._new_goal, self._used = self._new_goal, None, True
-            return *self._frame, self._goals, goal
+            return self._frame, self._goals, goal
 
-    def _solve(self, pixels: np.ndarray, stamp: float, number: int, goal: Goal | None) -> None:
+    def _solve(self, frame: _Frame, number: int, goal: Goal | None) -> None:
         if goal is not None:
             try:
                 self.planner.set_goal(goal[0], steps=goal[1])
@@ -269,86 +316,62 @@ class PlannerThread:
                 with self._news:  # or it would go on with the old one
                     self._new_goal = self._new_goal or goal
                 raise
-        begun = self.clock()
-        committed, executed = self._committed(stamp, self._lead(begun - stamp)), self._executed(stamp)
+        begun, real = float(self.clock()), time.monotonic()
+        late = begun - frame.stamp
+        committed, stands = self._committed(frame, begun, self._lead(late if math.isfinite(late) else 0.0))
+        executed = self._executed(frame)
         options = {"committed": committed} if len(committed) else {}
-        plan = self.planner.replan(pixels, executed=executed, deadline=self.deadline, **options)
-        took = self.clock() - begun
+        plan = self.planner.replan(frame.pixels, executed=executed, deadline=self.deadline, **options)
+        ended = float(self.clock())
+        took = ended - begun
+        if frame.era is not self._era or not 0 <= took < math.inf:  # then time is real time
+            took = time.monotonic() - real
         actions = np.asarray(plan.actions, np.float32)
         if actions.ndim != 2 or actions.shape[1:] != self.safe.shape or not len(actions):
             raise ValueError(f"plans must be (K, {len(self.safe)}) as safe is, not {actions.shape}.")
         if not np.isfinite(actions).all():
             raise ValueError("the plan holds actions that are not finite numbers.")
-        # Nothing was under way before the first plan: if nobody knew when it would be there, it begins now.
-        first = self._plan is None and not len(committed)
-        self._planned = begins = self.clock() if first else stamp
-        self._plan, self._trouble = _Plan(actions, stamp, number, begins), None
+        # Where nothing is under way and nobody knew when the plan would be there, it begins now.
+        begins = ended if stands and not len(committed) and math.isfinite(ended) else frame.stamp
+        made = TimedPlan(self.bounds.clip(actions), frame.stamp, number, begins, frame.era)
+        self._plan, self._handed, self._trouble = made, made, None
         self._figures["solve"].append(took)
         self._tally["plans"] += 1
         self._tally["missed_deadlines"] += self.deadline is not None and took > self.deadline
 
     def _lead(self, late: float) -> float:
         """Seconds from a frame, which is `late` seconds old when its plan is begun, to that plan."""
-        if self.lead is not None:
-            return self.lead
-        lately = list(self._figures["solve"].copy())[-LATELY:]
-        return max(0.0, late) + max(lately) if lately else 0.0
+        lead = self.lead
+        if lead is None:  # a plan that took longer than max_age was no use, and the clock may have jumped
+            lately = [took for took in list(self._figures["solve"].copy())[-LATELY:] if took <= self.max_age]
+            lead = max(0.0, late) + max(lately) if lately else 0.0
+        return min(lead, self.max_age, REMEMBERED / self.control_hz)
 
-    def _committed(self, stamp: float, lead: float) -> np.ndarray:
-        """(n, A): what the loop did since this frame and will do by the plan in force, for `lead` seconds."""
-        given, plan, now = list(self._given.copy()), self._plan, self.clock()
-        times = [at for at, _ in given]
-        number = int(np.ceil(lead * self.control_hz - 1e-6))
-        done = []
-        for middle in stamp + (np.arange(number) + 0.5) / self.control_hz:
-            action = None
-            if given and times[0] <= middle < now:
-                action = given[bisect.bisect_right(times, middle) - 1][1]
-            elif plan is not None and plan.goal == self._goals:
-                action = plan.at(middle, self.control_hz)
-            done.append(self.safe if action is None else action)
-        return np.stack(done) if done else np.zeros((0, len(self.safe)), np.float32)
+    def _committed(self, frame: _Frame, now: float, lead: float) -> tuple[np.ndarray, bool]:
+        """(n, A), what the loop did since this frame and will do in `lead` seconds, before the next plan; and
+        whether it follows no plan all the while. If it does not, and would be through with the next one
+        before that is there, the plan begins when it is there: n is 0."""
+        plan = self._plan
+        if plan is not None and (plan.era is not frame.era or plan.goal != self._goals):
+            plan = None
+        ahead = Ahead(plan, self.max_age, self._standing(), self.hold, self.control_hz)
+        steps = math.ceil(lead * self.control_hz - 1e-6)
+        done, stands = committed(self._lately(frame.era), ahead, stamp=frame.stamp, now=now, steps=steps)
+        if stands and self._handed is not None and len(done) >= len(self._handed.actions):
+            done = []
+        return self._stacked(done), stands
 
-    def _executed(self, stamp: float) -> np.ndarray | None:
+    def _executed(self, frame: _Frame) -> np.ndarray | None:
         """(n, A): what the loop did since the frame of the last plan; None where that is not known."""
-        given = list(self._given.copy())  # a copy is one step for other threads
-        if self._planned is None or not given or given[0][0] > self._planned:
+        before = self._handed
+        if before is None or before.era is not frame.era:
             return None
-        number = round((stamp - self._planned) * self.control_hz)
-        middles = self._planned + (np.arange(number) + 0.5) / self.control_hz
-        times = [at for at, _ in given]
-        done = [given[max(0, bisect.bisect_right(times, middle) - 1)][1] for middle in middles]
-        return np.stack(done) if done else np.zeros((0, len(self.safe)), np.float32)
+        times = {"begins": before.begins, "stamp": frame.stamp}
+        done = executed(self._lately(frame.era), **times, rate=self.control_hz)
+        return None if done is None else self._stacked(done)
 
+    def _lately(self, era: Era) -> list[Given]:
+        return [one for one in self._given.copy() if one.era is era]  # a copy is one step for other threads
 
-class Ticker:
-    """`for now in Ticker(100)`: 100 times a second, for seconds (None: for ever).
-
-    A tick that is over before the loop comes to it is left out, and counted in `missed`.
-    """
-
-    def __init__(
-        self,
-        hz: float,
-        seconds: float | None = None,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self.period, self.clock, self.sleep = 1 / hz, clock, sleep
-        self.count = None if seconds is None else round(seconds * hz)
-        self.missed = 0
-        self.latest = 0.0  # most seconds by which a tick began late
-
-    def __iter__(self) -> Iterator[float]:
-        first, tick = self.clock(), 0
-        while self.count is None or tick < self.count:
-            due = first + tick * self.period
-            if (early := due - self.clock()) > 0:
-                self.sleep(early)
-            now = self.clock()
-            over = int((now - due) / self.period)
-            self.missed += over
-            self.latest = max(self.latest, now - due)
-            yield now
-            tick += over + 1
+    def _stacked(self, actions: list[np.ndarray]) -> np.ndarray:
+        return np.stack(actions) if actions else np.zeros((0, len(self.safe)), np.float32)

@@ -80,7 +80,8 @@ class PolicyServer:
         self.limits = limits or Limits()
         self.sessions = 0  # open now
         self.refused = 0  # requests, since the start
-        self._metadata = pack({**metadata(agent, image_key), "message_bytes": self.limits.message_bytes})
+        known = metadata(agent, image_key, self.limits.deadline)
+        self._metadata = pack({**known, "message_bytes": self.limits.message_bytes})
         self._secret = None if api_key is None else f"Api-Key {api_key}".encode()
         self._workers = workers or (1 if agent.device.type != "cpu" else _cores())
         self._threads = threads

@@ -22,7 +22,7 @@ ENCODINGS = {
     "8UC3": (3, (2, 1, 0)),  # OpenCV's order
 }
 AHEAD = 0.05  # seconds by which a camera's clock may run ahead
-TURNED_BACK = 1.0  # seconds: the clock was set back, as when a recording starts again
+TURNED_BACK = 0.1  # seconds: the clock was set back, as when a recording starts again
 
 
 class MessageError(ValueError):
@@ -79,13 +79,13 @@ class FrameGate:
         self._now = -math.inf
 
     def passes(self, taken: float, now: float) -> bool:
-        if now < self._now - TURNED_BACK:
+        if not (math.isfinite(now) and now >= self._now - TURNED_BACK):  # no number, or set back
             self.newest = None
-        self._now = now
-        if now - taken > self.max_age:
-            verdict = "stale"
-        elif taken > now + AHEAD:
+        self._now = now if math.isfinite(now) else self._now
+        if taken > now + AHEAD:
             verdict = "from the future"
+        elif not now - taken <= self.max_age:
+            verdict = "stale"
         elif self.newest is not None and taken <= self.newest:
             verdict = "out of order"
         else:
@@ -119,7 +119,11 @@ class Controller:
         """A frame came: hand it on if it is fresh. MessageError."""
         taken = seconds(message.header.stamp)
         if self.gate.passes(taken, now):
-            self.loop.observe(picture(message), taken)
+            pixels = picture(message)
+            try:
+                self.loop.observe(pixels, taken)
+            except ValueError as error:  # the clock was set back a moment ago
+                raise MessageError(str(error)) from None
 
     def goal(self, message: Any) -> None:
         """A goal picture came. MessageError; the goal before then stays."""
@@ -133,7 +137,7 @@ class Controller:
         planned, newest = self.loop.action(now), self.gate.newest
         if newest is None:
             return Command(self.safe_action, "waiting for frames")
-        if now - newest > self.frame_timeout:
+        if not -TURNED_BACK <= now - newest <= self.frame_timeout:
             return Command(self.safe_action, "no fresh frames")
         if planned.safe is not None:
             return Command(self.safe_action, planned.safe)

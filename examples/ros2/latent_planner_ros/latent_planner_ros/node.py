@@ -18,6 +18,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Float64MultiArray, String
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from latent_planner.deploy.bounds import Bounds
 from latent_planner.deploy.client import Client, ServerError
 from latent_planner.deploy.realtime import PlannerThread
 
@@ -62,13 +63,14 @@ class PlannerNode(Node):
         size = len(client.metadata["action_low"])
         self.joints = self._joints(size)
         self.period = 1 / self._rate(client.metadata.get("control_hz"))
-        safe = self._safe_action(size)
+        safe = self._safe_action(client, size)
         self.loop = PlannerThread(
             client,
             control_hz=client.metadata.get("control_hz") or 1 / self.period,
             safe=[0.0] * size if safe is None else safe,
             hold=safe is None,
             max_age=self.settings["max_plan_age"],
+            frame_timeout=self.settings["frame_timeout"],
             blend=self.settings["blend"],
             clock=self.now,
         )
@@ -143,7 +145,7 @@ class PlannerNode(Node):
             raise SetupError("the server does not know the control rate: set the parameter rate, in Hz")
         return rate
 
-    def _safe_action(self, size: int) -> list[float] | None:
+    def _safe_action(self, client: Client, size: int) -> list[float] | None:
         safe = list(self.settings["safe_action"])
         if len(safe) == 1 and safe[0] != safe[0]:
             if self.settings["command"] == "velocities":
@@ -151,6 +153,10 @@ class PlannerNode(Node):
             return None
         if len(safe) != size:
             raise SetupError(f"safe_action has {len(safe)} numbers, actions have {size}: give as many")
+        try:
+            Bounds.of(client, safe)
+        except ValueError as error:
+            raise SetupError(f"safe_action: {error}") from None
         return safe
 
 
