@@ -1,14 +1,14 @@
-"""Reach a goal picture with a trained world model, and show what happened.
+"""Reach a goal image with a trained world model, and show what happened.
 
-    python plan.py --make-goal goal.png              # a picture of something reachable ...
-    python plan.py --goal goal.png                   # ... reached: plan.mp4, plan.png, result.json
+    python plan.py --make-goal goal.png              # write a goal image that can be reached
+    python plan.py --goal goal.png                   # reach it: plan.mp4, plan.png, result.json
     python plan.py --goal goal.png --checkpoint runs/mine --seed 3 --budget 100
     python plan.py --goal goal.png planner=mppi planner.num_samples=100
-    python plan.py --goal goal.png --explain         # also draws how it planned: explain.png
-    python plan.py --benchmark --env two_room        # success on the fixed list of start/goal pairs
-    python plan.py --benchmark --env two_room benchmark.offset=100   # on goals farther away
-    python plan.py --benchmark --env pusht benchmark.shift=color     # in colors it has never seen
-    python plan.py --make-goal goal.png --env gym:Pendulum-v1    # Gymnasium's, see docs/worlds/gym.md
+    python plan.py --goal goal.png --explain         # also draw how the plans came about: explain.png
+    python plan.py --benchmark --env two_room        # success on the fixed start/goal pairs
+    python plan.py --benchmark --env two_room benchmark.offset=100   # on goals that are farther away
+    python plan.py --benchmark --env pusht benchmark.shift=color     # under a distribution shift
+    python plan.py --make-goal goal.png --env gym:Pendulum-v1    # see docs/worlds/gym.md
     python plan.py --benchmark --checkpoint runs/mine benchmark.protocol=lewm data.path=expert.h5
 
 The goal may be any image file of any size; an oblong one is squeezed into a square, as all frames are.
@@ -68,7 +68,7 @@ USER_ERRORS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The program; returns its exit code: 0 when it ran, 2 for what the user can mend, 130 for Ctrl-C."""
+    """The program; returns its exit code: 0 when it ran, 2 on a user error, 130 after Ctrl-C."""
     logging.basicConfig(format="warning: %(message)s")
     try:
         args = parse(sys.argv[1:] if argv is None else argv)
@@ -254,7 +254,7 @@ def explain(
 
 
 def fits(text: images.GoalText, env: Any, shown: np.ndarray) -> bool:
-    """Whether the picture shows the state that its text tells: somebody may have painted in it."""
+    """Whether the picture shows the state that its text names: somebody may have painted in it."""
     try:
         check_state(env, text.state, "the goal's state")
         if text.start_state is not None:

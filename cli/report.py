@@ -1,4 +1,4 @@
-"""What a trained model knows, as one page that a person can read.
+"""Write a report on what a trained model knows and where it fails: one page, report.html.
 
     latent-planner report runs/mine                       # report.html and report.json in runs/mine
     latent-planner report pusht --out reports/pusht       # a bundled checkpoint, or hf://owner/name
@@ -6,7 +6,7 @@
     latent-planner report runs/mine --recording my.h5     # episodes to judge it on
 
 Without --recording, a run is judged on the episodes that its training held out, and any other checkpoint on
-fresh episodes of its world. report.html is one file: send it to whom you like.
+fresh episodes of its world. report.html is one file that can be sent as it is.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ MISTAKES = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The program: 0 when the report is there, 1 when a section broke, 2 for what the user can mend."""
+    """The program: 0 when the report is written, 1 when a section failed, 2 on a user error."""
     logging.basicConfig(format="%(levelname)s: %(message)s")
     try:
         args = parse(sys.argv[1:] if argv is None else argv)
@@ -93,10 +93,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     known = Parser("latent-planner report", description=__doc__, formatter_class=form, allow_abbrev=False)
     known.add_argument("run", metavar="RUN", help="run folder, bundled name, or hf://owner/name")
     known.add_argument("--only", metavar="A,B", help=f"these sections only: {', '.join(NAMES)}")
-    known.add_argument("--out", metavar="FOLDER", help="where it goes (default: the run folder)")
+    known.add_argument("--out", metavar="FOLDER", help="output folder (default: the run folder)")
     known.add_argument("--recording", metavar="FILE", help="episodes to judge it on; see above")
-    known.add_argument("--pairs", type=int, default=PAIRS, metavar="N", help=f"goals (default: {PAIRS})")
-    known.add_argument("--seed", type=int, default=0, help="of everything that is drawn (default: 0)")
+    known.add_argument(
+        "--pairs", type=int, default=PAIRS, metavar="N", help=f"goals to try (default: {PAIRS})"
+    )
+    known.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
     known.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
     args = known.parse_args(list(argv))
     args.only = list(NAMES) if args.only is None else [name.strip() for name in args.only.split(",") if name]

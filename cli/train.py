@@ -1,4 +1,4 @@
-"""Train an agent on a world: record it, learn it, test what was learned. All of it lands in one run folder.
+"""Train an agent on a world: record it, learn a world model, run the benchmark, in one run folder.
 
     python train.py env=pusht                          # half an hour on two cores
     python train.py env=two_room                       # ten minutes
@@ -6,11 +6,11 @@
     python train.py env=gym env.id=Pendulum-v1         # any Gymnasium environment, see docs/worlds/gym.md
     python train.py env=recorded data.path=my.h5       # a recording of your own, see docs/own-recordings.md
     python train.py model=lewm train.minutes=240       # the published architecture, for a GPU
-    python train.py resume=runs/RUN                    # go on with a run that was stopped
+    python train.py resume=runs/RUN                    # continue a run that was stopped
     python train.py -m seed=0,1,2                      # one run after the other; Hydra's launchers work too
     accelerate launch train.py env=pusht               # several processes
 
-Settings are written key=value. env, model and planner name a file in configs/; the others are listed below.
+Settings are written key=value. env, model and planner choose a file in configs/; all others are listed below.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ VALIDATION_SEED = 1_000_003  # of the goals planned to while training; the bench
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line. Returns 0, 2 after a mistake that one sentence explains, or 130 after Ctrl-C."""
+    """The command line. Returns 0, 2 on a user error, or 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if {"-h", "--help"} & set(arguments):
         print(f"{__doc__}\n{listing()}", end="")
@@ -69,14 +69,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @hydra.main(version_base="1.3", config_path="pkg://latent_planner.configs", config_name="config")
 def job(config: DictConfig) -> None:
-    """One run: with what Hydra composed, or with the settings of the run to go on with."""
+    """One run: with the settings that Hydra composed, or with those of the run to resume."""
     with mistakes_in_words():
         train(resumed(config, HydraConfig.get().overrides.task) if config.resume else config)
 
 
 @contextmanager
 def mistakes_in_words() -> Iterator[None]:
-    """Turn what the user can mend into one sentence and an exit code; what is our own mistake stays loud."""
+    """Turn a user error into one sentence and an exit code; a fault of the program keeps its traceback."""
     try:
         yield
     except KeyboardInterrupt as stop:
@@ -108,7 +108,7 @@ def train(config: DictConfig) -> Path:
     check_word("wandb.mode", config.wandb.mode, MODES)
     device = training_device(config.device)
     settings, planner = train_config(config), planner_settings(config)
-    model_config(config, ANY_WORLD)  # mistakes in it are told before anything is collected
+    model_config(config, ANY_WORLD)  # report mistakes in it before anything is collected
     name_world(config)
     processes = PartialState()
     first = processes.is_main_process  # the one that speaks and writes

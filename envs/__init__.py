@@ -1,6 +1,6 @@
 """Worlds with pixels, as Gymnasium environments: PushT, TwoRoom, Wall and those in envs/catalogue.py.
 
-    import envs
+    from latent_planner import envs
     env = envs.make("pusht", image_size=64)
     obs, info = env.reset(seed=0)
 

@@ -26,7 +26,7 @@ GROUPS = ("color", "shape", "size", "background", "start", "physics")
 
 
 class Factor(Protocol):
-    """One thing that can be otherwise; `default` is how it is, None for as the start state says."""
+    """One factor of variation and its default value; None: the start state decides."""
 
     @property
     def group(self) -> str: ...

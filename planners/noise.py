@@ -1,4 +1,4 @@
-"""Noise for the candidates that hangs together in time, made from white noise.
+"""Temporally correlated noise for the candidates, made from white noise.
 
 Independent noise at every action hardly moves anything: its steps cancel out. Noise whose neighbours agree
 goes far with few samples. A mixing matrix M (steps, steps) turns white noise over the steps of a plan into

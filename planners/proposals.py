@@ -1,7 +1,7 @@
 """Candidates that come from outside the search: proposed plans, as they are and with noise around them.
 
 A proposal may be right where the mean of the search never looks. It takes part in every iteration, so that
-the search can settle on it and mend what is wrong with it.
+the search can settle on it and correct what is wrong with it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def whole_plans(proposals: Tensor, mean: Tensor) -> Tensor:
     batch, horizon, size = mean.shape
     sizes, axes = (batch, None, None, size), "problems, any, steps, block"
     proposals = checked_tensor("proposals", proposals, axes, sizes, "leave those out")
-    return F.pad(proposals, (0, 0, 0, horizon - proposals.shape[2])).to(mean)  # less than nothing: a cut
+    return F.pad(proposals, (0, 0, 0, horizon - proposals.shape[2])).to(mean)  # a negative pad crops
 
 
 def mingle(candidates: Tensor, proposals: Tensor, noise: Tensor, *, share: float, std: float) -> None:

@@ -165,9 +165,7 @@ def test_an_episode_that_lacks_a_frame_is_left_out(
 
 
 @pytest.mark.parametrize("drift", [0.02, 0.05, 0.06, 0.1, -0.08])
-def test_frames_are_those_of_their_rows_whatever_the_drift(
-    tmp_path: Path, caplog: Any, drift: float
-) -> None:
+def test_frames_are_those_of_their_rows_whatever_the_drift(tmp_path: Path, caplog: Any, drift: float) -> None:
     columns = lerobot(tmp_path / "robot", per_video=4, drift=drift)
     with EpisodeReader(tmp_path / "robot") as reader:
         assert close(reader.read("pixels", 0, 26), columns["pixels"])
@@ -189,6 +187,7 @@ def test_odd_times_do_not_shift_pictures(
     import pyarrow as pa
 
     folder, columns = shutil.copytree(dataset[0], tmp_path / "times"), dataset[1]
+
     def odd(column: Any) -> Any:
         made = values(column)
         return pa.array(made, pa.list_(pa.float64()) if isinstance(made[0], list) else pa.float64())
@@ -320,9 +319,7 @@ def test_nonsense_gets_a_sentence(dataset: tuple[Path, Columns], tmp_path: Path)
 
 
 @pytest.mark.parametrize("pattern", ["data/*/file-000.parquet", "meta/episodes/*/*.parquet"])
-def test_damaged_tables_get_a_sentence(
-    dataset: tuple[Path, Columns], tmp_path: Path, pattern: str
-) -> None:
+def test_damaged_tables_get_a_sentence(dataset: tuple[Path, Columns], tmp_path: Path, pattern: str) -> None:
     folder, rng = shutil.copytree(dataset[0], tmp_path / "odd"), np.random.default_rng(0)
     (path,) = folder.glob(pattern)
     whole = path.read_bytes()

@@ -1,9 +1,9 @@
-"""Export: what a program needs that plans without this one, on a robot's computer, in C++ or with TensorRT.
+"""Export a checkpoint as ONNX or torch.export, to plan without this project (C++, TensorRT, a robot).
 
     latent-planner export pusht --format onnx --out exported            # or torch-export, for torch alone
 
-writes encoder, rollout step, whole rollout, the proposer where there is one, and `model.json`, which says the
-rest: shapes, normalisation, bounds, context, how to search, and numbers to check against. Everything written
+writes encoder, rollout step, whole rollout, the proposer if there is one, and `model.json` with everything
+else: shapes, normalisation, bounds, context, how to search, and numbers to check against. Everything written
 is read back and compared with torch first; nothing is left where it differs. `examples/onnx_planner.py` plans
 with it.
 """

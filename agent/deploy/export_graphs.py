@@ -85,7 +85,7 @@ class Graph:
     inputs: dict[str, tuple[str, tuple[int | str, ...]]]
     output: tuple[str, tuple[int | str, ...]]
     largest: dict[str, int]  # of the sizes called by a word, where there is a limit
-    below: int = 256  # of the whole numbers that go in, the first that may not
+    below: int = 256  # exclusive upper bound for integer inputs
 
     def example(self, **sizes: int) -> tuple[Tensor, ...]:
         """Random inputs with these sizes for the words."""

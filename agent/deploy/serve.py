@@ -1,4 +1,4 @@
-"""Serves an agent to robot programs in the wire format of openpi's policy server; its client works as it is.
+"""Serve an agent to robot programs, in the wire format of openpi's policy server. Its client works unchanged.
 
     latent-planner serve pusht --port 8000
     latent-planner serve runs/mine --host 0.0.0.0 --api-key-file key.txt

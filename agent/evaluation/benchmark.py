@@ -59,6 +59,7 @@ class Pairs(Protocol):
     def rule(self) -> str: ...
     def options(self, index: int) -> dict[str, Any]:
         """The options of the reset that begins the episode of pair `index`."""
+
     def first_frames(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:
         """Start and goal as the agent is to see them, uint8 (H, W, 3); None: as the world draws them."""
 

@@ -54,7 +54,7 @@ class Proposer(nn.Module):
             self(latents, goals, torch.full((len(latents),), k, device=latents.device))
             for k in range(1, longest + 1)
         ]
-        return F.pad(torch.cat(found, 1), (0, 0, 0, horizon - self.longest))  # less than nothing: a cut
+        return F.pad(torch.cat(found, 1), (0, 0, 0, horizon - self.longest))  # a negative pad crops
 
     def loss(self, latents: Tensor, goals: Tensor, steps: Tensor, actions: Tensor) -> Tensor:
         """Mean squared error of the best guess, and a little of all, for the blocks (B, longest, F·A) that

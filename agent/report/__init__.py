@@ -3,7 +3,7 @@
     latent-planner report runs/mine                     # report.html and report.json in runs/mine
     latent-planner report pusht --only probes,surprise --out somewhere
 
-    from agent import report
+    from latent_planner import report
     found = report.probes(evidence)                      # a dataclass; see latent_planner.report.evidence
 
 The functions are those named in latent_planner.report.registry, one a section.

@@ -2,8 +2,8 @@
 
     latent-planner collect pusht pusht.h5 --episodes 2000 --length 100 --image-size 64 --seed 0
 
-The same settings give the same episodes in the same order, whatever the number of workers. Stopped at any
-moment and started again with the same settings, it goes on after the last complete episode.
+The same settings give the same episodes in the same order, whatever the number of workers. If it is
+stopped, the same command continues after the last complete episode.
 """
 
 from __future__ import annotations

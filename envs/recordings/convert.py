@@ -1,7 +1,7 @@
-"""Copy a recording: `latent-planner convert A B.h5` writes any that is read here as a file of ours.
+"""Convert a recording: `latent-planner convert A B.h5` copies any supported recording into our own format.
 
 A is an HDF5 file of ours or of others, a LeRobot folder, or what stable-worldmodel and robomimic write. A
-conversion that was stopped goes on with the same command.
+conversion that was stopped continues with the same command.
 """
 
 from __future__ import annotations

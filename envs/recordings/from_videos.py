@@ -1,4 +1,4 @@
-"""A recording of your own: a folder of videos and a table of actions become one file to train on.
+"""Make a recording to train on from a folder of videos and a table of actions.
 
     latent-planner from-videos FOLDER actions.csv my.h5
 
@@ -7,11 +7,11 @@ The table has one row for each frame to be taken, and these columns:
     video      (or episode) the video's name in FOLDER, with or without its ending; one video is one episode
     frame      number of the frame, from 0; or time, seconds from the video's start; without either, the rows
                of a video are its frames from the first to the last
-    state…     every column whose name begins with "state": what else is known of that moment (optional)
+    state…     every column whose name begins with "state": other quantities known at that moment (optional)
     the rest   the action that was taken after the frame, a column a component, in your own units
 
 The rows of a video are in order of time, evenly spaced; the action of its last row is never used and may be
-empty. Frames are squeezed into squares of --size pixels a side. Stopped, the same command goes on.
+empty. Frames are squeezed into squares of --size pixels a side. If it is stopped, the same command continues.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def _pace(table: Table, fps: float) -> float | None:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """The program; returns 0, 2 for what the user can mend, 130 for Ctrl-C."""
+    """The program; returns 0, 2 on a user error, 130 after Ctrl-C."""
     logging.basicConfig(format="warning: %(message)s")
     parser = argparse.ArgumentParser(
         prog="latent-planner from-videos",

@@ -1,4 +1,4 @@
-"""Look into a recording: `latent-planner inspect A` describes it and draws some of its frames.
+"""Inspect a recording: `latent-planner inspect A` describes it and draws some of its frames.
 
 A is an HDF5 file of ours or of others, a LeRobot folder, or what stable-worldmodel and robomimic write.
 """
