@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from tiny_run import SquareRecording, tiny_dataset, tiny_model
@@ -19,8 +20,8 @@ class Frames:
     name, state_names, angle_names = "frames", ("x", "y", "angle", "still"), ("angle",)
 
     def sample(self, count: int, *, split: str, seed: int = 0) -> tuple[Tensor, Tensor]:
-        generator = torch.Generator().manual_seed(seed + len(split))
-        pixels = torch.randint(0, 256, (count, 3, 1, 1), generator=generator, dtype=torch.uint8)
+        rng = np.random.default_rng(seed + len(split))  # the same on every processor, unlike torch's
+        pixels = torch.from_numpy(rng.integers(0, 256, (count, 3, 1, 1), np.uint8))
         x, y, angle = pixels[:, :, 0, 0].float().unbind(1)
         return pixels, torch.stack([x, y, 2 * math.pi * angle / 255, torch.ones(count)], 1)
 
@@ -30,7 +31,7 @@ class Eyes(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.mix = nn.Parameter(torch.randn(3, 6, generator=torch.Generator().manual_seed(0)))
+        self.mix = nn.Parameter(torch.from_numpy(np.random.default_rng(0).normal(size=(3, 6))).float())
 
     def encode(self, pixels: Tensor) -> Tensor:
         x, _, angle = (pixels[..., 0, 0].float() / 255).unbind(-1)
@@ -48,16 +49,39 @@ def test_linear_and_mlp_probes_find_what_is_there() -> None:
     assert model.training and torch.equal(before, torch.get_rng_state())
 
 
+def latents(split: str, count: int) -> tuple[Tensor, Tensor]:
+    """(n, 6) what the eyes see, and (n,) the sine of the angle, in double precision."""
+    pixels, state = Frames().sample(count, split=split)
+    return Eyes().encode(pixels[:, None])[:, 0].detach().double(), state[:, 2].double().sin()
+
+
+def with_ones(x: Tensor) -> Tensor:
+    return torch.cat([x, torch.ones_like(x[:, :1])], 1)
+
+
+def r2(predicted: Tensor, target: Tensor) -> float:
+    return 1 - float((predicted - target).square().mean() / target.var(correction=0))
+
+
 def test_the_linear_probe_is_a_regression() -> None:
-    scores = probe(Eyes(), Frames(), frames=400, mlp=False)  # type: ignore[arg-type]
-    pixels, state = Frames().sample(400, split="train")
-    inputs = torch.cat([Eyes().encode(pixels[:, None])[:, 0].detach(), torch.ones(400, 1)], 1).double()
-    weights = torch.linalg.lstsq(inputs, state[:, 2:3].double().sin()).solution
-    pixels, state = Frames().sample(100, split="held_out")
-    inputs = torch.cat([Eyes().encode(pixels[:, None])[:, 0].detach(), torch.ones(100, 1)], 1).double()
-    target = state[:, 2].double().sin()
-    r2 = 1 - (inputs @ weights - target[:, None]).square().mean() / target.var(correction=0)
-    assert scores["angle_sin"]["linear_r2"] == pytest.approx(float(r2), abs=0.01)
+    score = probe(Eyes(), Frames(), frames=400, mlp=False)["angle_sin"]["linear_r2"]  # type: ignore[arg-type]
+    x, target = latents("train", 400)
+    x_test, target_test = latents("held_out", 100)
+    # Three of the six directions hold nothing but rounding, which must not be fitted.
+    weights = torch.linalg.lstsq(with_ones(x), target[:, None], rcond=1e-4, driver="gelsd").solution
+    assert score == pytest.approx(r2((with_ones(x_test) @ weights)[:, 0], target_test), abs=0.01)
+
+
+def test_the_linear_probe_is_the_ridge_regression_it_says() -> None:
+    score = probe(Eyes(), Frames(), frames=400, mlp=False)["angle_sin"]["linear_r2"]  # type: ignore[arg-type]
+    x, target = latents("train", 400)
+    x_test, target_test = latents("held_out", 100)
+    x_test, x = (x_test - x.mean(0)) / x.std(0), (x - x.mean(0)) / x.std(0)
+    penalty = math.sqrt(1e-3 * len(x)) * torch.eye(6).double()  # as further rows whose targets are zero
+    rows, values = torch.cat([x, penalty]), torch.cat([target - target.mean(), torch.zeros(6).double()])
+    weights = torch.linalg.lstsq(rows, values[:, None]).solution
+    predicted = (x_test @ weights)[:, 0] + target.mean()
+    assert score == pytest.approx(r2(predicted, target_test), abs=1e-4)
 
 
 def test_a_real_model_and_a_recording_without_state() -> None:
