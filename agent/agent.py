@@ -28,6 +28,7 @@ from latent_planner.planners import Plan, PlanError
 from .checkpoints import checkpoint
 from .imagination import Solver
 from .model.device import pick_device
+from .model.threads import Threads
 from .model.world_model import WorldModel
 from .pixels import checked_frames, encode_frames
 from .problem import (
@@ -99,11 +100,18 @@ class Agent:
         return cls(world_model, settings, device=device, seed=seed, **changes)
 
     def clone(self, seed: int | None = None) -> Agent:
-        """A fresh agent with the same weights and settings, and nothing else in common."""
+        """A fresh agent with the same weights, settings and number of threads, and nothing else in common."""
         seed = self.seed if seed is None else seed
-        return Agent(
+        twin = Agent(
             self.world_model, self.settings, device=self.device, seed=seed, context_len=self.context_len
         )
+        twin._solver.threads = self.threads
+        return twin
+
+    @property
+    def threads(self) -> Threads:
+        """How many threads of torch it computes with on the CPU, and why."""
+        return self._solver.threads
 
     def reset(self, mask: np.ndarray | None = None, seeds: Sequence[int] | None = None) -> None:
         """Forget goal, plan and context; random streams start again.
@@ -312,7 +320,8 @@ class Agent:
 
     def _encode(self, frames: np.ndarray) -> Tensor:
         """uint8 (B, H, W, 3) -> latents (B, D)."""
-        return encode_frames(self.world_model, frames, self.device)
+        with self.threads.using():
+            return encode_frames(self.world_model, frames, self.device)
 
     def _until(self, deadline: float | None) -> float | None:
         """When planning must be done, on the clock of time.perf_counter; None: whenever."""

@@ -20,6 +20,7 @@ from latent_planner.planners import Plan
 
 from .model.cuda_graphs import Graphed
 from .model.device import choose_precision
+from .model.threads import Threads
 from .model.world_model import WorldModel
 from .objective import Imagined, parse
 from .problem import Problem, goals_of, mix_seeds
@@ -42,6 +43,7 @@ class Solver:
         )
         self._low = np.asarray(config.action_low, np.float32)
         self._high = np.asarray(config.action_high, np.float32)
+        self.threads = Threads()
         self._cost = Graphed(self._price) if device.type == "cuda" else self._price
 
     def horizon(self, problem: Problem) -> int:
@@ -67,22 +69,31 @@ class Solver:
         last = None
         if problems[0].last is not None:
             last = torch.stack([torch.as_tensor(problem.last) for problem in problems]).to(self.device)
-        plan = self.planner.plan(
-            partial(self._cost, latents, goal, past, last),
-            batch_size=len(problems),
-            horizon=horizon,
-            warm_start=blocks if self.planner.config.warm_start else None,
-            proposals=self.world_model.propose(latents[:, -1], goal, horizon),
-            committed=committed,
-            last_action=None if last is None else self.world_model.normalise_actions(last),
-            deadline=None if until is None else until - time.perf_counter(),
-            seeds=[mix_seeds(problem.seed, problem.replans) for problem in problems],
-            device=self.device,
-        )
-        begun = time.perf_counter()
-        imagined = self.imagine(latents, plan.actions[:, None], past)[:, 0]
+        if self.device.type == "cpu":
+            self.threads.choose(partial(self._one_step, latents, past))
+        with self.threads.using():
+            plan = self.planner.plan(
+                partial(self._cost, latents, goal, past, last),
+                batch_size=len(problems),
+                horizon=horizon,
+                warm_start=blocks if self.planner.config.warm_start else None,
+                proposals=self.world_model.propose(latents[:, -1], goal, horizon),
+                committed=committed,
+                last_action=None if last is None else self.world_model.normalise_actions(last),
+                deadline=None if until is None else until - time.perf_counter(),
+                seeds=[mix_seeds(problem.seed, problem.replans) for problem in problems],
+                device=self.device,
+            )
+            begun = time.perf_counter()
+            imagined = self.imagine(latents, plan.actions[:, None], past)[:, 0]
         seconds = {**plan.seconds, "imagine": time.perf_counter() - begun}
+        self.threads.planned(plan.solve_seconds / plan.iterations, size=(len(problems), horizon))
         return replace(plan, latents=imagined, seconds=seconds)
+
+    def _one_step(self, latents: Tensor, past: Tensor | None) -> None:
+        """Imagine as many candidates as a plan does, one step far."""
+        size = len(latents), self.planner.config.num_samples, 1, len(self.planner.limits.low)
+        self.imagine(latents, torch.zeros(size), past)
 
     def imagine(self, latents: Tensor, candidates: Tensor, past: Tensor | None) -> Tensor:
         """(B, T, D), (B, N, H, F·A), (B, T-1, F·A) -> (B, N, H+1, D) in float32."""

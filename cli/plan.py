@@ -183,7 +183,7 @@ def reach(args: argparse.Namespace) -> None:
     budget = args.budget or BUDGET
     agent.set_goal(shown, steps=budget)
     played = follow(agent, env, observation, budget, success, partial(warn_out_of_reach, agent, about, shown))
-    print("\n".join(story(played)))
+    print("\n".join([*story(played), *computed_with(agent)]))
     goal = {"goal": str(args.goal), "goal_state": list(text.state) if text else None, "seed": agent.seed}
     notes = {"env": agent.config.env, "checkpoint": about, **goal, **about_agent(agent)}
     folder = out_folder(args.out, Path(args.goal).stem)
@@ -193,6 +193,11 @@ def reach(args: argparse.Namespace) -> None:
         print(f"{folder / name}: {what}")
     if args.explain:
         explain(args, agent, played, shown, folder, draw)
+
+
+def computed_with(agent: Any) -> list[str]:
+    """A line on the threads that plans got, where that was a choice."""
+    return [f"plans were computed with {agent.threads}"] if agent.threads.most > 1 else []
 
 
 def painter(
@@ -381,6 +386,7 @@ def benchmark(args: argparse.Namespace) -> None:
     for kind, label in (("random", "random actions"), ("still", "standing still")):
         print(f"  {label}: {result['floors'][kind]['success']:.0%}")
     print(f"one plan takes {result['seconds_per_plan']['median']:.2f} s (median)")
+    print("".join(f"{line}\n" for line in computed_with(agent)), end="")
     home, file = checkpoint.find(about["name"]), "benchmark-lewm.json" if lewm else "benchmark.json"
     shared = about["name"] in checkpoint.bundled() or hub.is_remote(about["name"])
     if args.out is not None or shared or (home / file).exists() or not os.access(home, os.W_OK):

@@ -80,8 +80,8 @@ class DotModel(torch.nn.Module):
         return torch.cat([start, start + STEP * actions.sum(dim=3).cumsum(dim=2)], dim=2)
 
     def solves(self):
-        """The calls that evaluated candidates (the others imagine the finished plan)."""
-        return [call for call in self.calls if call["candidates"].shape[1] > 1]
+        """The calls that evaluated candidates (the others imagine the finished plan, or time the machine)."""
+        return [call for call in self.calls if call["candidates"].shape[1] > 1 and call["candidates"].any()]
 
 
 def draw(place, side=SIZE):

@@ -80,11 +80,22 @@ def _load(args: argparse.Namespace, api_key: str | None) -> tuple[PolicyServer, 
 
     imported = time.perf_counter()
     log.info("imported in %.1f s; loading %s ...", imported - started, args.checkpoint)
-    use_threads(args.threads)
+    limits = Limits(args.max_connections, int(args.max_mb * 2**20), args.idle, args.deadline, args.patience)
     try:
         agent = Agent.from_pretrained(args.checkpoint, device=args.device, seed=args.seed)
         loaded = time.perf_counter()
         log.info("loaded in %.1f s; making a first plan on %s ...", loaded - imported, agent.device)
+        server = PolicyServer(
+            agent,
+            host=args.host,
+            port=args.port,
+            api_key=api_key,
+            image_key=args.image_key,
+            limits=limits,
+            workers=args.workers,
+            threads=args.threads,
+        )
+        use_threads(server.threads)
         trial = agent.clone()
         frame = np.zeros((agent.config.image_size, agent.config.image_size, 3), np.uint8)
         trial.set_goal(frame)
@@ -92,20 +103,10 @@ def _load(args: argparse.Namespace, api_key: str | None) -> tuple[PolicyServer, 
     except (CheckpointError, PlanError) as error:
         raise ServeError(str(error)) from None
     planned = time.perf_counter()
-    limits = Limits(args.max_connections, int(args.max_mb * 2**20), args.idle, args.deadline, args.patience)
-    server = PolicyServer(
-        agent,
-        host=args.host,
-        port=args.port,
-        api_key=api_key,
-        image_key=args.image_key,
-        limits=limits,
-        workers=args.workers,
-        threads=args.threads,
-    )
     story = (
         f"{args.checkpoint} on {agent.device}: {imported - started:.1f} s to import, "
-        f"{loaded - imported:.1f} s to load, {planned - loaded:.1f} s for a first plan"
+        f"{loaded - imported:.1f} s to load, {planned - loaded:.1f} s for a first plan; "
+        f"up to {server.workers} at a time, each with {agent.threads}"
     )
     return server, story
 
@@ -176,9 +177,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add(
         "--threads",
         type=_count,
-        default=1,
         metavar="N",
-        help="for one plan; more need idle cores (%(default)s)",
+        help="at most, for one plan (default: the cores, shared among the workers)",
     )
     add("--device", default="auto")
     add("--seed", type=int)

@@ -58,8 +58,8 @@ class PolicyServer:
     agent: every connection gets `agent.clone()`.   image_key: where requests hold the frame.
     api_key: asked of every client, as "Authorization: Api-Key ..."; None: of nobody.
     workers: plans made at the same time; default: one per core, or one on a GPU.
-    threads: of torch for each of them. More than one is quicker on idle cores and far slower on busy ones,
-        where the threads wait for each other at every small operation.
+    threads: of torch for each of them, at most, see `model.threads`; default: the cores, shared among the
+        workers, or one with a GPU.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class PolicyServer:
         image_key: str = "observation/image",
         limits: Limits | None = None,
         workers: int | None = None,
-        threads: int = 1,
+        threads: int | None = None,
     ) -> None:
         from .connection import metadata
 
@@ -83,10 +83,11 @@ class PolicyServer:
         known = metadata(agent, image_key, self.limits.deadline)
         self._metadata = pack({**known, "message_bytes": self.limits.message_bytes})
         self._secret = None if api_key is None else f"Api-Key {api_key}".encode()
-        self._workers = workers or (1 if agent.device.type != "cpu" else _cores())
-        self._threads = threads
+        on_cpu = agent.device.type == "cpu"
+        self.workers = workers or (_cores() if on_cpu else 1)
+        self.threads = threads or (max(1, _cores() // self.workers) if on_cpu else 1)
         self._log = SparingLog(log)
-        self._turns = Turns(self._workers)
+        self._turns = Turns(self.workers)
         self._door = guard.Door(self.limits.unfinished, self._log)
         self._open: Counter[str] = Counter()  # sessions of each address
         self._waiting: dict[Any, str] = {}  # connections without a request under way; the longest is first
@@ -103,7 +104,7 @@ class PolicyServer:
         quiet = logging.getLogger(f"{__name__}.websockets")
         quiet.setLevel(logging.CRITICAL)  # it logs each handshake that fails with a traceback
         self._pool = ThreadPoolExecutor(
-            self._workers, "plan", initializer=use_threads, initargs=(self._threads,)
+            self.workers, "plan", initializer=use_threads, initargs=(self.threads,)
         )
         server = await serve(
             self._handle,

@@ -65,7 +65,8 @@ def versions() -> dict[str, str]:
 
 def about_agent(agent: Any) -> dict[str, Any]:
     """How an agent plans, as checkpoints store it, and on what."""
-    return {"planner": agent.settings.to_dict(), "device": str(agent.device)}
+    threads = {"threads": agent.threads.about()} if agent.device.type == "cpu" else {}
+    return {"planner": agent.settings.to_dict(), "device": str(agent.device), **threads}
 
 
 def durations(seconds: Sequence[float]) -> dict[str, Any]:
