@@ -3,11 +3,11 @@
 import sys
 
 try:
-    from latent_planner.cli.train import main
+    from latent_planner.cli.__main__ import main
 except ModuleNotFoundError as error:
     if error.name != "latent_planner":
         raise
     sys.exit("error: the project is not installed for this Python; run: python -m pip install -e .")
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["train", *sys.argv[1:]]))

@@ -33,74 +33,59 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from latent_planner import envs
+from latent_planner import Agent, envs
 from latent_planner import goal_image as images
+from latent_planner.checkpoints import checkpoint, hub
+from latent_planner.common.commands import in_words
 from latent_planner.common.files import blame
-from latent_planner.envs.gym import world as gym_world
-from latent_planner.envs.gym.names import is_gym
+from latent_planner.envs.goals import made, recorded
+from latent_planner.envs.goals import pairs as lists
+from latent_planner.envs.gym.world import bring
+from latent_planner.envs.recordings.samples import sample_frames
+from latent_planner.evaluation import benchmark as protocol
+from latent_planner.evaluation import explain as explanation
+from latent_planner.evaluation import reachability
 from latent_planner.evaluation.attempt import RESULTS, Attempt, attempt, story, write_results
 from latent_planner.evaluation.provenance import about_agent, write_json
+from latent_planner.model.world_model import WorldModelConfig
 from latent_planner.pixels import resize_picture
+from latent_planner.planners import Plan
 
 from .benchmark_words import OFFSET, PROTOCOL, SHIFT
 from .overrides import ConfigError
 from .plan_options import BUDGET, parse_options
 from .planner_words import planner_settings
+from .run_folder import file_name, new_folder
+from .user_errors import USER_ERRORS
 
 log = logging.getLogger(__name__)
 
-GOAL_STEPS = 25  # how far ahead of its start a made goal lies
 GOAL_SIZE = 448  # px; seven times 64 and twice 224, so that averaging it down is exact area averaging
 SCENE_SIZE = 384  # px, of a world in the video
 LIBRARY = 8000  # recorded frames among which --explain looks for the nearest
 FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 SAME_PICTURE = 1.0  # mean difference in grey levels that drawing at another size may cost
 
-# Mistakes a user can make, by the module that raises them: one that is not loaded has raised nothing.
-USER_ERRORS = {
-    "latent_planner.cli.overrides": "ConfigError",
-    "latent_planner.goal_image": "GoalImageError",
-    "latent_planner.checkpoints.checkpoint": "CheckpointError",
-    "latent_planner.envs.world": "WorldError",
-    "latent_planner.planners": "PlanError",
-    "latent_planner.envs.recordings.journal": "RecordingError",
-}
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The program; returns its exit code: 0 when it ran, 2 on a user error, 130 after Ctrl-C."""
     logging.basicConfig(format="warning: %(message)s")
-    try:
+    with in_words(*USER_ERRORS, system_error=where_else) as outcome:
         args = parse(sys.argv[1:] if argv is None else argv)
-        if args.module is not None:
-            gym_world.bring(args.module)
+        bring(args.module)
         if args.make_goal is not None:
             make_goal(args)
         elif args.benchmark:
             benchmark(args)
         else:
             reach(args)
-    except user_errors() as error:
-        return fail(str(error))
-    except OSError as error:
-        hint = "make room" if error.errno in FULL else "choose another place"
-        return fail(f"{blame(error)}; {hint} and run this again")
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
-        return 130
-    return 0
+    return outcome.code
 
 
-def user_errors() -> tuple[type[Exception], ...]:
-    """The classes named in USER_ERRORS whose modules are loaded; asked for only when something was raised."""
-    return tuple(
-        getattr(sys.modules[home], name) for home, name in USER_ERRORS.items() if home in sys.modules
-    )
-
-
-def fail(sentence: str) -> int:
-    print(f"error: {sentence}", file=sys.stderr)
-    return 2
+def where_else(error: OSError) -> str:
+    """What is wrong with a file or folder, and what to do."""
+    hint = "make room" if error.errno in FULL else "choose another place"
+    return f"{blame(error)}; {hint} and run this again"
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -109,30 +94,19 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def make_goal(args: argparse.Namespace) -> None:
-    """Write a goal picture that a policy reached GOAL_STEPS env steps after a start that goes with it."""
-    from latent_planner.envs.goals import pairs
-
+    """Write a goal picture that a policy reached some env steps after a start that goes with it."""
     path, name, seed = Path(args.make_goal), args.env or "pusht", args.seed or 0
     if path.exists() and images.read_goal_text(path) is None:
         raise ConfigError(f"{path} is there already and was not made by --make-goal; choose another name")
-    scene: Any = envs.make(name, image_size=GOAL_SIZE).unwrapped
-    if is_gym(name):  # its start is the reset with this seed
-        _, info = scene.reset(seed=seed)
-        images.write_goal(path, scene.goal_picture, info["goal_state"], name, seed, steps=GOAL_STEPS)
-    else:
-        pair = pairs.draw(name, 1, seed, offset=GOAL_STEPS)
-        pixels = scene.render_state(pair.goal[0])
-        images.write_goal(path, pixels, pair.goal[0], name, seed, start_state=pair.start[0], steps=GOAL_STEPS)
-    print(f"{path}: a goal of {name}, {GOAL_STEPS} steps from its start")
-    checkpoint = " --checkpoint RUN" if is_gym(name) else ""
-    print(f"reach it with: python plan.py --goal {path}{checkpoint}")
+    goal = made.make_goal(name, seed, image_size=GOAL_SIZE)
+    images.write_goal(path, goal.pixels, goal.state, name, seed, start_state=goal.start, steps=made.OFFSET)
+    print(f"{path}: a goal of {name}, {made.OFFSET} steps from its start")
+    trained = "" if name in checkpoint.bundled() else " --checkpoint RUN"
+    print(f"reach it with: python plan.py --goal {path}{trained}")
 
 
-def load_agent(args: argparse.Namespace, env_name: str | None) -> tuple[Any, dict[str, Any]]:
+def load_agent(args: argparse.Namespace, env_name: str | None) -> tuple[Agent, dict[str, Any]]:
     """The agent of the checkpoint asked for, and {"name", "sha256"} of that. Raises the errors of both."""
-    from latent_planner.agent import Agent
-    from latent_planner.checkpoints import checkpoint
-
     name, lewm = args.checkpoint or env_name or "pusht", args.settings.get(PROTOCOL) == "lewm"
     model, info = checkpoint.load(name, env=env_name, actions=args.settings.get("data.path"))
     words = ["planner=cem_lewm", *args.overrides] if lewm else args.overrides
@@ -145,7 +119,7 @@ def load_agent(args: argparse.Namespace, env_name: str | None) -> tuple[Any, dic
     return agent, {"name": str(name), "sha256": info["sha256"]}
 
 
-def world_of(agent: Any) -> Any:
+def world_of(agent: Agent) -> envs.World:
     """The world that the agent's model knows, as it learned to see it, with frames of its size."""
     if not envs.known(agent.config.env):
         raise ConfigError(f"the checkpoint is of {agent.config.env}, which is not a world here; use Agent")
@@ -177,7 +151,7 @@ def reach(args: argparse.Namespace) -> None:
         log.warning("the state that %s carries is not the one it shows, so it is ignored", args.goal)
         text = None
     if text is not None and agent.config.reference_look:  # the picture was drawn as our world looks
-        shown = env.unwrapped.render_state(np.array(text.state))
+        shown = env.render_state(np.array(text.state))
     observation, success = start(args, env, text)
     print(f"planning to {args.goal} in {agent.config.env}, checkpoint {about['name']}, on {agent.device}")
     budget = args.budget or BUDGET
@@ -187,8 +161,8 @@ def reach(args: argparse.Namespace) -> None:
     goal = {"goal": str(args.goal), "goal_state": list(text.state) if text else None, "seed": agent.seed}
     notes = {"env": agent.config.env, "checkpoint": about, **goal, **about_agent(agent)}
     folder = out_folder(args.out, Path(args.goal).stem)
-    draw = painter(args, agent, env, played, text)
-    write_results(folder, played, shown, notes, render=draw, fps=env.unwrapped.control_hz)
+    draw = painter(args, agent, played, text)
+    write_results(folder, played, shown, notes, render=draw, fps=env.control_hz)
     for name, what in RESULTS.items():
         print(f"{folder / name}: {what}")
     if args.explain:
@@ -201,64 +175,59 @@ def computed_with(agent: Any) -> list[str]:
 
 
 def painter(
-    args: argparse.Namespace, agent: Any, env: Any, played: Attempt, text: Any
-) -> Callable[[Any], np.ndarray]:
+    args: argparse.Namespace, agent: Agent, played: Attempt, text: images.GoalText | None
+) -> Callable[[np.ndarray], np.ndarray]:
     """State (S,) of the attempt -> its frame, as large as the video shows it."""
-    name = agent.config.env
-    scene: Any = envs.make(name, image_size=SCENE_SIZE, reference_look=env.unwrapped.reference_look)
-    if not is_gym(name):
+    look = agent.config.reference_look
+    scene = envs.make(agent.config.env, image_size=SCENE_SIZE, reference_look=look)
+    if scene.settable_states:
         return scene.render_state
-    # its states cannot be set, so all of it is played once more
+    # all of it is played once more
     seen = [start(args, scene, text)[0], *(scene.step(action)[0] for action in played.actions)]
     frames = {state.tobytes(): obs["pixels"] for state, obs in zip(played.states, seen)}
     return lambda state: frames[state.tobytes()]
 
 
-def warn_out_of_reach(agent: Any, about: dict[str, Any], goal: np.ndarray, first_plan: Any) -> None:
+def warn_out_of_reach(agent: Agent, about: dict[str, Any], goal: np.ndarray, first_plan: Plan) -> None:
     """Say so when this plan expects to stay farther from the goal than those that led to their goals.
 
     Only where the checkpoint's report has measured how far that is.
     """
-    from latent_planner.checkpoints import checkpoint
-    from latent_planner.evaluation import reachability as reach
-
-    most = reach.load(checkpoint.find(about["name"]), about["sha256"])
+    most = reachability.load(checkpoint.find(about["name"]), about["sha256"])
     if most is None:
         return
-    expected = reach.expected_distance(agent, first_plan, goal[None])[0]
+    expected = reachability.expected_distance(agent, first_plan, goal[None])[0]
     if expected > most:
         message = (
             "the goal seems out of reach: the first plan ends %.1f away from it in latent space, and %.0f %% "
             "of the goals that were reached began with one that ends within %.1f"
         )
         with tqdm.external_write_mode():
-            log.warning(message, expected, 100 * reach.KEPT, most)
+            log.warning(message, expected, 100 * reachability.KEPT, most)
 
 
 def explain(
     args: argparse.Namespace,
-    agent: Any,
+    agent: Agent,
     played: Attempt,
     goal: np.ndarray,
     folder: Path,
-    draw: Callable[[Any], np.ndarray],
+    draw: Callable[[np.ndarray], np.ndarray],
 ) -> None:
     """Draw explain.png: the search, the imagined paths beside what happened, the time."""
-    from latent_planner.envs.recordings.samples import sample_frames
-    from latent_planner.evaluation import explain
-
     if not played.plans:
         print("nothing was planned, so there is nothing to explain")
         return
     name, size = agent.config.env, agent.config.image_size
-    count = LIBRARY // 8 if size >= 128 or is_gym(name) else LIBRARY  # which are slow to draw
-    library = explain.Library.of(agent, sample_frames(name, count, size, args.recording))
-    path = folder / explain.PICTURE
-    explain.write_explanation(path, agent, played, library, goal, render=draw)
+    slow = size >= 128 or envs.world_class(name).slow_to_draw
+    count = LIBRARY // 8 if slow else LIBRARY
+    library = explanation.Library.of(agent, sample_frames(name, count, size, args.recording))
+    path = folder / explanation.PICTURE
+    explanation.write_explanation(path, agent, played, library, goal, render=draw)
     print(f"{path}: how the plans came about")
 
 
-def fits(text: images.GoalText, env: Any, shown: np.ndarray) -> bool:
+def fits(text: images.GoalText, env: envs.World, shown: np.ndarray) -> bool:
     """Whether the picture shows the state that its text names: somebody may have painted in it."""
     try:
         check_state(env, text.state, "the goal's state")
@@ -266,25 +235,25 @@ def fits(text: images.GoalText, env: Any, shown: np.ndarray) -> bool:
             check_state(env, text.start_state, "the goal's start")
     except ConfigError:
         return False
-    if is_gym(text.env):  # no state of it can be drawn
+    if not env.settable_states:  # so none can be drawn
         return True
-    plain: Any = envs.make(text.env, image_size=env.unwrapped.image_size)
+    plain = envs.make(text.env, image_size=env.image_size)
     drawn = plain.render_state(np.array(text.state)).astype(float)
     return float(np.abs(drawn - resize_picture(shown, len(drawn))).mean()) < SAME_PICTURE
 
 
-def check_state(env: Any, state: Sequence[float], name: str) -> None:
+def check_state(env: envs.World, state: Sequence[float], name: str) -> None:
     """Raise ConfigError unless the env can be in this state."""
-    space, names = env.observation_space["state"], env.unwrapped.state_names
+    names = env.state_names
     if len(state) != len(names):
         raise ConfigError(f"{name} must be {len(names)} numbers ({', '.join(names)}), not {len(state)}")
-    for value, low, high, label in zip(state, space.low, space.high, names):
+    for value, low, high, label in zip(state, env.state_low, env.state_high, names):
         if not low <= value <= high:
             raise ConfigError(f"{name} has {label} = {value:g}; it must lie between {low:g} and {high:g}")
 
 
 def start(
-    args: argparse.Namespace, env: Any, text: images.GoalText | None
+    args: argparse.Namespace, env: envs.World, text: images.GoalText | None
 ) -> tuple[dict[str, Any], bool | None]:
     """Reset the env: first observation, and whether that is at the goal (None: the goal has no state)."""
     options: dict[str, Any] = {"goal_state": np.array(text.state)} if text else {}
@@ -303,12 +272,12 @@ def start(
 
 
 def follow(
-    agent: Any,
-    env: Any,
-    observation: dict[str, Any],
+    agent: Agent,
+    env: envs.World,
+    observation: dict[str, np.ndarray],
     budget: int,
     success: bool | None,
-    look_at: Callable[[Any], None],
+    look_at: Callable[[Plan], None],
 ) -> Attempt:
     """The attempt, under a progress bar; look_at: gets its first plan."""
     with tqdm(total=budget, desc="planning", unit="step") as bar:
@@ -327,15 +296,11 @@ def out_folder(out: str | None, name: str) -> Path:
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
         return Path(out)
-    from .run_folder import file_name, new_folder
-
     return new_folder(Path("plans") / f"{file_name(name)}-{time.strftime('%Y%m%d-%H%M%S')}")
 
 
-def recorded_pairs(args: argparse.Namespace, config: Any) -> Any:
+def recorded_pairs(args: argparse.Namespace, config: WorldModelConfig) -> lists.Pairs:
     """Start/goal pairs from the recording asked for, for a model of this config."""
-    from latent_planner.envs.goals import recorded as recorded
-
     keys = {key: args.settings.get(f"data.{key}") for key in ("path", "camera", "state")}
     seed = recorded.SEED if args.seed is None else args.seed
     offset = int(args.settings.get(OFFSET, recorded.OFFSET))
@@ -344,10 +309,8 @@ def recorded_pairs(args: argparse.Namespace, config: Any) -> Any:
     )
 
 
-def held_out_pairs(args: argparse.Namespace, name: str) -> Any:
+def held_out_pairs(args: argparse.Namespace, name: str) -> lists.Pairs:
     """The world's fixed start/goal pairs, or fresh ones, as the words ask."""
-    from latent_planner.envs.goals import pairs as lists
-
     offset = int(args.settings.get(OFFSET, lists.OFFSET))
     if args.pairs_seed is not None:
         pairs = lists.draw(name, args.pairs or lists.COUNT, args.pairs_seed, offset)
@@ -358,9 +321,6 @@ def held_out_pairs(args: argparse.Namespace, name: str) -> Any:
 
 def benchmark(args: argparse.Namespace) -> None:
     """Run the protocol, ours on the world's fixed pairs, and write what came out as JSON."""
-    from latent_planner.checkpoints import checkpoint, hub
-    from latent_planner.evaluation import benchmark as protocol
-
     (agent, about), lewm = load_agent(args, args.env), args.settings[PROTOCOL] == "lewm"
     if lewm and args.pairs_seed is not None:
         raise ConfigError("--pairs-seed has no meaning with benchmark.protocol=lewm; leave it out")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -18,9 +18,12 @@ class Outcome:
 
 
 @contextmanager
-def in_words(*mistakes: type[Exception]) -> Iterator[Outcome]:
+def in_words(
+    *mistakes: type[Exception], system_error: Callable[[OSError], str] = blame
+) -> Iterator[Outcome]:
     """Run a command; `mistakes`, errors of the system and Ctrl-C become one sentence and an exit code.
 
+    system_error: words an OSError, with what to do about it.
     Any other exception is a fault of the program and passes through with its traceback.
     """
     outcome = Outcome()
@@ -31,6 +34,6 @@ def in_words(*mistakes: type[Exception]) -> Iterator[Outcome]:
         print(str(stop) or "stopped", file=sys.stderr)
         outcome.code = 130
     except expected as error:
-        sentence = blame(error) if isinstance(error, OSError) else str(error)
+        sentence = system_error(error) if isinstance(error, OSError) else str(error)
         print(f"error: {sentence}", file=sys.stderr)
         outcome.code = 2

@@ -78,6 +78,7 @@ class World(gymnasium.Env):
         self._varied: dict[str, Any] = {}
         self._goal_state: np.ndarray | None = None
         self._goal_frame: np.ndarray | None = None
+        self.goal_picture: np.ndarray | None = None  # info["goal"] of the last reset, where it comes larger
 
     # What a subclass provides -----------------------------------------------------------------------------
 
@@ -117,8 +118,19 @@ class World(gymnasium.Env):
         raise NotImplementedError
 
     def render_state(self, state: Any) -> np.ndarray:
-        """The frame (H, W, 3) of `state` (S,), without goal marker; the running simulation is left alone."""
+        """The frame (H, W, 3) of `state` (S,), without goal marker; the running simulation is left alone.
+
+        Raises WorldError without `settable_states`.
+        """
         raise NotImplementedError
+
+    @classmethod
+    def too_quick(cls, name: str, reader: Any, steps: int) -> list[str]:
+        """Numbers of the state that a recording shows to move too far within `steps` steps to be followed.
+
+        name: of the world.   reader: the open recording.
+        """
+        return []
 
     # The Gymnasium interface ------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from latent_planner.envs import WorldError
 from latent_planner.envs.goals import pairs
 from latent_planner.envs.gym import names as gym_names
 from latent_planner.envs.gym import policies as gym_policies
-from latent_planner.envs.gym import world as gym_world
+from latent_planner.envs.gym.world import GymWorld
 from latent_planner.envs.recordings.collect import collect
 from latent_planner.envs.recordings.episodes import EpisodeReader
 from latent_planner.envs.recordings.journal import RecordingError
@@ -253,10 +253,10 @@ def test_an_episode_is_recorded_up_to_its_end(tmp_path) -> None:
 def test_what_moves_too_far_between_two_frames_of_a_model_is_named(tmp_path) -> None:
     job = {"episodes": 20, "length": 30, "image_size": 16, "workers": 1, "progress": False}
     reader = EpisodeReader(collect(DOT, tmp_path / "a.h5", policy="random", **job))  # speeds are drawn anew
-    assert gym_world.too_quick(reader, DOT, 5) == ["observation_2", "observation_3"]
-    assert gym_world.too_quick(reader, DOT + "?goal=0,1", 5) == []
-    assert gym_world.too_quick(reader, DOT, 29) == [f"observation_{i}" for i in range(4)]
-    assert gym_world.too_quick(reader, DOT, 30) == []  # no two frames to compare
+    assert GymWorld.too_quick(DOT, reader, 5) == ["observation_2", "observation_3"]
+    assert GymWorld.too_quick(DOT + "?goal=0,1", reader, 5) == []
+    assert GymWorld.too_quick(DOT, reader, 29) == [f"observation_{i}" for i in range(4)]
+    assert GymWorld.too_quick(DOT, reader, 30) == []  # no two frames to compare
 
 
 def test_workers_import_the_module_that_the_user_names(tmp_path, monkeypatch) -> None:

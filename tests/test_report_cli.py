@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from latent_planner.cli.report import episodes, main, start_goal_pairs, world_maker
+from latent_planner.cli.report import main
+from latent_planner.cli.reporting import episodes, start_goal_pairs, world_maker
 
 
 @pytest.fixture

@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 import yaml
 from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
 
 from latent_planner import envs, planners
 from latent_planner.cli import train
 from latent_planner.cli.overrides import options
+from latent_planner.cli.recording import open_recording
 from latent_planner.evaluation import plots
 from latent_planner.planners import PlanConfig
 
@@ -192,6 +194,31 @@ def test_ctrl_c_ends_with_its_own_code(monkeypatch, capsys) -> None:
     monkeypatch.setattr(train, "train", stopped)
     assert train.main([]) == 130
     assert capsys.readouterr().err == "stopped\n"
+
+
+@pytest.mark.parametrize("script", ["train.py", "plan.py"])
+def test_ctrl_c_while_it_starts_ends_in_one_word(script, tmp_path) -> None:
+    (tmp_path / "torch.py").write_text("raise KeyboardInterrupt")  # as if pressed while torch is loading
+    words = [sys.executable, str(ROOT / script), "--help"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(words, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "stopped\n")
+
+
+def test_what_a_recording_decides_is_returned_and_not_written(run, monkeypatch) -> None:
+    folder, _ = run
+    monkeypatch.chdir(folder)
+    with initialize_config_module("configs", version_base="1.3"):
+        config = compose("config", overrides=["env=two_room", "env.episodes=12", "env.length=40"])
+    before = OmegaConf.to_container(config)
+    reader, decided = open_recording(config)
+    reader.close()
+    (path,) = (folder / "data").iterdir()
+    assert decided == {"data.path": str(path.resolve()), "data.reference_look": False}
+    filled = train.settled(config, decided)
+    assert OmegaConf.to_container(config) == before
+    assert filled.data.path == str(path.resolve()) and filled.data.reference_look is False
+    assert filled.env == config.env and filled.train == config.train
 
 
 def test_a_mistake_of_our_own_is_not_hidden(monkeypatch, capsys) -> None:

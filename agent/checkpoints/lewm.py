@@ -14,7 +14,6 @@ import hashlib
 import pickle
 import pickletools
 import re
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -25,6 +24,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+
+from latent_planner.common.commands import in_words
 
 from ..model.world_model import WorldModel, WorldModelConfig
 from . import action_statistics, checkpoint, hub
@@ -257,9 +258,9 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """The command line; 0, or 2 after a mistake that one sentence explains."""
+    """The command line. Returns 0, 2 on a user error, 130 after Ctrl-C."""
     args = _arguments(words)
-    try:
+    with in_words(CheckpointError) as outcome:
         if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
             raise CheckpointError(f"{args.out} is there already: choose another folder with --out.")
         source = hub.fetch(args.weights) if hub.is_remote(args.weights) else Path(args.weights)
@@ -268,9 +269,8 @@ def main(words: Sequence[str] | None = None) -> int:
             read_weights(source), env=args.env, frameskip=args.frameskip, **known.settings()
         )
         checkpoint.save(world_model, args.out, planner=PLANNER, training={"converted_from": args.weights})
-    except (CheckpointError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if outcome.code:
+        return outcome.code
     count = sum(parameter.numel() for parameter in world_model.parameters()) / 1e6
     mean, std = (", ".join(f"{v:.4g}" for v in values) for values in (known.mean, known.std))
     print(f"{args.out}: {count:.2f} million parameters; actions have mean {mean} and deviation {std}")

@@ -15,7 +15,6 @@ import hashlib
 import importlib.util
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -25,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from latent_planner.common.commands import in_words
 from latent_planner.common.files import blame
 
 from ..checkpoints import checkpoint
@@ -209,19 +209,19 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """The command line; 0, or 2 after a mistake that one sentence explains."""
+    """The command line. Returns 0, 2 on a user error, 130 after Ctrl-C."""
     args = _arguments(words)
-    try:
+    with in_words(ExportError, CheckpointError, system_error=_another_place) as outcome:
         description = export(*checkpoint.load(args.checkpoint), args.out, args.format)
-    except (ExportError, CheckpointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {blame(error)}; choose another place with --out", file=sys.stderr)
-        return 2
+    if outcome.code:
+        return outcome.code
     for name, about in description["graphs"].items():
         ins = ", ".join(f"{put['name']} {tuple(put['shape'])}" for put in about["inputs"])
         off = about["difference_to_torch"]
         print(f"{args.out / about['file']}: {name}, {ins}; differs from torch by {off:.0e} at most")
     print(f"{args.out / DESCRIPTION}: shapes, normalisation, bounds, how to search, numbers to check against")
     return 0
+
+
+def _another_place(error: OSError) -> str:
+    return f"{blame(error)}; choose another place with --out"

@@ -91,7 +91,6 @@ class GymWorld(World):
         self.parts = goal_parts(name, self.says, size)
         self.ended = False
         self.raw: Any = None  # the environment's own last observation
-        self.goal_picture: np.ndarray | None = None  # of the last reset, as large as the environment draws it
 
     # Places -----------------------------------------------------------------------------------------------
 
@@ -145,6 +144,26 @@ class GymWorld(World):
         within = (self.says.tolerance * spread(self.name))[self.parts]
         each = ", ".join(f"{self.state_names[i]} {w:.3g}" for i, w in zip(self.parts, within))
         return f"within {self.says.tolerance:g} standard deviations of the goal: {each}"
+
+    @classmethod
+    def too_quick(cls, name: str, reader: Any, steps: int) -> list[str]:
+        """Components that count for success and, in a recording's first episodes, correlate by less than 0.5
+        with themselves so many steps later: between two frames of a model they move too far to be followed.
+        """
+        if "state" not in reader.columns:
+            return []
+        size, rows = len(reader.state_names), slice(0, EPISODES)
+        now, later = [], []
+        for first, length in zip(reader.offsets[rows], reader.lengths[rows]):
+            states = reader.read("state", first, first + length).astype(float)
+            now.append(states[:-steps])
+            later.append(states[steps:])
+        before, after = np.concatenate(now), np.concatenate(later)
+        if len(before) < 2:
+            return []
+        change, variance = np.square(after - before).mean(0), before.var(0) + after.var(0)
+        quick = [i for i in goal_parts(name, parse(name), size) if change[i] > 0.5 * variance[i] > 0]
+        return [reader.state_names[i] for i in quick]
 
     def sample_state(self, rng: np.random.Generator) -> np.ndarray:
         """The state (S,) of one reset."""
@@ -330,26 +349,6 @@ def goal_parts(name: str, says: GymName, size: int) -> np.ndarray:
             f"{name} has observations of {size} numbers, counted from 0: none is {says.goal[-1]}."
         )
     return np.array(says.goal)
-
-
-def too_quick(reader: Any, name: str, steps: int) -> list[str]:
-    """Components that count for success and, in a recording's first episodes, correlate by less than 0.5 with
-    themselves so many steps later: between two frames of a model they move too far to be followed.
-    """
-    if "state" not in reader.columns:
-        return []
-    size, rows = len(reader.state_names), slice(0, EPISODES)
-    now, later = [], []
-    for first, length in zip(reader.offsets[rows], reader.lengths[rows]):
-        states = reader.read("state", first, first + length).astype(float)
-        now.append(states[:-steps])
-        later.append(states[steps:])
-    before, after = np.concatenate(now), np.concatenate(later)
-    if len(before) < 2:
-        return []
-    change, variance = np.square(after - before).mean(0), before.var(0) + after.var(0)
-    quick = [i for i in goal_parts(name, parse(name), size) if change[i] > 0.5 * variance[i] > 0]
-    return [reader.state_names[i] for i in quick]
 
 
 @lru_cache(maxsize=8)

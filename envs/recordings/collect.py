@@ -24,6 +24,7 @@ from typing import Any
 from tqdm import tqdm
 
 from latent_planner import envs
+from latent_planner.common.commands import in_words
 
 from ..gym import policies as gym_policies
 from .collect_worker import FAILED, REPLY, Job, Player, request
@@ -252,6 +253,7 @@ def _whole(name: str, value: Any, least: int) -> int:
 
 
 def main(words: Sequence[str] | None = None) -> int:
+    """The command line. Returns 0, 2 on a user error, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(
         prog="latent-planner collect", description="Record a world under its behaviour policy."
     )
@@ -266,7 +268,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--module", help="of gym:ID: the module of yours that registers it")
     args = parser.parse_args(words)
     began = time.monotonic()
-    try:
+    with in_words(RecordingError, envs.WorldError) as outcome:
         collect(
             args.env,
             args.path,
@@ -278,12 +280,8 @@ def main(words: Sequence[str] | None = None) -> int:
             policy=args.policy,
             module=args.module,
         )
-    except KeyboardInterrupt as stop:
-        print(stop or "stopped", file=sys.stderr)
-        return 130
-    except (RecordingError, envs.WorldError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if outcome.code:
+        return outcome.code
     frames, size = args.episodes * args.length, args.path.stat().st_size / 1e6
     print(f"{args.path}: {frames} frames, {size:.1f} MB, {time.monotonic() - began:.1f} s")
     return 0

@@ -19,12 +19,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
+
+from latent_planner.common.commands import in_words
 
 from .action_table import ActionRows, Table, read_table
 from .episodes import EpisodeWriter, RecordingError
@@ -161,13 +162,7 @@ def main(words: Sequence[str] | None = None) -> int:
         "--size", type=int, default=SIZE, help=f"pixels a side (default {SIZE}); 0 keeps them"
     )
     args = parser.parse_args(words)
-    try:
+    with in_words(RecordingError) as outcome:
         convert(args.folder, args.table, args.target, size=args.size)
-    except KeyboardInterrupt as stop:
-        print(str(stop) or "stopped", file=sys.stderr)
-        return 130
-    except (RecordingError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"{args.target}: train on it with: python train.py env=recorded data.path={args.target}")
-    return 0
+        print(f"{args.target}: train on it with: python train.py env=recorded data.path={args.target}")
+    return outcome.code

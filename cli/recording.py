@@ -1,0 +1,109 @@
+"""The recording that train.py learns from: found or collected, opened, checked."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+
+from latent_planner import envs
+from latent_planner.checkpoints import sb3
+from latent_planner.envs.goals.recorded import shows_reference_look
+from latent_planner.envs.gym.names import as_recorded
+from latent_planner.envs.recordings.collect import collect
+from latent_planner.envs.recordings.episodes import EpisodeReader
+
+from .overrides import ConfigError
+from .run_folder import file_name
+
+log = logging.getLogger(__name__)
+
+RECORDED = "recorded"  # the env of recordings without a world
+
+
+def open_recording(config: DictConfig) -> tuple[EpisodeReader, dict[str, Any]]:
+    """The recording to learn from, collected now unless it is there, and the settings that it decides."""
+    policy = policy_of(config) if config.data.path is None else None
+    path = find_recording(config, policy)
+    if config.data.path is None:
+        collect_recording(config, path, policy)
+    path = path.resolve()  # so that the run can go on from elsewhere
+    data = config.data
+    reader = EpisodeReader(path, camera=data.camera, action=data.action, state=data.state)
+    check_recording(config, reader)
+    look = data.reference_look
+    return reader, {
+        "data.path": str(path),
+        "data.reference_look": bool(shows_reference_look(reader, config.env.name)) if look is None else look,
+    }
+
+
+def policy_of(config: DictConfig) -> str | None:
+    """What acts while a Gymnasium environment is recorded; None for the other worlds, which have their own.
+
+    A Stable-Baselines3 file becomes a file of plain numbers in data/.
+    """
+    policy = config.env.get("policy")
+    if policy is None or not policy.startswith("sb3:"):
+        return policy
+    return f"mlp:{sb3.convert(policy.removeprefix('sb3:'), Path('data'))}"
+
+
+def find_recording(config: DictConfig, policy: str | None) -> Path:
+    """The recording to learn from: data.path, or else the file that `collect_recording` writes to.
+
+    policy: what acts in a Gymnasium environment.   Raises ConfigError.
+    """
+    if config.data.path is not None:
+        return Path(config.data.path)
+    if config.env.name == RECORDED:
+        raise ConfigError("env=recorded has nothing to learn from: say data.path=RECORDING")
+    env, world = config.env, as_recorded(config.env.name)
+    label = world if policy in (None, "smooth") else f"{world}-{policy}"
+    size = config.model.image_size
+    return Path("data") / f"{file_name(label)}-{size}-{env.episodes}x{env.length}-seed{config.seed}.h5"
+
+
+def collect_recording(config: DictConfig, path: Path, policy: str | None) -> None:
+    """Record the world into `path`, or go on with that; a finished recording stays as it is."""
+    collect(
+        as_recorded(config.env.name),
+        path,
+        episodes=config.env.episodes,
+        length=config.env.length,
+        image_size=config.model.image_size,
+        seed=config.seed,
+        workers=config.data.workers or None,
+        policy=policy,
+        module=config.module,
+    )
+
+
+def check_recording(config: DictConfig, reader: EpisodeReader) -> None:
+    """Warn of what can hardly be learned from this recording."""
+    name = config.env.name
+    if config.env.get("past_end") is False and 2 * np.median(reader.lengths) < config.env.length:
+        log.warning(
+            "half of the episodes end within %d frames, because %s says so: env.past_end=true goes on",
+            np.median(reader.lengths),
+            name,
+        )
+    quick = too_quick(name, reader, config.model.frameskip)
+    if quick:
+        log.warning(
+            "%s move too far within the %d steps of a block to be followed, so the model may leave "
+            "them out: a gentler env.policy or a smaller model.frameskip may help",
+            ", ".join(quick),
+            config.model.frameskip,
+        )
+
+
+def too_quick(name: str, reader: EpisodeReader, steps: int) -> list[str]:
+    """Numbers of the state that move too far within `steps` steps, as far as the world `name` can say."""
+    try:
+        return envs.world_class(name).too_quick(name, reader, steps) if envs.known(name) else []
+    except envs.WorldError:  # an extra that is not installed, and that a recording does not need
+        return []
