@@ -94,6 +94,24 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
         assert not fragment or fragment in anchors(there), link
 
 
+def test_architecture_names_what_is_there() -> None:
+    """Files are found, and functions and classes are defined somewhere in the rooms."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rooms = ("agent", "cli", "common", "envs", "planners")
+    files = [path for room in rooms for path in (ROOT / room).rglob("*.py")]
+    defined = "\n".join(path.read_text(encoding="utf-8") for path in files)
+    places = [ROOT, ROOT / "agent", ROOT / "envs"]
+    words = set(re.findall(r"`([\w./-]+)`", re.sub(r"```.*?```", "", page, flags=re.DOTALL)))
+    mine = {word for word in words if "my_" in word or "my-" in word}
+    for word in words - mine:
+        if "/" in word or word.endswith((".py", ".yaml", ".toml")):
+            found = any((place / word).exists() for place in places)
+            assert found or next(ROOT.glob(f"agent/**/{word}"), None), word
+        elif re.fullmatch(r"_?[A-Za-z]+[\w.]*", word) and (word[0].isupper() or "." in word or "_" in word):
+            name = word.split(".")[-1]
+            assert re.search(rf"\b{name}\b", defined), word
+
+
 def test_what_the_page_for_lewm_shows_in_python_runs(tmp_path, monkeypatch) -> None:
     from published import weights
 
