@@ -1,1 +1,1 @@
-"""What every room may use: writing files, wording errors. Standard library only."""
+"""What every room may use: writing files, wording errors, reading recorded numbers. Imports no other room."""

@@ -28,7 +28,7 @@ ARROWS = {
 # What each room may import of others' packages.
 PACKAGES = {
     "planners": {"torch"},
-    "common": set(),
+    "common": {"numpy", "h5py"},  # of what a recording is, so that agent/ and envs/ read it alike
     "configs": set(),
     "cli": {"hydra", "omegaconf", "yaml", "numpy", "tqdm", "torch", "accelerate"},
     "envs": {

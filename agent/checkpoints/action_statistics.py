@@ -7,6 +7,7 @@ actions it learned from. They are in every recording, and in the statistics that
 from __future__ import annotations
 
 import json
+import logging
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from latent_planner.common import actions as recorded_actions
+from latent_planner.common import hdf5_files
+from latent_planner.common.printable import printable
+
 from .checkpoint import CheckpointError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,8 +44,9 @@ def read(path: str | Path) -> ActionStatistics:
     path: an HDF5 recording with a column `action`; a LeRobot folder, or its `meta/stats.json`; or any JSON
     file that holds {"mean": […], "std": […]}, at its top or under "action".
 
-    Of a recording, rows with NaN are left out and the deviation is that of the whole population, as the
-    published evaluation computes it. CheckpointError for anything else, with what is wrong.
+    Of a recording only the actions that were taken count (latent_planner.common.actions), and the deviation
+    is that of the whole population, as the published evaluation computes it. CheckpointError for anything
+    else, with what is wrong.
     """
     path = Path(path)
     source = path / "meta" / "stats.json" if path.is_dir() else path
@@ -74,26 +82,48 @@ def _of_recording(path: Path) -> ActionStatistics:
         import hdf5plugin  # noqa: F401  (an extra; makes h5py read more kinds of compression)
     try:
         with h5py.File(path, "r", locking="best-effort") as file:
-            if "action" not in file:
-                raise CheckpointError(f"{path} has no column 'action'; its columns are: {', '.join(file)}.")
-            actions = np.asarray(file["action"][()], np.float64)
-            low, high = (_attribute(file.attrs.get(f"action_{name}")) for name in ("low", "high"))
-    except (OSError, RuntimeError, ValueError) as error:
-        if isinstance(error, CheckpointError):
-            raise
+            found = hdf5_files.columns(file)
+            if "action" not in found:
+                listed = ", ".join(printable(name) for name in file)
+                raise CheckpointError(f"{path} has no column 'action'; its columns are: {listed}.")
+            actions, *episodes = (_column(path, found, name) for name in ("action", "ep_len", "ep_offset"))
+            said = hdf5_files.attributes(path, file)
+    except CheckpointError:
+        raise
+    except Exception as error:  # the library raises whatever a damaged file leads to
+        reason = printable(str(error).partition("(")[0].strip())
         raise CheckpointError(
-            f"The actions in {path} cannot be read ({str(error).partition('(')[0].strip()}): if it was "
-            "packed with Blosc, pip install 'latent-planner[hdf5]'; otherwise copy the file again."
+            f"The actions in {path} cannot be read ({reason}): if it was packed with Blosc, pip install "
+            "'latent-planner[hdf5]'; otherwise copy the file again."
         ) from error
-    actions = actions[np.isfinite(actions).all(axis=-1)] if actions.ndim == 2 else actions[:0]
-    if not len(actions):
+    actions = actions.reshape(len(actions), -1)
+    lengths, offsets = (None if some is None else some.reshape(-1) for some in episodes)
+    try:
+        taken = recorded_actions.taken(actions, lengths, offsets)
+    except (ValueError, IndexError) as error:
+        raise CheckpointError(f"The episodes of {path} do not fit its rows: copy the file again.") from error
+    if not taken.rows.any():
         raise CheckpointError(f"{path} holds no actions, a row of numbers a frame: choose another recording.")
-    std = actions.std(axis=0)
-    return ActionStatistics(_numbers(actions.mean(axis=0)), _numbers(np.where(std > 0, std, 1.0)), low, high)
+    remark = taken.remark(path)
+    if remark is not None:
+        logger.warning(remark)
+    known = recorded_actions.summarised(actions[taken.rows])
+    bounds = recorded_actions.said_bounds(said.get("action_low"), said.get("action_high"), actions.shape[1])
+    low, high = (None, None) if bounds is None else map(_numbers, bounds)
+    return ActionStatistics(known.mean, known.std, low, high)
 
 
-def _attribute(value: Any) -> tuple[float, ...] | None:
-    return None if value is None else _numbers(value)
+def _column(path: Path, found: dict[str, Any], name: str) -> Any:
+    """A small column's numbers, float64 for the actions; None where there is none."""
+    if name not in found:
+        return None
+    hdf5_files.check_size(name, found[name], path.stat().st_size)
+    hdf5_files.check_filled(name, found[name])
+    hdf5_files.check_packing(name, found[name])
+    values = np.asarray(found[name][()])
+    if values.dtype.kind not in "fiub" or not values.ndim or not values.size:
+        raise CheckpointError(f"{path} holds no {name}, a row of numbers a frame: choose another recording.")
+    return values.astype(np.float64) if name == "action" else values.astype(np.int64)
 
 
 def _numbers(values: Any) -> tuple[float, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from latent_planner.common.files import beside
 
@@ -22,14 +23,19 @@ CAPTION = 9  # points
 
 
 def read_rows(path: str | os.PathLike) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl, without a last line that was cut off. A missing file has none."""
+    """The rows of a metrics.jsonl, without lines that are none, as a last one that was cut off.
+
+    A missing file has none.
+    """
     rows = []
     if Path(path).exists():
-        for line in Path(path).read_text(encoding="utf-8").splitlines():
+        for line in Path(path).read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                rows.append(json.loads(line))
-            except ValueError:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
                 continue
+            if isinstance(row, dict) and isinstance(row.get("step"), (int, float)):
+                rows.append(row)
     return rows
 
 
@@ -39,7 +45,7 @@ def probes(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
         found: dict[str, dict[str, float]] = {}
         for key, value in row.items():
             if key.startswith("probe/"):
-                _, quantity, kind = key.split("/")
+                quantity, _, kind = key.removeprefix("probe/").rpartition("/")
                 found.setdefault(quantity, {})[kind] = value
         if found:
             return found
@@ -162,9 +168,22 @@ def dress(axis: Axes, title: str, along: str = "training step") -> None:
         axis.spines[side].set_visible(False)
 
 
+def as_written(figure: Figure) -> None:
+    """Have the texts of a figure drawn as they stand: a name from a file may hold a $, which is no formula.
+
+    Ticks of logarithmic axes are numbers, and may be formulas.
+    """
+    axes = [axis for one in figure.axes for axis in (one.xaxis, one.yaxis) if axis.get_scale() == "log"]
+    ticks = {id(text) for axis in axes for text in axis.findobj(Text)} - {id(axis.label) for axis in axes}
+    for text in figure.findobj(Text):
+        if id(text) not in ticks and isinstance(text, Text):
+            text.set_parse_math(False)
+
+
 def save(figure: Figure, path: str | os.PathLike) -> Path:
     """Write the figure as PNG beside its target, then rename."""
     FigureCanvasAgg(figure)
+    as_written(figure)
     with beside(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
     return Path(path)

@@ -82,8 +82,10 @@ class WorldModelConfig:
         for name in ("action_std", "pixel_std"):
             if min(getattr(self, name)) <= 0:
                 raise ValueError(f"{name} must be above zero everywhere, but is {getattr(self, name)}.")
-        if any(low >= high for low, high in zip(self.action_low, self.action_high)):
-            raise ValueError(f"action_low {self.action_low} must be below action_high {self.action_high}.")
+        if any(low > high for low, high in zip(self.action_low, self.action_high)):  # equal: always so
+            raise ValueError(
+                f"action_low {self.action_low} must be at or below action_high {self.action_high}."
+            )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, but is {self.dropout}.")
         self._check_modules()

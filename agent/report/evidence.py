@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 
 from ..pixels import encode_frames
 from ..training.dataset import DatasetError, split_episodes
-from .recordings import Frames, Played, Track, Windows
+from .recordings import Frames, Played, Track, Windows, with_known_state
 
 Split = Literal["fit", "held_out"]
 SPLITS: tuple[Split, Split] = ("fit", "held_out")
@@ -289,8 +289,10 @@ class Evidence:
             some = indices[np.linspace(0, len(indices) - 1, count).round().astype(int)]
             bar = tqdm(some, desc=f"read {name}", leave=False, disable=not others.get("progress", False))
             tracks[name] = [_track(reader, int(episode)) for episode in bar]
-        names = {"state_names": reader.state_names, "angle_names": reader.angle_names}
-        return cls(world_model, fit=tracks["fit"], held_out=tracks["held_out"], **names, **others)
+        known, names = with_known_state(tracks, reader.state_names)
+        angles = tuple(name for name in reader.angle_names if name in names)
+        fit, held = known["fit"], known["held_out"]
+        return cls(world_model, fit=fit, held_out=held, state_names=names, angle_names=angles, **others)
 
 
 def _track(reader: Any, episode: int) -> Track:

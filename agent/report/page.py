@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ..evaluation import video
+from ..evaluation.plots import as_written
 from . import charts
 from .build import Entry, Report
 from .section import Film, Shown, Table
@@ -77,6 +78,7 @@ def png(content: Figure | np.ndarray) -> bytes:
     held = io.BytesIO()
     if isinstance(content, Figure):
         FigureCanvasAgg(content)
+        as_written(content)
         content.savefig(held, format="png", dpi=110, facecolor=PAPER)
     else:
         Image.fromarray(content).save(held, format="PNG", optimize=True)
@@ -99,6 +101,7 @@ def svg(figure: Figure) -> str:
     """The chart as SVG to stand inside a page; its ink and grey are those of the page."""
     held = io.StringIO()
     FigureCanvasSVG(figure)
+    as_written(figure)
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "report", "font.family": "sans-serif"}):
         figure.savefig(held, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = held.getvalue()

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+
+logger = logging.getLogger(__name__)
+
+KNOWN = 0.9  # share of the rows in which a component of the state must be a finite number
 
 
 @dataclass(frozen=True)
@@ -54,3 +61,42 @@ class Played:
 
     pixels: np.ndarray
     state: np.ndarray
+
+
+def with_known_state(
+    tracks: Mapping[Any, Sequence[Track]], names: Sequence[str]
+) -> tuple[dict[Any, list[Track]], tuple[str, ...]]:
+    """The tracks with finite states alone, and the names of the components that are left.
+
+    A component that is often NaN or infinite is left out; of each track the longest stretch in which all
+    others are finite is kept. Both are warned of.
+    """
+    whole = {name: list(some) for name, some in tracks.items()}
+    states = [track.state for some in whole.values() for track in some]
+    if any(state is None for state in states):
+        return whole, tuple(names)
+    finite = np.isfinite(np.concatenate(states))  # type: ignore[arg-type]
+    if finite.all():
+        return whole, tuple(names)
+    kept = finite.mean(0) >= KNOWN
+    for index in np.flatnonzero(~finite.all(0)).tolist():
+        logger.warning(
+            "the state %s is NaN or infinite in %d of %d rows: %s", names[index], (~finite[:, index]).sum(),
+            len(finite), "these frames are left out" if kept[index] else "it is left out",
+        )  # fmt: skip
+    cut = {name: [_longest_known(track, kept) for track in some] for name, some in whole.items()}
+    cut = {name: [track for track in some if len(track)] for name, some in cut.items()}
+    if not kept.any() or not all(cut.values()):
+        return {name: [replace(track, state=None) for track in some] for name, some in whole.items()}, ()
+    return cut, tuple(name for name, keep in zip(names, kept) if keep)
+
+
+def _longest_known(track: Track, kept: np.ndarray) -> Track:
+    """The longest stretch of the track in which the `kept` components of the state are finite."""
+    assert track.state is not None
+    state = track.state[:, kept]
+    breaks = np.flatnonzero(~np.isfinite(state).all(axis=1))
+    edges = np.concatenate([[-1], breaks, [len(state)]])
+    longest = int(np.diff(edges).argmax())
+    first, stop = int(edges[longest]) + 1, int(edges[longest + 1])
+    return Track(track.pixels[first:stop], track.actions[first : max(first, stop - 1)], state[first:stop])

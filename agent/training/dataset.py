@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latent_planner.common import actions as recorded_actions
+
 from .frame_store import InMemory, OnDisk, frame_shape, place_frames
 
 logger = logging.getLogger(__name__)
@@ -110,17 +112,13 @@ class WindowDataset:
         actions = self._read_actions(reader)
         self.action_dim = actions.shape[1]
         self.state = self._read_state(reader)
-        self.rows = {split: _rows(reader, episodes[split], 0) for split in SPLITS}
-        self.starts = {split: _rows(reader, episodes[split], self.span - 1) for split in SPLITS}
+        taken = recorded_actions.taken(actions, reader.lengths, reader.offsets)
+        self.rows = {split: _rows(reader, episodes[split]) for split in SPLITS}
+        self.steps_left = _steps_left(taken.rows)
+        self.starts = self._with_steps_left(self.span - 1)
+        self.origins = self._with_steps_left(frameskip)
         self.num_windows = {split: len(self.starts[split]) for split in SPLITS}
-        self.origins = {split: _rows(reader, episodes[split], frameskip) for split in SPLITS}
-        self.steps_left = _steps_left(reader)
-
-        known = actions[_rows(reader, episodes["train"], 1)]
-        self.action_mean, self.action_std = _mean_std(known.mean(0), known.std(0))
-        self.action_low = tuple(float(v) for v in reader.action_low)
-        self.action_high = tuple(float(v) for v in reader.action_high)
-        self.actions = torch.from_numpy((actions - self.action_mean) / self.action_std).float()
+        self._set_action_statistics(reader, actions, taken)
 
         self.frames: InMemory | OnDisk = place_frames(
             reader, device=self.device, memory_gb=memory_gb, progress=progress
@@ -227,7 +225,8 @@ class WindowDataset:
         self.latents = latents
 
     def sample(self, count: int, *, split: Split, seed: int = 0) -> tuple[Tensor, Tensor | None]:
-        """At most `count` different frames, uint8 (n, 3, h, w), and their states (n, S) if recorded."""
+        """At most `count` different frames, uint8 (n, 3, h, w), and their states (n, S) if recorded; a state
+        that is no finite number is NaN."""
         rows = self.rows[split]
         chosen = np.random.default_rng([seed, SPLITS.index(split)]).permutation(len(rows))[:count]
         rows = np.sort(rows[chosen])
@@ -246,13 +245,43 @@ class WindowDataset:
                     "give it a matching recording, or train a model that matches this one"
                 )
 
+    def _with_steps_left(self, least: int) -> dict[Split, np.ndarray]:
+        """Of each split, the rows that at least so many actions taken follow."""
+        found = {split: rows[self.steps_left[rows] >= least] for split, rows in self.rows.items()}
+        for split, rows in found.items():
+            if not len(rows):
+                raise DatasetError(
+                    f"no {split.replace('_', ' ')} episode of {self.name} has {least} actions in a row that "
+                    "were taken: record more, or lower num_frames or frameskip"
+                )
+        return found
+
+    def _set_action_statistics(self, reader: Any, actions: np.ndarray, taken: recorded_actions.Taken) -> None:
+        """Bounds, mean and deviation, and the normalised actions, 0 in rows whose action was not taken."""
+        remark = taken.remark(self.name)
+        if remark is not None:
+            logger.warning("%s; windows with them are left out", remark)
+        train = self.rows["train"]
+        known = recorded_actions.summarised(actions[train[taken.rows[train]]])
+        self.action_mean, self.action_std = known.mean, known.std
+        self.action_low = tuple(float(v) for v in reader.action_low)
+        self.action_high = tuple(float(v) for v in reader.action_high)
+        for index, (low, high) in enumerate(zip(known.low, known.high)):
+            if 0 < high - low <= 2 * recorded_actions.STILL:
+                logger.warning(
+                    "%s: component %d of the actions moves by %.1g only, too little for the model to see: "
+                    "record it in a smaller unit", self.name, index, high - low
+                )  # fmt: skip
+        scaled = torch.from_numpy((actions - self.action_mean) / self.action_std).float()
+        self.actions = scaled.where(torch.from_numpy(taken.rows)[:, None], torch.zeros(()))
+
     def _read_actions(self, reader: Any) -> np.ndarray:
         """All actions (N, A), float64; each episode's last row (no action follows it) becomes 0."""
         actions = np.array(reader.read("action", 0, reader.num_frames), dtype=np.float64)
         lengths, offsets = np.asarray(reader.lengths), np.asarray(reader.offsets)
         actions[offsets[lengths > 0] + lengths[lengths > 0] - 1] = 0
         bad = np.flatnonzero(~np.isfinite(actions).all(axis=1))
-        bad = bad[np.isin(bad, _rows(reader, np.arange(len(lengths)), 0))] if len(bad) else bad
+        bad = bad[np.isin(bad, _rows(reader, np.arange(len(lengths))))] if len(bad) else bad
         if len(bad):
             episode = int(np.flatnonzero(offsets <= bad[0])[-1])
             raise DatasetError(
@@ -264,7 +293,17 @@ class WindowDataset:
     def _read_state(self, reader: Any) -> Tensor | None:
         if "state" not in reader.columns or not self.state_names:
             return None
-        return torch.from_numpy(np.asarray(reader.read("state", 0, reader.num_frames), dtype=np.float32))
+        with np.errstate(over="ignore"):
+            state = np.asarray(reader.read("state", 0, reader.num_frames), dtype=np.float32)
+        state = np.where(np.isfinite(state), state, np.float32(np.nan))
+        inside = _rows(reader, np.arange(len(reader.lengths)))
+        for name, lacking in zip(self.state_names, np.isnan(state[inside]).sum(0).tolist()):
+            if lacking:
+                logger.warning(
+                    "%s: the state %s is NaN or infinite in %d of %d rows: %s", self.name, name, lacking,
+                    len(inside), "the others are used" if lacking < len(inside) else "it is left out",
+                )  # fmt: skip
+        return torch.from_numpy(state)
 
     def _pixel_statistics(self, count: int = 1024) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of each channel of pixels/255, over a sample of training frames."""
@@ -314,21 +353,20 @@ def split_episodes(
     return {"train": np.sort(shuffled[count:]), "held_out": np.sort(shuffled[:count])}
 
 
-def _rows(reader: Any, episodes: np.ndarray, drop: int) -> np.ndarray:
-    """Flat rows of the given episodes, without the last `drop` rows of each."""
-    offsets, lengths = np.asarray(reader.offsets)[episodes], np.asarray(reader.lengths)[episodes] - drop
+def _rows(reader: Any, episodes: np.ndarray) -> np.ndarray:
+    """Flat rows of the given episodes."""
+    offsets, lengths = np.asarray(reader.offsets)[episodes], np.asarray(reader.lengths)[episodes]
     before = np.cumsum(lengths) - lengths
     return np.arange(lengths.sum()) + np.repeat(offsets - before, lengths)
 
 
-def _steps_left(reader: Any) -> np.ndarray:
-    """(N,): how many steps of its episode follow each recorded row."""
-    left = np.zeros(reader.num_frames, np.int64)
-    for offset, length in zip(np.asarray(reader.offsets), np.asarray(reader.lengths)):
-        left[offset : offset + length] = np.arange(length)[::-1]
-    return left
+def _steps_left(taken: np.ndarray) -> np.ndarray:
+    """(N,): how many actions that were taken, (N,) bool, follow each row without a break."""
+    row = np.arange(len(taken))
+    breaks = np.where(taken, len(taken), row)
+    return np.minimum.accumulate(breaks[::-1])[::-1] - row
 
 
 def _mean_std(mean: np.ndarray, std: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """As tuples; what never varies gets a standard deviation of 1 so that normalising keeps it finite."""
-    return tuple(map(float, mean)), tuple(float(s) if s > 1e-6 else 1.0 for s in std)
+    return tuple(map(float, mean)), recorded_actions.deviations(std)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..model.world_model import WorldModel
 from .dataset import DatasetError, Split, WindowDataset
 
+FEWEST = 10  # frames in which a quantity must be known
 Scores = dict[str, dict[str, float]]
 
 
@@ -23,6 +24,7 @@ def probe(
     frames  at most so many frames to fit on, and a quarter of it to score on
     Returns {quantity: {"linear_r2", "linear_r", "mlp_r2", "mlp_r"}}: r2 is the share of the variance that is
     explained, r the correlation. An angle becomes <name>_sin and <name>_cos; what does not vary is left out.
+    Where a quantity is not a finite number, that frame does not count for it.
     DatasetError without recorded state. Leaves the mode of the model and all random streams as they were.
     """
     training = world_model.training
@@ -35,8 +37,9 @@ def probe(
     scores: Scores = {}
     for kind, values in read.items():
         for name, predicted in values.items():
-            if float(targets_test[name].std()) > 1e-6:
-                r2, r = score(predicted, targets_test[name].to(predicted.device))
+            known = targets_test[name].isfinite()
+            if varies(targets_test[name]):
+                r2, r = score(predicted[known], targets_test[name][known].to(predicted.device))
                 scores.setdefault(name, {}).update({f"{kind}_r2": r2, f"{kind}_r": r})
     return scores
 
@@ -48,11 +51,31 @@ def read_out(
     """Probes fitted on latents x (n, D) and targets {quantity: (n,)}, asked about x_test (m, D).
 
     Returns {"linear": {quantity: (m,)}, "mlp": …}, in the quantities' own units, without what never varies.
+    A quantity is fitted on the frames in which it is a finite number.
     """
-    names = [name for name in targets if float(targets[name].std()) > 1e-6]
-    if not names:
-        return {}
-    y = torch.stack([targets[name] for name in names], 1).to(x)
+    found: dict[str, dict[str, Tensor]] = {}
+    groups: dict[bytes, list[str]] = {}  # quantities that are known in the same frames
+    for name in targets:
+        if varies(targets[name]):
+            groups.setdefault(targets[name].isfinite().cpu().numpy().tobytes(), []).append(name)
+    for names in groups.values():
+        known = targets[names[0]].isfinite()
+        y = torch.stack([targets[name][known] for name in names], 1).to(x)
+        for kind, values in _fitted(x[known.to(x.device)], y, x_test, names, seed, mlp).items():
+            found.setdefault(kind, {}).update(values)
+    return found
+
+
+def varies(values: Tensor) -> bool:
+    """Whether the finite ones of values (n,) are enough and not all the same."""
+    known = values[values.isfinite()]
+    return len(known) >= min(FEWEST, len(values)) and float(known.std()) > 1e-6
+
+
+def _fitted(
+    x: Tensor, y: Tensor, x_test: Tensor, names: list[str], seed: int, mlp: bool
+) -> dict[str, dict[str, Tensor]]:
+    """Both probes on latents x (n, D) and finite targets y (n, len(names)), asked about x_test (m, D)."""
     mean, std = y.mean(0), y.std(0)
     x, x_test = _standardise(x, x_test)
     predicted = {"linear": _ridge(x, (y - mean) / std, x_test)}

@@ -84,12 +84,13 @@ class MetricsFile:
         if not self.path.exists():
             return
         kept = []
-        for line in self.path.read_text().splitlines():
+        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 row = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
-            if row.get("step", 0) <= step:
+            at = row.get("step", 0) if isinstance(row, dict) else None
+            if isinstance(at, (int, float)) and at <= step:
                 kept.append(line + "\n")
         with beside(self.path) as temporary:
             temporary.write_text("".join(kept))

@@ -13,14 +13,13 @@ many bytes, plain where they are as many as it unpacks to.
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
-from .columns import Chunks
+from .columns import Chunks, inflated
 
 FILTER = 32001  # Blosc's number among the HDF5 filters
 _HEADER = struct.Struct("<BBBBIII")
@@ -32,7 +31,7 @@ Unpack = Callable[[bytes, memoryview], memoryview]  # packed block, room for wha
 def unpackers() -> dict[int, Unpack]:
     """How to unpack a block, by the number of its codec: zlib, and LZ4 where cramjam is (an extra)."""
     known: dict[int, Unpack] = {
-        3: lambda packed, into: memoryview(zlib.decompress(packed, bufsize=len(into)))
+        3: lambda packed, into: memoryview(inflated(packed, len(into)))
     }
     with suppress(ImportError):
         import cramjam

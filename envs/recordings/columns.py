@@ -39,6 +39,14 @@ def map_file(path: Path) -> mmap.mmap:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
+def inflated(packed: bytes, size: int) -> bytes:
+    """A zlib stream unpacked, to at most `size` bytes, whatever it claims. ValueError where it is longer."""
+    data = zlib.decompressobj().decompress(packed, size + 1)
+    if len(data) > size:
+        raise ValueError("a stream that is too long")
+    return data
+
+
 class Memory:
     """A column that is held in memory."""
 
@@ -127,9 +135,29 @@ class Chunks:
         if held.where != (chunk, 0):
             packed = self.view[start : start + length]
             size = self.row_bytes * self.chunk_rows
-            unpacked = packed if self.raw[chunk] else zlib.decompress(packed, bufsize=size)
+            unpacked = packed if self.raw[chunk] else inflated(packed, size)
             held.where, held.data = (chunk, 0), memoryview(unpacked)
         out[:] = held.data[row * self.row_bytes : (row + 1) * self.row_bytes]
+
+
+class AsFloats:
+    """A column of whole numbers, of one number a row, or of several dimensions, as float (N, D)."""
+
+    def __init__(self, column: Chunks | Library | Memory) -> None:
+        self.column, size = column, int(np.prod(column.shape[1:], dtype=np.int64))
+        self.shape = (column.shape[0], size)
+        kind = column.dtype
+        small = kind.kind == "b" or kind.itemsize <= 2
+        self.dtype = kind if kind.kind == "f" else np.dtype(np.float32 if small else np.float64)
+
+    def read(self, rows: np.ndarray, out: np.ndarray) -> None:
+        values = np.empty((len(rows), *self.column.shape[1:]), self.column.dtype)
+        self.column.read(rows, values)
+        out[:] = values.reshape(out.shape)
+
+    def close(self) -> None:
+        if isinstance(self.column, Library):
+            self.column.close()
 
 
 class _Held:
@@ -175,7 +203,9 @@ class Library:
                 mine = np.flatnonzero(chunks == chunk)
                 first, last = rows[mine].min(), rows[mine].max()
                 out[mine] = dataset[first : last + 1][rows[mine] - first]
-        except OSError as error:
+        except MemoryError:
+            raise
+        except Exception as error:
             raise RecordingError(
                 f"the column {self.name} of {self.path} cannot be unpacked: if it was packed with Blosc or "
                 "the like, pip install 'latent-planner[hdf5]'; otherwise copy or record the file again"

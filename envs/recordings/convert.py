@@ -7,6 +7,7 @@ conversion that was stopped continues with the same command.
 from __future__ import annotations
 
 import argparse
+import logging
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -17,12 +18,15 @@ import numpy as np
 from tqdm import tqdm
 
 from latent_planner.common.commands import in_words
+from latent_planner.common.printable import printable
 
 from ..drawing.resize import squeezed
 from .columns import usable_cpus
 from .episodes import EpisodeReader, EpisodeWriter
 from .inspection import add_recording_options, open_as_asked
 from .journal import RecordingError, encode, is_frames
+
+logger = logging.getLogger(__name__)
 
 SLAB = 32 << 20  # bytes of frames read at a time
 
@@ -50,12 +54,15 @@ def convert(
         raise RecordingError(f"the size of frames is a number of pixels, at least 1, not {size}")
     chosen = _chosen(reader, leave_out)
     _check_actions(reader, chosen)
-    attrs = {key: value for key, value in reader.attrs.items() if key != "format_version"}
+    attrs = {printable(key): value for key, value in reader.attrs.items() if key != "format_version"}
     attrs |= {"env": env or reader.env, "image_size": size or reader.image_size}
     if leave_out:  # a conversion that goes on must leave out the same; bounds are those of the rest
         attrs["left_out"] = sorted(set(leave_out))
     else:
         attrs |= {"action_low": reader.action_low, "action_high": reader.action_high}
+    remark = reader.taken.remark(reader.path)
+    if remark is not None:
+        logger.warning("%s; they are copied, and the bounds are those of the others", remark)
     writer = EpisodeWriter(path, attrs={key: value for key, value in attrs.items() if value is not None})
     lengths = reader.lengths[chosen]
     bar = tqdm(
@@ -140,7 +147,7 @@ def _episode(reader: EpisodeReader, index: int, size: int | None) -> bytes:
             frames = reader.read(name, begin, min(begin + slab, stop))
             parts.append(frames if size is None else resized(frames, size))
         columns[name] = np.concatenate(parts)
-    return encode(columns)
+    return encode({name.replace("/", "_"): values for name, values in columns.items()})
 
 
 def _floats(values: np.ndarray) -> np.ndarray:

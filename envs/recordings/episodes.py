@@ -28,6 +28,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from glob import escape
 from pathlib import Path
 from types import TracebackType
@@ -35,7 +36,9 @@ from typing import Any
 
 import numpy as np
 
+from latent_planner.common import actions
 from latent_planner.common.files import beside
+from latent_planner.common.printable import printable
 
 from . import hdf5
 from .columns import map_file
@@ -200,9 +203,28 @@ class EpisodeReader:
         rows = np.asarray(rows, np.int64)
         if rows.size and not (0 <= rows.min() and rows.max() < self.num_frames):
             raise IndexError(f"rows {rows.min()} to {rows.max()} of a recording of {self.num_frames}")
-        out = np.empty((len(rows), *source.shape[1:]), source.dtype)
-        source.read(rows, out)
+        try:
+            out = np.empty((len(rows), *source.shape[1:]), source.dtype)
+        except MemoryError as error:
+            size = len(rows) * int(np.prod(source.shape[1:], dtype=np.int64)) * source.dtype.itemsize
+            raise RecordingError(
+                f"{len(rows)} rows of {printable(column)} in {self.path} take {size / 1e9:,.1f} GB, more "
+                "than this machine has: read fewer at a time"
+            ) from error
+        with _explained(self.path, f"has rows of {printable(column)} that cannot be read"):
+            source.read(rows, out)
         return out
+
+    @cached_property
+    def taken(self) -> actions.Taken:
+        """Which rows hold an action that was taken; only these count in bounds and statistics."""
+        recorded = self.read("action", 0, self.num_frames)
+        return actions.taken(recorded, self.lengths, self.offsets)
+
+    def action_summary(self) -> actions.Summary | None:
+        """Mean, deviation and range of the actions that were taken; None where there are none."""
+        rows = np.flatnonzero(self.taken.rows)
+        return actions.summarised(self.read_rows("action", rows)) if len(rows) else None
 
     def bad_actions(self) -> np.ndarray:
         """(N,) bool: the rows whose action is not finite though it is not an episode's last."""
@@ -224,34 +246,48 @@ class EpisodeReader:
     @property
     def env(self) -> str | None:
         """Name of the world that was recorded; None where the file does not say."""
-        return self.attrs.get("env")
+        env = self.attrs.get("env")
+        return env if isinstance(env, str) else None
 
     @property
     def image_size(self) -> int:
         """Height of the frames, which are square in recordings of ours."""
         return int(self._columns["pixels"].shape[1])
 
-    @property
+    @cached_property
     def state_names(self) -> tuple[str, ...]:
-        """Names of the state's components, numbered where the file has none; empty without a state."""
+        """Different names of the state's components, on one line each; numbered where the file has none."""
         names = self.attrs.get("state_names")
         size = self._columns["state"].shape[1] if "state" in self._columns else 0
-        return tuple(names) if names and len(names) == size else tuple(f"state_{i}" for i in range(size))
+        if not isinstance(names, list) or len(names) != size:
+            names = [None] * size
+        found: list[str] = []
+        for index, name in enumerate(names):
+            shown = printable(name, 80) if isinstance(name, str) and name.strip() else f"state_{index}"
+            found.append(shown if shown not in found else f"{shown}_{index}")
+        return tuple(found)
 
     @property
     def angle_names(self) -> tuple[str, ...]:
         """Those of the state names that are angles in radians."""
-        return tuple(name for name in self.attrs.get("angle_names") or () if name in self.state_names)
+        names = self.attrs.get("angle_names")
+        known = {printable(name, 80) for name in names} if isinstance(names, list) else set()
+        return tuple(name for name in self.state_names if name in known)
 
     @property
     def action_low(self) -> np.ndarray:
-        """Lower bounds of the actions, float32 (A,); where the file has none, the smallest recorded."""
-        return self._bound("action_low", np.nanmin)
+        """Lower bounds of the actions, float32 (A,); where the file has none, the smallest taken."""
+        return self._bounds[0]
 
     @property
     def action_high(self) -> np.ndarray:
-        """Upper bounds of the actions, float32 (A,); where the file has none, the largest recorded."""
-        return self._bound("action_high", np.nanmax)
+        """Upper bounds of the actions, float32 (A,); where the file has none, the largest taken."""
+        return self._bounds[1]
+
+    @property
+    def says_bounds(self) -> bool:
+        """Whether the file itself gives the bounds of the actions."""
+        return self._said_bounds is not None
 
     def close(self) -> None:
         """Let go of the file. Arrays that were read stay."""
@@ -274,14 +310,26 @@ class EpisodeReader:
             raise RecordingError(f"{self.path} has no column {name!r}; its columns are: {found}")
         return self._columns[name]
 
-    def _bound(self, key: str, extreme: Any) -> np.ndarray:
-        size = self._columns["action"].shape[1]
-        known = self.attrs.get(key)
-        if known is None or np.shape(known) != (size,):
-            actions = self.read("action", 0, self.num_frames)
-            actions = actions[np.isfinite(actions).all(axis=1)]
-            known = extreme(actions, axis=0) if len(actions) else np.full(size, np.nan)
-        return np.asarray(known, np.float32)
+    @cached_property
+    def _said_bounds(self) -> tuple[np.ndarray, np.ndarray] | None:
+        low, high = self.attrs.get("action_low"), self.attrs.get("action_high")
+        found = actions.said_bounds(low, high, self._columns["action"].shape[1])
+        if found is None and (low is not None or high is not None):
+            logger.warning(
+                "%s: action_low and action_high are no bounds of its actions, so the smallest and largest "
+                "actions that were taken are used", self.path
+            )  # fmt: skip
+        return found
+
+    @cached_property
+    def _bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        if self._said_bounds is not None:
+            return self._said_bounds
+        known, size = self.action_summary(), self._columns["action"].shape[1]
+        nothing = np.full(size, np.nan, np.float32)
+        if known is None:
+            return nothing, nothing
+        return np.asarray(known.low, np.float32), np.asarray(known.high, np.float32)
 
 
 def _reopened(path: Path, keys: dict[str, str]) -> EpisodeReader:
@@ -291,11 +339,16 @@ def _reopened(path: Path, keys: dict[str, str]) -> EpisodeReader:
 
 @contextmanager
 def _explained(path: Path, what: str) -> Iterator[None]:
-    """Turn an error of the system or of the HDF5 library into one sentence."""
+    """Turn whatever the system or a library raises into one sentence."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
+    except RecordingError:
+        raise
+    except Exception as error:
         number = getattr(error, "errno", None)
         reason = os.strerror(number) if number else str(error).partition("(")[0].strip()
         advice = "make room and try again" if number == errno.ENOSPC else "check the disk and try again"
+        if not isinstance(error, OSError):
+            advice = "it may be damaged: copy or record it again"
+        reason = printable(reason or type(error).__name__)
         raise RecordingError(f"{path} {what} ({reason}): {advice}") from error

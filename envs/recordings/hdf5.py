@@ -6,12 +6,10 @@ order: of a file whose end is missing, all episodes before the cut can still be 
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,16 +18,19 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
+from latent_planner.common import hdf5_files
+from latent_planner.common.printable import printable
+
 from . import blosc
-from .columns import Chunks, Library, Memory, map_file
-from .journal import Episode, RecordingError, is_frames
+from .columns import AsFloats, Chunks, Library, Memory, map_file
+from .journal import FORMAT_VERSION, Episode, RecordingError, check_frames, is_frames
 
 logger = logging.getLogger(__name__)
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-FORMAT_VERSION = 1
 # HDF5 1.10 and newer read it; the index of all frames is made in one piece, with the first of them
 _OURS = ("v110", "v110")
+MEANT = ("pixels", "action", "state")  # columns that have a meaning
 
 
 class Column(Protocol):
@@ -97,45 +98,58 @@ def read(path: Path, keys: Mapping[str, str] | None = None) -> Opened:
 
     keys: the file's names of `pixels`, `action` and `state`, where they are others.
 
-    Raises RecordingError, which says what is wrong with the file.
+    Nothing is read from any other file. Raises RecordingError, which says what is wrong with the file.
     """
     if not h5py.is_hdf5(path):
         raise RecordingError(f"{path} is not a recording: it is not an HDF5 file")
     try:
         with h5py.File(path, "r", locking="best-effort") as file:
             return _read(path, file, None, keys or {})
-    except (OSError, RuntimeError, KeyError) as error:
+    except RecordingError:
+        raise
+    except hdf5_files.FileRefused as error:
+        raise RecordingError(f"{path} is not read: {printable(error)}; copy or record it again") from error
+    except Exception as error:  # the library raises whatever a damaged file leads to
         stored, size = _stored_size(path), path.stat().st_size
         if stored <= size:
             reason = str(error).partition("(")[2].rstrip(")'\"") or str(error)
-            raise RecordingError(f"{path} is damaged ({reason}): copy or record it again") from error
+            raise RecordingError(
+                f"{path} is damaged ({printable(reason)}): copy or record it again"
+            ) from error
     try:
-        with open(path, "rb") as cut, h5py.File(_Padded(cut, stored), "r") as file:
+        with open(path, "rb") as cut, h5py.File(hdf5_files.Padded(cut, stored), "r") as file:
             if "format_version" in file.attrs:
                 return _read(path, file, size, keys or {})
-    except (OSError, RuntimeError, KeyError, ValueError) as error:  # what zeros in place of an index lead to
+    except Exception as error:  # what zeros in place of an index lead to
         logger.debug("the index of %s is incomplete: %s", path, error)
     raise _cut_off(path, size, stored)
 
 
 def _read(path: Path, file: h5py.File, size: int | None, keys: Mapping[str, str]) -> Opened:
     """`size` is what is left of a cut-off file, None for a whole one."""
-    attrs = {key: _plain(value) for key, value in file.attrs.items()}
-    if (attrs.get("format_version") or 0) > FORMAT_VERSION:
+    stored = _stored_size(path) if size is not None else path.stat().st_size
+    attrs = hdf5_files.attributes(path, file, stored if size is not None else 0)
+    version = attrs.get("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
         raise RecordingError(
             f"{path} was written by a newer version of this software: update it to read the file"
         )
-    datasets = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset)}
+    datasets = hdf5_files.columns(file)
+    listed = ", ".join(printable(name) for name in file)
     for name, key in keys.items():
-        if not isinstance(file.get(key), h5py.Dataset):
-            raise RecordingError(f"{path} has no column {key!r}; its columns are: {', '.join(file)}")
-        datasets[name] = file[key]
+        dataset = hdf5_files.find(file, key)
+        if not isinstance(dataset, h5py.Dataset):
+            raise RecordingError(f"{path} has no column {key!r}; its columns are: {listed}")
+        datasets[name] = dataset
         if key != name:
             datasets.pop(key, None)
     missing = [name for name in ("pixels", "action", "ep_len", "ep_offset") if name not in datasets]
     if missing:
-        found = ", ".join(file) or "nothing"
-        raise RecordingError(f"{path} lacks {' and '.join(missing)}; its columns are: {found}")
+        raise RecordingError(f"{path} lacks {' and '.join(missing)}; its columns are: {listed or 'nothing'}")
+    for name, dataset in datasets.items():
+        hdf5_files.check_size(name, dataset, stored)
+        if name in (*MEANT, "ep_len", "ep_offset"):
+            hdf5_files.check_filled(name, dataset)
     lengths, offsets = (_integers(path, name, datasets.pop(name)) for name in ("ep_len", "ep_offset"))
     rows = _check_shapes(path, datasets)
     _check_episodes(path, lengths, offsets, rows)
@@ -143,23 +157,23 @@ def _read(path: Path, file: h5py.File, size: int | None, keys: Mapping[str, str]
     opened = Opened(attrs, lengths, offsets, {})
     for name, dataset in datasets.items():
         if dataset.shape[:1] == (rows,) and dataset.dtype.kind in "fiub":  # text is not read
-            opened.columns[name] = _column(path, view, dataset)
-    return opened if size is None else _salvage(path, opened, size, _stored_size(path))
+            column = _column(path, view, dataset)
+            floats = name in ("action", "state") and (dataset.dtype.kind != "f" or len(dataset.shape) != 2)
+            opened.columns[name] = AsFloats(column) if floats else column
+    return opened if size is None else _salvage(path, opened, size, stored)
 
 
 def _check_shapes(path: Path, datasets: dict[str, h5py.Dataset]) -> int:
     """The number of rows, after a look at the columns that have a meaning."""
     pixels, action, state = datasets["pixels"], datasets["action"], datasets.get("state")
-    if pixels.dtype != np.uint8 or len(pixels.shape) != 4 or pixels.shape[3] != 3:
-        raise RecordingError(
-            f"{path} has pixels {pixels.dtype} of shape {pixels.shape}; they must be uint8 (N, H, W, 3)"
-        )
+    check_frames(f"{path} has pixels", pixels.dtype, pixels.shape)
     for name, dataset in (("action", action), ("state", state)):
         if dataset is None:
             continue
-        if dataset.dtype.kind != "f" or len(dataset.shape) != 2:
+        if dataset.dtype.kind not in "fiub" or not dataset.shape or not all(dataset.shape[1:]):
             raise RecordingError(
-                f"{path} has {name} {dataset.dtype} of shape {dataset.shape}; it must be float, a row a frame"
+                f"{path} has {name} {dataset.dtype} of shape {dataset.shape}; it must be numbers, a row a "
+                "frame"
             )
         if len(dataset) != len(pixels):
             raise RecordingError(
@@ -169,11 +183,15 @@ def _check_shapes(path: Path, datasets: dict[str, h5py.Dataset]) -> int:
 
 
 def _integers(path: Path, name: str, dataset: h5py.Dataset) -> np.ndarray:
-    if dataset.dtype.kind not in "iu" or len(dataset.shape) != 1:
+    """Numbers of rows (E,), of (E,) or (E, 1) whole numbers of any type."""
+    flat = len(dataset.shape) == 1 or (len(dataset.shape) == 2 and dataset.shape[1] == 1)
+    values = dataset[()].reshape(-1) if flat and dataset.dtype.kind in "iuf" else np.array([0.5])
+    whole = values.dtype.kind in "iu" or (len(values) > 0 and np.array_equal(values, np.floor(values)))
+    if not whole or (len(values) and np.abs(values.astype(np.float64)).max() >= 2**62):
         raise RecordingError(
             f"{path} has {name} {dataset.dtype} of shape {dataset.shape}; it must be whole numbers (E,)"
         )
-    return dataset[()].astype(np.int64)
+    return values.astype(np.int64)
 
 
 def _check_episodes(path: Path, lengths: np.ndarray, offsets: np.ndarray, rows: int) -> None:
@@ -201,7 +219,7 @@ def _check_episodes(path: Path, lengths: np.ndarray, offsets: np.ndarray, rows: 
 def _column(path: Path, view: Any, dataset: h5py.Dataset) -> Chunks | Library | Memory:
     """The quickest way to the rows of a column."""
     shape, dtype = dataset.shape, dataset.dtype
-    if not (dataset.file.userblock_size or dataset.external or dataset.is_virtual):
+    if not dataset.file.userblock_size:
         if dataset.chunks is None and dtype.kind in "fiub":
             start = dataset.id.get_offset()
             if start is not None and start + dataset.nbytes <= len(view):
@@ -210,6 +228,7 @@ def _column(path: Path, view: Any, dataset: h5py.Dataset) -> Chunks | Library | 
             chunks = _chunks(path, view, dataset)
             if chunks is not None:
                 return chunks
+    hdf5_files.check_packing(printable(dataset.name), dataset)
     rows = dataset.chunks[0] if dataset.chunks else 64
     return Library(path, dataset.name.lstrip("/"), shape, dtype, rows)
 
@@ -250,7 +269,7 @@ def _salvage(path: Path, opened: Opened, size: int, stored: int) -> Opened:
     """Keep the episodes that lie wholly within the `size` bytes which are left of one of our files."""
     rows = int((opened.offsets + opened.lengths).max())
     for column in opened.columns.values():
-        if isinstance(column, Library):
+        if isinstance(column, (AsFloats, Library)):
             raise _cut_off(path, size, stored)
         if isinstance(column, Chunks):
             lost = np.flatnonzero(column.offsets + column.sizes > size)
@@ -280,42 +299,12 @@ def _stored_size(path: Path) -> int:
 
 
 def _attribute(value: Any) -> Any:
-    """Plain Python as an HDF5 attribute: numbers and lists of them, text, and JSON for the rest."""
-    if isinstance(value, (str, bool, int, float)):
-        return value
-    if isinstance(value, list) and value and all(type(item) in (int, float) for item in value):
+    """Plain Python as an HDF5 attribute: numbers and lists of them as such, JSON for the rest.
+
+    The JSON is text of fixed length: a damaged file can make the library search for ever for text of
+    variable length. It is ASCII, so that it holds whatever characters the value has.
+    """
+    numbers = value if isinstance(value, list) and value else [value]
+    if all(type(item) in (int, float) and abs(item) < 2**63 for item in numbers):
         return np.array(value)
-    return json.dumps(value)
-
-
-def _plain(value: Any) -> Any:
-    """The reverse: an attribute as plain Python."""
-    if isinstance(value, (np.ndarray, np.generic)):
-        value = value.tolist()
-    if isinstance(value, bytes):
-        value = value.decode(errors="replace")
-    if isinstance(value, str) and value.startswith(("[", "{", "null")):
-        with suppress(ValueError):
-            value = json.loads(value)
-    return None if isinstance(value, h5py.Empty) else value
-
-
-class _Padded(io.RawIOBase):
-    """A file that seems to be `size` bytes long; what it lacks reads as zeros."""
-
-    def __init__(self, file: io.BufferedReader, size: int) -> None:
-        self.file, self.size, self.position = file, size, 0
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self.position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self.position, os.SEEK_END: self.size}[whence]
-        return self.position
-
-    def tell(self) -> int:
-        return self.position
-
-    def readinto(self, buffer: Any) -> int:
-        self.file.seek(self.position)
-        data = self.file.read(len(buffer))
-        buffer[:] = data.ljust(len(buffer), b"\0")
-        self.position += len(buffer)
-        return len(buffer)
+    return np.bytes_(json.dumps(value))

@@ -6,7 +6,8 @@ A is an HDF5 file of ours or of others, a LeRobot folder, or what stable-worldmo
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from PIL import Image
 
 from latent_planner.common.commands import in_words
 from latent_planner.common.files import beside
+from latent_planner.common.printable import printable
 
 from .episodes import EpisodeReader
 from .journal import RecordingError
 
-SHEET_ROWS, SHEET_COLUMNS, SHEET_SIDE, SHEET_GAP = 4, 8, 112, 4  # episodes, frames of each, pixels
+SHEET_ROWS, SHEET_COLUMNS, SHEET_SIDE, SHEET_GAP = 4, 8, 128, 2  # episodes, frames of each, pixels
 
 
 def described(reader: EpisodeReader) -> str:
@@ -27,9 +29,9 @@ def described(reader: EpisodeReader) -> str:
     lengths, size = reader.lengths, _disk_size(reader.path)
     pixels = reader.read("pixels", 0, 1)
     lines = [
-        f"{reader.path}: {size / 1e6:,.1f} MB, {size / reader.num_frames:,.0f} bytes a frame"
+        f"{printable(reader.path)}: {size / 1e6:,.1f} MB, {size / reader.num_frames:,.0f} bytes a frame"
         + ("" if reader.complete else ", not complete"),
-        f"world     {reader.env or 'not said'}" + _told(", {} Hz", reader.attrs.get("control_hz")),
+        f"world     {printable(reader.env or 'not said')}" + _told(", {} Hz", reader.attrs.get("control_hz")),
         f"episodes  {len(lengths)}, of {lengths.min()} to {lengths.max()} frames "
         f"(median {np.median(lengths):g}), {int(lengths.sum())} in all",
         f"frames    {pixels.shape[2]} x {pixels.shape[1]} px"
@@ -39,34 +41,56 @@ def described(reader: EpisodeReader) -> str:
     for name in reader.columns:
         row = reader.read(name, 0, 1)
         shape = " x ".join(map(str, row.shape[1:])) or "one number"
-        lines.append(f"  {name:20s} {row.dtype}, {shape}")
-    lines += ["actions      lowest   highest      mean  deviation"]
-    lines += [f"  {label}" for label in _ranges(reader, "action", [])]
+        lines.append(f"  {printable(name):20s} {row.dtype}, {shape}")
+    return "\n".join([*lines, *_actions(reader), *_states(reader)])
+
+
+def _actions(reader: EpisodeReader) -> list[str]:
+    """The actions that were taken, as training counts them, and what is odd about the others."""
+    known = reader.action_summary()
+    if known is None:
+        return ["actions      nothing but NaN"]
+    table = zip(known.low, known.high, known.mean, known.std)
+    lines = ["actions      lowest   highest      mean  deviation"]
+    lines += [_line(str(index), values) for index, values in enumerate(table)]
+    if reader.says_bounds:
+        bounds = (f"{low:g} to {high:g}" for low, high in zip(reader.action_low, reader.action_high))
+        lines.append(f"  the file gives the bounds {', '.join(bounds)}")
+    still = [str(index) for index, (low, high) in enumerate(zip(known.low, known.high)) if low == high]
+    if still:
+        lines.append(f"  component {', '.join(still)} never changes: it is planned at that value")
+    remark = reader.taken.remark(reader.path)
+    if remark is not None:
+        lines.append(f"  {remark}")
     bad = int(reader.bad_actions().sum())
     if bad:
         lines.append(f"  {bad} rows inside episodes hold NaN or infinity: they cannot be trained on")
-    if "state" in reader.columns:
-        lines += ["states       lowest   highest      mean  deviation"]
-        lines += [f"  {label}" for label in _ranges(reader, "state", list(reader.state_names))]
-    return "\n".join(lines)
+    return lines
 
 
-def _ranges(reader: EpisodeReader, name: str, labels: Sequence[str]) -> list[str]:
-    values = reader.read(name, 0, reader.num_frames).astype(np.float64)
-    values = values.reshape(len(values), -1)
-    values = values[np.isfinite(values).all(axis=1)]
-    if not len(values):
-        return ["nothing but NaN"]
-    columns = values.min(0), values.max(0), values.mean(0), values.std(0)
-    return [
-        f"{labels[i] if i < len(labels) else i!s:10.10s} "
-        + " ".join(f"{column[i]:9.4g}" for column in columns)
-        for i in range(values.shape[1])
-    ]
+def _states(reader: EpisodeReader) -> list[str]:
+    """Each component of the state, of the rows in which it is a finite number."""
+    if "state" not in reader.columns:
+        return []
+    values = reader.read("state", 0, reader.num_frames).astype(np.float64)
+    lines = ["states       lowest   highest      mean  deviation"]
+    for name, column in zip(reader.state_names, values.T):
+        known = column[np.isfinite(column)]
+        if not len(known):
+            lines.append(f"  {name:10.10s} nothing but NaN")
+            continue
+        lines.append(_line(name, (known.min(), known.max(), known.mean(), known.std())))
+        if len(known) < len(column):
+            lines[-1] += f"   {len(column) - len(known)} of {len(column)} rows are NaN or infinite"
+    return lines
+
+
+def _line(label: str, values: Iterable[float]) -> str:
+    return f"  {label:10.10s} " + " ".join(f"{value:9.4g}" for value in values)
 
 
 def _told(text: str, value: Any) -> str:
-    return "" if value is None else text.format(value)
+    return "" if value is None else text.format(printable(value))
 
 
 def _disk_size(path: Path) -> int:
@@ -75,18 +99,19 @@ def _disk_size(path: Path) -> int:
 
 
 def contact_sheet(reader: EpisodeReader) -> Image.Image:
-    """Frames of up to four episodes, a row each, evenly spread over its time."""
+    """Frames of up to four episodes, a row each, evenly spread over its time; they fill the picture."""
     chosen = np.unique(np.linspace(0, len(reader.lengths) - 1, SHEET_ROWS).astype(int)).tolist()
-    step = SHEET_SIDE + SHEET_GAP
-    sheet = Image.new("RGB", (SHEET_COLUMNS * step + SHEET_GAP, len(chosen) * step + SHEET_GAP), (32, 32, 32))
+    height, width = reader.read("pixels", 0, 1).shape[1:3]
+    scale = SHEET_SIDE / max(height, width)
+    width, height = max(1, round(scale * width)), max(1, round(scale * height))
+    size = SHEET_COLUMNS * (width + SHEET_GAP) - SHEET_GAP, len(chosen) * (height + SHEET_GAP) - SHEET_GAP
+    sheet = Image.new("RGB", size, "white")
     for line, episode in enumerate(chosen):
-        rows = reader.offsets[episode] + np.linspace(0, reader.lengths[episode] - 1, SHEET_COLUMNS).astype(
-            int
-        )
-        for column, frame in enumerate(reader.read_rows("pixels", rows)):
-            picture = Image.fromarray(frame)
-            picture.thumbnail((SHEET_SIDE, SHEET_SIDE))
-            sheet.paste(picture, (SHEET_GAP + column * step, SHEET_GAP + line * step))
+        times = np.linspace(0, reader.lengths[episode] - 1, SHEET_COLUMNS).astype(int)
+        for column, frame in enumerate(reader.read_rows("pixels", reader.offsets[episode] + times)):
+            resample = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX
+            picture = Image.fromarray(frame).resize((width, height), resample)
+            sheet.paste(picture, (column * (width + SHEET_GAP), line * (height + SHEET_GAP)))
     return sheet
 
 
@@ -109,8 +134,12 @@ def add_recording_options(parser: argparse.ArgumentParser) -> None:
 
 
 def open_as_asked(args: argparse.Namespace) -> EpisodeReader:
-    """The recording named on a command line with `add_recording_options`."""
-    return EpisodeReader(args.recording, camera=args.camera, action=args.action, state=args.state)
+    """The recording named on a command line with `add_recording_options`; its hints name these options."""
+    try:
+        return EpisodeReader(args.recording, camera=args.camera, action=args.action, state=args.state)
+    except RecordingError as error:
+        sentence = re.sub(r"\bdata\.(camera|action|state)\b=?", r"--\1", str(error))
+        raise RecordingError(sentence) from error
 
 
 def main(words: Sequence[str] | None = None) -> int:

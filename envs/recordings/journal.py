@@ -12,6 +12,7 @@ is either all there or cut off at the end of the file, where reading stops and t
 from __future__ import annotations
 
 import json
+import math
 import mmap
 import os
 import struct
@@ -25,8 +26,14 @@ from typing import Any
 
 import numpy as np
 
+from latent_planner.common.printable import printable
+
 MAGIC = b"episodes journal 1\n"
 MARK = b"EPIS"
+FORMAT_VERSION = 1  # of the HDF5 file that a journal becomes
+OWN_NAMES = ("ep_len", "ep_offset")  # columns that the file adds
+LARGEST_ROW = 2**32  # bytes, of HDF5
+LARGEST_SIDE = 16_384  # px of a frame
 _SIZES = struct.Struct("<4sIQ")
 _CRC = struct.Struct("<I")
 
@@ -71,6 +78,31 @@ def is_frames(dtype: np.dtype, shape: tuple[int, ...]) -> bool:
     return dtype == np.uint8 and len(shape) == 3
 
 
+def check_frames(what: str, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    """RecordingError unless these are frames, uint8 (N, H, W, 3); `what` begins the sentence."""
+    if dtype == np.uint8 and len(shape) == 4 and shape[3] == 3:
+        if all(1 <= side <= LARGEST_SIDE for side in shape[1:3]):
+            return
+        raise RecordingError(
+            f"{what} of {shape[2]} x {shape[1]} px; frames have 1 to {LARGEST_SIDE:,} px a side"
+        )
+    hint = frame_hint(dtype, shape)
+    raise RecordingError(f"{what} {dtype} of shape {shape}; they must be uint8 (N, H, W, 3): {hint}")
+
+
+def frame_hint(dtype: np.dtype, shape: tuple[int, ...]) -> str:
+    """What makes frames of something that is none."""
+    if len(shape) == 4 and shape[1] == 3 and shape[3] != 3:
+        return "transpose them, frames.transpose(0, 2, 3, 1)"
+    if len(shape) == 4 and shape[3] == 4:
+        return "leave out the fourth channel, frames[..., :3]"
+    if len(shape) == 4 and shape[3] == 1:
+        return "repeat the one channel, frames.repeat(3, axis=3)"
+    if dtype.kind == "f":
+        return "if they go from 0 to 1, take (frames * 255).astype(numpy.uint8)"
+    return "record it again"
+
+
 def encode(columns: Mapping[str, Any]) -> bytes:
     """One episode as a journal record.
 
@@ -99,11 +131,23 @@ def encode(columns: Mapping[str, Any]) -> bytes:
 def plain(attrs: Mapping[str, Any]) -> dict[str, Any]:
     """Attributes as JSON gives them back: lists for tuples and arrays."""
     try:
-        return json.loads(json.dumps(dict(attrs), default=lambda value: value.tolist()))
-    except (TypeError, ValueError, AttributeError) as error:
+        found = json.loads(json.dumps(dict(attrs), default=lambda value: value.tolist()))
+    except (TypeError, ValueError, AttributeError, RecursionError) as error:
         raise RecordingError(
-            f"attributes of a recording are text, numbers, lists and dictionaries of them, not {attrs}"
+            "attributes of a recording are text, numbers, lists and dictionaries of them, not "
+            f"{printable(attrs)}"
         ) from error
+    for name in found:
+        if name == "format_version" or not _is_name(name):
+            raise RecordingError(f"an attribute of a recording cannot be called {name!r}: rename it")
+    return found
+
+
+def _is_name(name: Any) -> bool:
+    """Whether an HDF5 file can call something so."""
+    if not isinstance(name, str) or not 0 < len(name) <= 255 or "\0" in name:
+        return False
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def header(attrs: Mapping[str, Any]) -> bytes:
@@ -128,7 +172,7 @@ def scan(view: Any, *, verify: bool) -> tuple[dict[str, Any] | None, list[Episod
     end = len(MAGIC)
     for head, start, stop in _records(view, end, verify):
         if attrs is None:
-            attrs = head
+            attrs = dict(head)
         else:
             episodes.append(_episode(head, start, stop))
         end = stop
@@ -160,7 +204,10 @@ class JournalWriter:
 
     def append(self, record: bytes) -> None:
         """Add one episode, made by `encode`; after an error the journal is as it was before."""
-        ((head, start, stop),) = _records(record, 0, False)
+        found = list(_records(record, 0, False))
+        if len(found) != 1:
+            raise RecordingError(f"an episode for {self.path} is not what encode makes: encode it again")
+        ((head, start, stop),) = found
         layout = _episode(head, start, stop).layout
         if self.layout is not None and layout != self.layout:
             raise RecordingError(
@@ -191,8 +238,11 @@ class JournalWriter:
         episodes: list[Episode] = []
         end = 0
         if size > len(MAGIC):
-            with mmap.mmap(self._file, 0, access=mmap.ACCESS_READ) as view:
-                found, episodes, end = scan(view, verify=True)
+            try:
+                with mmap.mmap(self._file, 0, access=mmap.ACCESS_READ) as view:
+                    found, episodes, end = scan(view, verify=True)
+            except (ValueError, TypeError, KeyError, OverflowError) as error:
+                raise RecordingError(f"{self.path} is damaged: delete it and record again") from error
         if found is None:
             os.ftruncate(self._file, 0)
             self._write(header(attrs))
@@ -223,23 +273,49 @@ class JournalWriter:
 def check_same(path: Path, found: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     """Raise RecordingError where attributes found in the file at `path` differ from those asked for."""
     for key in [*asked, *(key for key in found if key not in asked)]:
-        if found.get(key) != asked.get(key):
+        values = found.get(key), asked.get(key)
+        if json.dumps(values[0]) != json.dumps(values[1]):  # NaN equals NaN here
+            there, ours = map(printable, values)
             raise RecordingError(
-                f"{path} was recorded with {key}={found.get(key)} and not {asked.get(key)}: delete it, or "
-                "choose another file"
+                f"{path} was recorded with {printable(key)}={there} and not {ours}: delete it, or choose "
+                "another file"
             )
 
 
 def _checked(columns: Mapping[str, Any]) -> dict[str, np.ndarray]:
     missing = [name for name in ("pixels", "action") if name not in columns]
     if missing:
-        raise RecordingError(f"an episode needs the columns pixels and action, and has {', '.join(columns)}")
-    arrays = {name: np.ascontiguousarray(array) for name, array in columns.items()}
+        listed = ", ".join(printable(name) for name in columns)
+        raise RecordingError(f"an episode needs the columns pixels and action, and has {listed}")
+    for name in columns:
+        if not _is_name(name) or name in (*OWN_NAMES, ".", "..") or "/" in name:
+            raise RecordingError(f"a column of a recording cannot be called {name!r}: choose another name")
+    try:
+        arrays = {name: np.asarray(array) for name, array in columns.items()}
+    except ValueError as error:
+        raise RecordingError(f"the columns of an episode are arrays, a row a frame: {error}") from error
+    _check_kinds(arrays)
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    if "state" in arrays:
+        arrays["state"] = _as_floats(arrays["state"])
+    action = arrays["action"]
+    if not np.isfinite(action[:-1]).all():
+        step = int(np.flatnonzero(~np.isfinite(action[:-1]).all(axis=1))[0])
+        raise RecordingError(f"action {step} of an episode of {len(action)} rows is not finite: leave it out")
+    arrays["action"] = action.copy()
+    arrays["action"][-1] = np.nan
+    return {name: array.astype(array.dtype.newbyteorder("<"), copy=False) for name, array in arrays.items()}
+
+
+def _check_kinds(arrays: Mapping[str, np.ndarray]) -> None:
+    """RecordingError where a column has another type or shape than it must have."""
     pixels, action = arrays["pixels"], arrays["action"]
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3:
         raise RecordingError(
-            f"pixels of an episode are uint8 (T, H, W, 3), not {pixels.dtype} of shape {pixels.shape}"
+            f"pixels of an episode are uint8 (T, H, W, 3), not {pixels.dtype} of shape {pixels.shape}: "
+            + frame_hint(pixels.dtype, pixels.shape)
         )
+    check_frames("pixels of an episode are", pixels.dtype, pixels.shape)
     if action.dtype.kind != "f" or action.ndim != 2:
         raise RecordingError(
             f"actions of an episode are float (T, A), not {action.dtype} of shape {action.shape}"
@@ -247,17 +323,24 @@ def _checked(columns: Mapping[str, Any]) -> dict[str, np.ndarray]:
     lengths = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
     if len(set(lengths.values())) > 1 or not len(pixels):
         raise RecordingError(f"the columns of an episode have as many rows each, at least one, not {lengths}")
-    odd = [name for name, array in arrays.items() if array.dtype.kind not in "fiub"]
-    if odd:
-        raise RecordingError(
-            f"the column {odd[0]} holds {arrays[odd[0]].dtype}: only numbers can be recorded"
-        )
-    if not np.isfinite(action[:-1]).all():
-        step = int(np.flatnonzero(~np.isfinite(action[:-1]).all(axis=1))[0])
-        raise RecordingError(f"action {step} of an episode of {len(action)} rows is not finite: leave it out")
-    arrays["action"] = action.copy()
-    arrays["action"][-1] = np.nan
-    return {name: array.astype(array.dtype.newbyteorder("<"), copy=False) for name, array in arrays.items()}
+    for name, array in arrays.items():
+        if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
+            raise RecordingError(
+                f"the column {name} holds {array.dtype}: only numbers of up to 64 bits can be recorded"
+            )
+        if not 0 < array[:1].nbytes < LARGEST_ROW:
+            raise RecordingError(
+                f"the column {name} has rows of shape {array.shape[1:]}: they must hold a number at least, "
+                "and less than 4 GiB"
+            )
+
+
+def _as_floats(values: np.ndarray) -> np.ndarray:
+    """A state of any numbers (T, ...) as it is read: float (T, S)."""
+    rows = values.reshape(len(values), -1)
+    if rows.dtype.kind == "f":
+        return rows
+    return rows.astype(np.float32 if rows.dtype.kind == "b" or rows.dtype.itemsize <= 2 else np.float64)
 
 
 def _record(head: dict[str, Any], body: bytes) -> bytes:
@@ -289,14 +372,23 @@ def _records(view: Any, position: int, verify: bool) -> Iterator[tuple[dict[str,
 
 
 def _episode(head: dict[str, Any], offset: int, end: int) -> Episode:
-    columns = {}
+    """Where an episode lies. ValueError, TypeError or KeyError where its head is not one."""
+    columns, length = {}, int(head["length"])
     for name, entry in head["columns"].items():
-        dtype, shape = np.dtype(entry["dtype"]), tuple(entry["shape"])
+        dtype, shape = np.dtype(entry["dtype"]), tuple(int(side) for side in entry["shape"])
         sizes = np.array(entry["sizes"], np.int64) if "sizes" in entry else None
         columns[name] = Column(dtype, shape, offset, sizes)
-        row = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        offset += head["length"] * row if sizes is None else int(sizes.sum())
-    return Episode(head["length"], columns, end)
+        if dtype.kind not in "fiub" or min(shape, default=1) < 1 or length < 1:
+            raise ValueError(f"no column of a recording: {entry}")
+        if sizes is None:
+            offset += length * math.prod(shape) * dtype.itemsize
+        elif is_frames(dtype, shape) and max(shape) <= LARGEST_SIDE and len(sizes) == length <= sizes.sum():
+            offset += int(sizes.sum())
+        else:
+            raise ValueError(f"no frames of a recording: {entry}")
+        if offset > end:
+            raise ValueError("an episode that is longer than its record")
+    return Episode(length, columns, end)
 
 
 def _describe(layout: Mapping[str, tuple[str, tuple[int, ...]]]) -> str:

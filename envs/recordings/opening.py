@@ -13,7 +13,7 @@ from .columns import Chunks, Memory, map_file
 from .formats import lance, lerobot, robomimic, stable_worldmodel
 from .formats.border import readable, visible
 from .formats.video import ENDINGS
-from .journal import RecordingError, is_journal, scan
+from .journal import RecordingError, check_frames, is_journal, scan
 
 # readers of folders: `is_dataset` says whether one is theirs
 FOLDERS: tuple[tuple[Any, str], ...] = (
@@ -94,6 +94,10 @@ def _open_journal(path: Path) -> hdf5.Opened:
     attrs, episodes, _ = scan(view, verify=False)
     if not episodes:
         raise RecordingError(f"{path} holds no complete episode yet: go on recording")
+    if "pixels" not in episodes[0].columns or "action" not in episodes[0].columns:
+        raise RecordingError(f"{path} is damaged: delete it and record again")
+    first = episodes[0].columns["pixels"]
+    check_frames(f"{path} has pixels", first.dtype, (0, *first.shape))
     lengths = np.array([episode.length for episode in episodes], np.int64)
     columns: dict[str, hdf5.Column] = {}
     for name, (text, shape) in episodes[0].layout.items():
