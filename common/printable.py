@@ -11,7 +11,10 @@ def printable(text: object, longest: int = LONGEST) -> str:
     Terminal escapes, line breaks, lone surrogates and marks that turn the writing direction are such
     characters. A longer text than `longest` characters is cut off.
     """
-    words = str(text)
+    try:
+        words = str(text)
+    except RecursionError:
+        words = f"something nested deeply, {type(text).__name__}"
     if len(words) > longest:
         words = words[: longest - 1] + "…"
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in words)

@@ -299,7 +299,7 @@ def test_the_weights_hold_no_normalisation(kind: str) -> None:
         ({"action_mean": (), "action_std": (), "action_low": (), "action_high": ()}, "one number per action"),
         ({"action_std": (0.5, 0.0)}, "above zero"),
         ({"action_mean": (0.0, float("nan"))}, "finite"),
-        ({"action_low": (1.0, -1.0)}, "below action_high"),
+        ({"action_low": (1.5, -1.0)}, "below action_high"),
         ({"pixel_mean": (0.5,)}, "three numbers"),
         ({"pixel_std": 0.5}, "must hold numbers"),
         ({"frameskip": 0}, "whole number"),
