@@ -145,10 +145,10 @@ class AsFloats:
 
     def __init__(self, column: Chunks | Library | Memory) -> None:
         self.column, size = column, int(np.prod(column.shape[1:], dtype=np.int64))
-        self.shape = (column.shape[0], size)
+        self.shape: tuple[int, ...] = (column.shape[0], size)
         kind = column.dtype
         small = kind.kind == "b" or kind.itemsize <= 2
-        self.dtype = kind if kind.kind == "f" else np.dtype(np.float32 if small else np.float64)
+        self.dtype: np.dtype = kind if kind.kind == "f" else np.dtype(np.float32 if small else np.float64)
 
     def read(self, rows: np.ndarray, out: np.ndarray) -> None:
         values = np.empty((len(rows), *self.column.shape[1:]), self.column.dtype)
