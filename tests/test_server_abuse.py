@@ -242,6 +242,31 @@ def test_turns_go_round_the_addresses_and_then_in_order_of_arrival() -> None:
     assert served == ["a0", "b0", "c0", "a1", "b1", "a2", "a3", "last"]
 
 
+def test_an_address_leaves_a_place_to_those_that_were_here_lately() -> None:
+    now = [0.0]
+
+    async def together() -> None:
+        turns, most, running = Turns(3, clock=lambda: now[0]), 0, 0
+
+        async def ask(address: str) -> None:
+            nonlocal most, running
+            async with turns.turn(address):
+                running += address == "greedy"
+                most = max(most, running)
+                await asyncio.sleep(0)
+                running -= address == "greedy"
+
+        for other, wait, allowed in [([], 0, 3), (["a"], 0, 2), (["b"], 0, 1), (["c"], 0, 1), ([], 10, 3)]:
+            now[0] += wait
+            most = 0
+            for address in other:
+                await ask(address)
+            await asyncio.gather(*(ask("greedy") for _ in range(9)))
+            assert most == allowed
+
+    asyncio.run(together())
+
+
 def test_allowances_come_back_with_time_and_logs_count_what_they_leave_out(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,9 @@ log = logging.getLogger(__name__)
 CLOSING, OVERLOADED, ROOM = 1001, 503, 1013
 REFUSED_AT_ONCE = 20  # requests of one connection that are refused without delay
 HANDSHAKE = 3.0  # seconds that a client may take to say what it wants
-COME_AND_GO = 20  # connections whose coming and going the log shows in a minute
+LARGE = 2**19  # bytes of a message that leaves a hole in the memory
+COME_AND_GO = 10  # connections whose coming and going the log shows in a minute
+TIDY = 2.0  # seconds between two looks at whether memory can be handed back
 GRACE = 5.0  # seconds that are left, at the end, to clients that do not answer
 
 
@@ -90,6 +93,7 @@ class PolicyServer:
         self._turns = Turns(self.workers)
         self._door = guard.Door(self.limits.unfinished, self._log)
         self._open: Counter[str] = Counter()  # sessions of each address
+        self._large = 0  # messages since memory was handed back
         self._waiting: dict[Any, str] = {}  # connections without a request under way; the longest is first
         self._stopping: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -123,6 +127,7 @@ class PolicyServer:
         )
         guard.lengthen_queue(server.sockets)
         self.port = server.sockets[0].getsockname()[1]
+        tidying = self._loop.create_task(self._tidy())
         try:
             ready()
             await self._stopping.wait()
@@ -134,12 +139,21 @@ class PolicyServer:
                 log.warning("some clients did not take their answer; their connections are cut")
         finally:
             server.close()
+            tidying.cancel()
             self._pool.shutdown(wait=True, cancel_futures=True)
 
     def stop(self) -> None:
         """Answer what is under way, and end `run`. For any thread, and for signal handlers."""
         if self._loop is not None and self._stopping is not None:
             self._loop.call_soon_threadsafe(self._stopping.set)
+
+    async def _tidy(self) -> None:
+        """Hand memory back, now and then, where large messages have been."""
+        while True:
+            await asyncio.sleep(TIDY)
+            if self._large:
+                self._large = 0
+                await asyncio.to_thread(guard.hand_back_memory)
 
     def _admit(self, connection: Any, request: Any) -> Any:
         """None to go on with the handshake, or the HTTP answer instead."""
@@ -185,11 +199,12 @@ class PolicyServer:
         refusals = Allowance(REFUSED_AT_ONCE, self.limits.refusals)
         pause = 0.0
         try:
-            session = await self._in_turn(socket, self._new_session)
+            session = cache(self._new_session)  # made by the first request, in its turn
             await socket.send(self._metadata)
             self._log.say("come", "%s: connected, %d open", name, self.sessions, often=COME_AND_GO)
             while (message := await self._next(socket, pause)) is not None:
                 arrived = time.perf_counter()
+                self._large += len(message) >= LARGE
                 reply = await self._in_turn(socket, self._answer, session, message, arrived, took)
                 del message  # or it would be kept while the next is read
                 asked += 1
@@ -246,7 +261,7 @@ class PolicyServer:
         return Session(self.agent.clone(), self.image_key, self.limits.deadline)
 
     def _answer(
-        self, session: Session, message: bytes | str, arrived: float, took: float | None
+        self, session: Callable[[], Session], message: bytes | str, arrived: float, took: float | None
     ) -> bytes | str:
         """The reply, packed; or one line that says why there is none."""
         from latent_planner.planners import PlanError
@@ -260,7 +275,7 @@ class PolicyServer:
                 return "Send binary messages (msgpack), not text."
             if waited > self.limits.patience:
                 return f"The server is too busy: this request waited {waited:.1f} s."
-            reply = session.answer(unpack(message), waited)
+            reply = session().answer(unpack(message), waited)
             if "ignored" in reply:
                 self._log.say("ignored", "keys that are ignored: %s", ", ".join(reply["ignored"]))
             timing = {"infer_ms": 1000 * (time.perf_counter() - begun), "queue_ms": 1000 * waited}

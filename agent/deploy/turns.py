@@ -7,52 +7,70 @@ import ipaddress
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import lru_cache
 
+LATELY = 3.0  # seconds for which an address that had a place is expected to ask again
+
 
 class Turns:
     """Hands out `number` places by turns between addresses, and to the requests of an address in the order in
-    which they came: an address waits for one request of each other address. For one event loop.
+    which they came. An address leaves a place to each other one that was here lately, where there are enough,
+    so that those who ask seldom need not wait. For one event loop.
     """
 
-    def __init__(self, number: int) -> None:
-        self._free = number
+    def __init__(self, number: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._number, self._clock = number, clock
+        self._held: Counter[str] = Counter()  # places of each address
+        self._lately: dict[str, float] = {}  # when an address last asked or had a place; the latest is last
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # in the order of their turns
 
     @asynccontextmanager
     async def turn(self, address: str) -> AsyncIterator[None]:
         """One place, once it is this address's turn."""
-        if self._free:
-            self._free -= 1
-        else:
-            place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.setdefault(address, deque()).append(place)
-            try:
-                await place
-            except asyncio.CancelledError:
-                if place.done() and not place.cancelled():
-                    self._next()
-                raise
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(address, deque()).append(place)
+        self._seen(address)
+        self._hand_out()
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():
+                self._give_back(address)
+            raise
         try:
             yield
         finally:
-            self._next()
+            self._give_back(address)
 
-    def _next(self) -> None:
-        """Give a place that is free to whoever has waited for it."""
-        while self._waiting:
-            address = next(iter(self._waiting))
-            places = self._waiting.pop(address)
-            place = places.popleft()
-            if places:
-                self._waiting[address] = places  # behind the others
-            if not place.done():
-                place.set_result(None)
-                return
-        self._free += 1
+    def _seen(self, address: str) -> None:
+        self._lately.pop(address, None)
+        self._lately[address] = self._clock()
+
+    def _give_back(self, address: str) -> None:
+        self._held[address] -= 1
+        self._seen(address)
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        """Give the places that are free to those whose turn it is."""
+        while self._lately and self._clock() - next(iter(self._lately.values())) > LATELY:
+            del self._lately[next(iter(self._lately))]
+        self._held += Counter()  # without those that hold none
+        most = max(1, self._number - len(self._lately.keys() | self._held.keys()) + 1)
+        for address in list(self._waiting):
+            places = self._waiting[address]
+            while places and self._held.total() < self._number and self._held[address] < most:
+                place = places.popleft()
+                if not place.done():
+                    place.set_result(None)
+                    self._held[address] += 1
+                    self._waiting[address] = self._waiting.pop(address)  # behind the others
+                    break
+            if not places:
+                del self._waiting[address]
 
 
 class Allowance:
