@@ -99,6 +99,7 @@ def guarded(door: Door, breath: Breath, log: SparingLog) -> type:
         def connection_lost(self, exc: Exception | None) -> None:
             door.leave(self)
             super().connection_lost(exc)
+            vars(self.protocol).pop("recv_frame", None)  # a circle that would keep what was received
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)

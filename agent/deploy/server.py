@@ -93,7 +93,7 @@ class PolicyServer:
         self._turns = Turns(self.workers)
         self._door = guard.Door(self.limits.unfinished, self._log)
         self._open: Counter[str] = Counter()  # sessions of each address
-        self._large = 0  # messages since memory was handed back
+        self._large = False  # whether there were large messages since memory was handed back
         self._waiting: dict[Any, str] = {}  # connections without a request under way; the longest is first
         self._stopping: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -152,7 +152,7 @@ class PolicyServer:
         while True:
             await asyncio.sleep(TIDY)
             if self._large:
-                self._large = 0
+                self._large = False
                 await asyncio.to_thread(guard.hand_back_memory)
 
     def _admit(self, connection: Any, request: Any) -> Any:
@@ -195,7 +195,7 @@ class PolicyServer:
         self.sessions += 1
         self._open[socket.address] += 1
         asked = refused = 0
-        took = None
+        took, large = None, False
         refusals = Allowance(REFUSED_AT_ONCE, self.limits.refusals)
         pause = 0.0
         try:
@@ -204,9 +204,10 @@ class PolicyServer:
             self._log.say("come", "%s: connected, %d open", name, self.sessions, often=COME_AND_GO)
             while (message := await self._next(socket, pause)) is not None:
                 arrived = time.perf_counter()
-                self._large += len(message) >= LARGE
+                large = large or len(message) >= LARGE
                 reply = await self._in_turn(socket, self._answer, session, message, arrived, took)
                 del message  # or it would be kept while the next is read
+                self._large = self._large or large
                 asked += 1
                 pause = 0.0
                 if isinstance(reply, str):
@@ -222,6 +223,7 @@ class PolicyServer:
             raise  # closes it, with code 1011
         finally:
             self.sessions -= 1
+            self._large = self._large or large
             self._open[socket.address] -= 1
             self._open += Counter()  # drops those that have none
             text = "%s: gone after %d requests, %d of them refused"
