@@ -56,7 +56,7 @@ def main(deadline: float | None = 0.8 / HZ) -> float:
     goal = Camera(there).read()  # in life: a photograph of the arm where it should be
     camera = Camera(arm)
 
-    agent = Agent.from_pretrained("two_room", deadline=deadline)  # in time for the next step
+    agent = Agent.from_pretrained("two_room", deadline=deadline)  # in time, if it can be
     agent.set_goal(goal, steps=STEPS)
     try:
         for step in range(STEPS):
