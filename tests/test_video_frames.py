@@ -68,29 +68,35 @@ COLOURS = np.array([(255, 0, 0), (0, 255, 0), (0, 0, 255), (200, 120, 40)])
 MATRICES = {"bt709": (0.2126, 0.0722), "smpte170m": (0.299, 0.114), "smpte240m": (0.212, 0.087)}
 
 
-def coloured(path: Path, matrix: str, full: bool) -> None:
+def coloured(path: Path, matrix: str, full: bool, bits: int) -> None:
     """A video of plain frames in COLOURS, whose file says which matrix and range it has."""
     red, blue = MATRICES[matrix]
     with av.open(str(path), "w") as container:
         about = f"colormatrix={matrix}:fullrange={'on' if full else 'off'}:log-level=none"
         stream: Any = container.add_stream("libx264", rate=10, options={"crf": "0", "x264-params": about})
-        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        stream.width, stream.height = 32, 32
+        stream.pix_fmt = "yuv420p" if bits == 8 else "yuv420p10le"
         for r, g, b in COLOURS / 255:
             y = red * r + (1 - red - blue) * g + blue * b
             chroma = (b - y) / (2 - 2 * blue), (r - y) / (2 - 2 * red)
             scale = (0, 255, 255) if full else (16, 219, 224)
             planes = scale[0] + scale[1] * y, *(128 + scale[2] * part for part in chroma)
-            frame = av.VideoFrame(32, 32, "yuv420p")
+            frame = av.VideoFrame(32, 32, stream.pix_fmt)
             for plane, value in zip(frame.planes, planes):
-                plane.update(bytes([min(255, max(0, round(value)))]) * (plane.line_size * plane.height))
+                row = np.full(plane.line_size * 8 // (8 if bits == 8 else 16), value.clip(0, 255))
+                row = row.round().astype(np.uint8) if bits == 8 else (4 * row).round().astype(np.uint16)
+                plane.update(row.tobytes() * plane.height)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
 
 
+@pytest.mark.parametrize("bits", [8, 10])
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("matrix", MATRICES)
-def test_colours_are_right_whatever_the_file_says(tmp_path: Path, matrix: str, full: bool) -> None:
-    coloured(tmp_path / "a.mp4", matrix, full)
+def test_colours_are_right_whatever_the_file_says(
+    tmp_path: Path, matrix: str, full: bool, bits: int
+) -> None:
+    coloured(tmp_path / "a.mp4", matrix, full, bits)
     found = Video(tmp_path / "a.mp4").frames(None, 0, (32, 32))[:, 16, 16]
     assert np.abs(found.astype(int) - COLOURS).max() <= 3
 

@@ -18,7 +18,9 @@ def readable(path: Path, what: str, advice: str = "copy it again") -> Iterator[N
         raise
     except MemoryError:
         raise RecordingError(f"{path} asks for more memory than this machine has: {advice}") from None
-    except Exception as error:
+    except BaseException as error:  # a panic of a library in Rust is no Exception
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise RecordingError(f"{path} cannot be read as {what} ({reason(error)}): {advice}") from error
 
 

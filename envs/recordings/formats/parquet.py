@@ -17,6 +17,7 @@ from ..columns import memory, usable_cpus
 from ..journal import RecordingError
 from .border import readable, reason
 
+BATCH = 4096  # rows that are unpacked at a time
 HELD_GROUPS = 3  # groups of rows with pictures that each thread keeps
 
 
@@ -53,8 +54,15 @@ def read_numbers(path: Path) -> Numbers:
     with readable(path, "a table"):
         with arrow.parquet.ParquetFile(path) as file:
             wanted = [field.name for field in file.schema_arrow if number_type(field.type) is not None]
-            _check_size(path, file.metadata, wanted)
-            return numbers(file.read(columns=wanted))
+            parts, size = [], 0
+            for batch in file.iter_batches(BATCH, columns=wanted):  # a small file may unpack to terabytes
+                parts.append(batch)
+                size += batch.nbytes
+                if size > memory() // 4:
+                    raise RecordingError(f"{path} holds more numbers than memory has room for: split it")
+            if not parts:
+                return Numbers({}, {})
+            return numbers(arrow.Table.from_batches(parts))
 
 
 def read_all(paths: Sequence[Path]) -> list[Numbers]:
@@ -114,17 +122,6 @@ def number_type(kind: Any) -> Any:
     return inner if types.is_integer(inner) or types.is_floating(inner) or types.is_boolean(inner) else None
 
 
-def _check_size(path: Path, metadata: Any, wanted: Sequence[str]) -> None:
-    """Packed numbers may be a million times as long as their file: look before memory is asked for."""
-    count = 0
-    for group in range(metadata.num_row_groups):
-        rows = metadata.row_group(group)
-        columns = (rows.column(i) for i in range(rows.num_columns))
-        count += sum(c.num_values for c in columns if c.path_in_schema.split(".")[0] in wanted)
-    if 8 * max(count, metadata.num_rows) > memory() // 4:
-        raise RecordingError(f"{path} holds {count:,} numbers, more than memory has room for: split it")
-
-
 def _pyarrow() -> Any:
     try:
         import pyarrow
@@ -158,7 +155,8 @@ class PictureTables:
 
     def _one(self, number: int, row: int) -> bytes:
         first, values = self._group(number, row)
-        value = values[row - first].as_py()
+        with readable(self.paths[number], "a table of pictures"):
+            value = values[row - first].as_py()
         inside = value.get("bytes") if isinstance(value, dict) else value
         if inside is None and isinstance(value, dict) and isinstance(value.get("path"), str):
             return picture_file(self.folder, value["path"])

@@ -35,7 +35,7 @@ def is_recording(path: Path) -> bool:
     try:
         with h5py.File(path, "r", locking="best-effort") as file:
             return isinstance(file.get(DEMOS, getlink=True), h5py.HardLink) and bool(_demos(file))
-    except (OSError, RuntimeError, KeyError):
+    except Exception:  # what is wrong with a damaged file is said by the reader
         return False
 
 
@@ -85,7 +85,8 @@ def read(path: Path, keys: Mapping[str, str] | None = None) -> Opened:
 def _demos(file: Any) -> list[str]:
     """Names of the demonstrations, in order of their numbers."""
     group = file[DEMOS]
-    names = [name for name in group if re.fullmatch(r"demo_\d{1,9}", name)] if hasattr(group, "keys") else []
+    names = [str(name) for name in group] if isinstance(group, h5py.Group) else []
+    names = [name for name in names if re.fullmatch(r"demo_\d{1,9}", name)]
     return sorted(names, key=lambda name: int(name.removeprefix("demo_")))
 
 

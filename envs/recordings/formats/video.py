@@ -25,7 +25,7 @@ MAX_PIXELS = 1 << 26  # of a frame; 8K has half of it
 _ADVICE = "save it again, for example with: ffmpeg -i OLD -c:v libx264 NEW.mp4"
 # FFmpeg's demuxers of ENDINGS. None of them opens another file, as those of playlists do.
 _DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,mpegts,m4v,ogg,gif"
-_BT601 = 5
+_BT601, _BT709 = 5, 1
 _MATRICES = {1: 1, 4: 4, 7: 7, 9: 9, 10: 9}  # a frame's colorspace -> FFmpeg's number of the matrix
 
 
@@ -212,17 +212,19 @@ def upright(frame: Any) -> np.ndarray:
 
 
 def _rgb(frame: Any) -> np.ndarray:
-    """The frame in RGB. PyAV before 17 takes every matrix for BT.601, so both sides are said."""
+    """The frame in RGB. PyAV before 17 takes every frame for BT.601 of limited range unless it is asked for a
+    change of matrix; that of RGB has no effect, so any other than the frame's will do."""
     shape = frame.format
     if shape.is_rgb or shape.has_palette or len(shape.components) < 3:
         return frame.to_ndarray(format="rgb24")
     full = int(frame.color_range) == 2 or shape.name.startswith("yuvj")
     matrix = _MATRICES.get(int(frame.colorspace), _BT601)
-    options = {"dst_colorspace": _BT601, "src_color_range": 2 if full else 1, "dst_color_range": 2}
+    other = _BT709 if matrix == _BT601 else _BT601
+    options = {"dst_colorspace": other, "src_color_range": 2 if full else 1, "dst_color_range": 2}
     try:
         return frame.to_ndarray(format="rgb24", src_colorspace=matrix, **options)
     except KeyError:  # PyAV 13 does not know BT.2020; BT.709 is nearest to it
-        return frame.to_ndarray(format="rgb24", src_colorspace=1, **options)
+        return frame.to_ndarray(format="rgb24", src_colorspace=_BT709, **options)
 
 
 def nearest(places: np.ndarray, wanted: np.ndarray) -> np.ndarray:
