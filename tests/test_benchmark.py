@@ -9,9 +9,11 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+import torch
 
 from latent_planner.evaluation import benchmark
 from latent_planner.evaluation.provenance import durations, write_json
+from latent_planner.model.threads import Threads
 
 
 class Line(gymnasium.Env):
@@ -51,13 +53,12 @@ def column(x: float) -> np.ndarray:
 class Walker:
     """Stands in for an Agent: walks towards the goal with its own noise, as far as `reach` pixels see."""
 
-    planner_name, objective, device = "walk", "last", "cpu"
-    max_change, precision, deadline = None, "float32", None
+    device, threads = torch.device("cpu"), Threads()
 
-    class plan_config:
+    class settings:
         @staticmethod
         def to_dict():
-            return {"seed": 0}
+            return {"name": "walk", "seed": 0}
 
     def __init__(self, reach: float = 64.0) -> None:
         self.reach = reach

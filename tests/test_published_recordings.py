@@ -20,6 +20,7 @@ from latent_planner.envs.recordings.blosc import BloscChunks
 from latent_planner.envs.recordings.columns import Library
 from latent_planner.envs.recordings.episodes import EpisodeReader, RecordingError
 from latent_planner.evaluation import benchmark
+from latent_planner.model.threads import Threads
 from latent_planner.planners import PlanConfig
 from latent_planner.settings import AgentSettings
 
@@ -232,7 +233,8 @@ def test_starts_are_those_that_the_published_program_draws(expert: tuple[Path, C
 class Watcher:
     """Stands in for an Agent: remembers what it is shown and does nothing."""
 
-    settings, device = AgentSettings(objective="last"), "cpu"
+    settings = AgentSettings(objective="last")
+    device, threads = torch.device("cpu"), Threads()
 
     def __init__(self) -> None:
         self.seen: list[np.ndarray] = []
