@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from latent_planner import planners
@@ -134,7 +135,7 @@ class Solver:
 
     def _env_actions(self, blocks: Tensor) -> Tensor:
         """Normalised (…, H, F·A) -> (…, H·F, A) in environment units."""
-        actions = blocks.unflatten(-1, (-1, self.world_model.config.action_dim)).flatten(-3, -2)
+        actions = rearrange(blocks, "... h (f a) -> ... (h f) a", a=self.world_model.config.action_dim)
         return self.world_model.denormalise_actions(actions)
 
     def _stacked(self, blocks: list[list[Tensor]]) -> Tensor | None:

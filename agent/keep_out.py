@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,11 +11,12 @@ from torch import Tensor, nn
 
 from latent_planner.planners import PlanError
 
+from .model.world_model import WorldModel
 from .pixels import encode_frames
 
 
 def learn_penalty(
-    world_model: Any,
+    world_model: WorldModel,
     forbidden: np.ndarray,
     allowed: np.ndarray,
     *,

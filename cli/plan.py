@@ -156,7 +156,9 @@ def reach(args: argparse.Namespace) -> None:
     print(f"planning to {args.goal} in {agent.config.env}, checkpoint {about['name']}, on {agent.device}")
     budget = args.budget or BUDGET
     agent.set_goal(shown, steps=budget)
-    played = follow(agent, env, observation, budget, success, partial(warn_out_of_reach, agent, about, shown))
+    with tqdm(total=budget, desc="planning", unit="step") as bar:
+        on_step = partial(show_step, bar, partial(warn_out_of_reach, agent, about, shown))
+        played = attempt(agent, env, observation, budget=budget, success=success, on_step=on_step)
     print("\n".join([*story(played), *computed_with(agent)]))
     goal = {"goal": str(args.goal), "goal_state": list(text.state) if text else None, "seed": agent.seed}
     notes = {"env": agent.config.env, "checkpoint": about, **goal, **about_agent(agent)}
@@ -271,24 +273,12 @@ def start(
     return observation, bool(info["success"]) if text else None
 
 
-def follow(
-    agent: Agent,
-    env: envs.World,
-    observation: dict[str, np.ndarray],
-    budget: int,
-    success: bool | None,
-    look_at: Callable[[Plan], None],
-) -> Attempt:
-    """The attempt, under a progress bar; look_at: gets its first plan."""
-    with tqdm(total=budget, desc="planning", unit="step") as bar:
-
-        def show(so_far: Attempt) -> None:
-            bar.set_postfix(distance=f"{so_far.distances[-1]:.3g}", refresh=False)
-            bar.update(len(so_far.actions) - bar.n)
-            if len(so_far.actions) == 1:
-                look_at(so_far.plans[0][1])
-
-        return attempt(agent, env, observation, budget=budget, success=success, on_step=show)
+def show_step(bar: tqdm, look_at: Callable[[Plan], None], so_far: Attempt) -> None:
+    """Move the progress bar to this step; look_at gets the first plan."""
+    bar.set_postfix(distance=f"{so_far.distances[-1]:.3g}", refresh=False)
+    bar.update(len(so_far.actions) - bar.n)
+    if len(so_far.actions) == 1:
+        look_at(so_far.plans[0][1])
 
 
 def out_folder(out: str | None, name: str) -> Path:

@@ -6,14 +6,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from latent_planner.planners import Plan
 
+from ..protocols import Environment
 from . import video
 from .provenance import durations, provenance, write_json
+
+if TYPE_CHECKING:
+    from ..agent import Agent
 
 RESULTS = {"plan.mp4": "what happened", "plan.png": "start, goal and end", "result.json": "every number"}
 HOLD_SECONDS = 1.5  # the video's last frame stays
@@ -39,8 +43,8 @@ class Attempt:
 
 
 def attempt(
-    agent: Any,
-    env: Any,
+    agent: Agent,
+    env: Environment,
     observation: dict[str, np.ndarray],
     *,
     budget: int,
@@ -65,7 +69,7 @@ def attempt(
     while so_far.reached_at is None and len(so_far.actions) < budget:
         last_plan, started = agent.last_plan, time.perf_counter()
         action = agent.act(observation["pixels"])
-        if agent.last_plan is not last_plan:
+        if agent.last_plan is not None and agent.last_plan is not last_plan:
             so_far.plan_seconds.append(time.perf_counter() - started)
             so_far.plans.append((len(so_far.actions), agent.last_plan))
         observation, _, _, _, info = env.step(action)

@@ -19,49 +19,21 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
+from ..protocols import Environment, Pairs
 from .provenance import about_agent, durations, provenance
 from .video import Clip
+
+if TYPE_CHECKING:
+    from ..agent import Agent
 
 PAIRS_AT_ONCE = 25
 LATENCY_PLANS = 7  # plans for one goal alone, to time them
 Z95 = 1.959963984540054
-
-
-class Pairs(Protocol):
-    """Starts and goals: state arrays (P, S) in the world's units, a seed per pair (P,).
-
-    vary: what each episode draws anew from its seed: other looks, other physics.
-    rule: what counts as success, in words, or nothing.
-    """
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def version(self) -> str: ...
-    @property
-    def start(self) -> np.ndarray: ...
-    @property
-    def goal(self) -> np.ndarray: ...
-    @property
-    def seed(self) -> np.ndarray: ...
-    @property
-    def offset(self) -> int: ...
-    @property
-    def budget(self) -> int: ...
-    @property
-    def vary(self) -> Sequence[str]: ...
-    @property
-    def rule(self) -> str: ...
-    def options(self, index: int) -> dict[str, Any]:
-        """The options of the reset that begins the episode of pair `index`."""
-
-    def first_frames(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:
-        """Start and goal as the agent is to see them, uint8 (H, W, 3); None: as the world draws them."""
 
 
 @dataclass
@@ -69,7 +41,7 @@ class Trial:
     """One episode under way; `seen` and `distances` are kept only when it is recorded."""
 
     index: int
-    env: Any
+    env: Environment
     goal: np.ndarray
     observation: dict[str, np.ndarray]
     success: bool
@@ -78,7 +50,7 @@ class Trial:
     distances: list[float] = field(default_factory=list)
 
     @classmethod
-    def start(cls, env: Any, pairs: Pairs, index: int) -> Trial:
+    def start(cls, env: Environment, pairs: Pairs, index: int) -> Trial:
         observation, info = env.reset(seed=int(pairs.seed[index]) % 2**63, options=pairs.options(index))
         frames = pairs.first_frames(index)
         if frames is None:
@@ -100,8 +72,8 @@ class Trial:
 
 
 def run(
-    agent: Any,
-    make_env: Callable[[], Any],
+    agent: Agent,
+    make_env: Callable[[], Environment],
     pairs: Pairs,
     *,
     seed: int = 0,
@@ -130,7 +102,7 @@ def run(
         raise ValueError("there are no start/goal pairs to run: ask for at least one")
     size = max(1, min(pairs_at_once or PAIRS_AT_ONCE, count))
     record = 0 if recordings is None else record
-    envs: list[Any] = []
+    envs: list[Environment] = []
     started = time.perf_counter()
     try:
         envs += [make_env() for _ in range(size)]
@@ -169,7 +141,7 @@ def run(
     }
 
 
-def floor(kind: str, env: Any, pairs: Pairs, *, seed: int = 0) -> dict[str, Any]:
+def floor(kind: str, env: Environment, pairs: Pairs, *, seed: int = 0) -> dict[str, Any]:
     """Success of one who does not look, on the same pairs.
 
     kind: "random" draws every action evenly from the action box, "still" takes the action nearest to zero.
@@ -186,7 +158,7 @@ def floor(kind: str, env: Any, pairs: Pairs, *, seed: int = 0) -> dict[str, Any]
     return _share(successes)
 
 
-def seconds_per_plan(agent: Any, env: Any, pairs: Pairs) -> dict[str, Any]:
+def seconds_per_plan(agent: Agent, env: Environment, pairs: Pairs) -> dict[str, Any]:
     """Wall clock of planning anew from pixels, for one goal alone: {"median", "p95", "plans"}, seconds."""
     played = Trial.start(env, pairs, 0)
     agent.set_goal(played.goal, steps=pairs.budget)
@@ -207,7 +179,14 @@ def wilson(successes: int, count: int) -> tuple[float, float]:
 
 
 def _play(
-    agent: Any, envs: Sequence[Any], pairs: Pairs, indices: range, *, seed: int, bar: Any, record: int
+    agent: Agent,
+    envs: Sequence[Environment],
+    pairs: Pairs,
+    indices: range,
+    *,
+    seed: int,
+    bar: Any,
+    record: int,
 ) -> list[Trial]:
     """These pairs side by side; a finished one leaves the batch."""
     runs = [Trial.start(env, pairs, index) for env, index in zip(envs, indices)]
@@ -217,7 +196,7 @@ def _play(
     while going:
         pixels = np.stack([run.observation["pixels"] for run in going])
         if any(run.index < record for run in going):
-            for run, frame, distance in zip(going, pixels, agent.latent_distance(pixels)):
+            for run, frame, distance in zip(going, pixels, np.asarray(agent.latent_distance(pixels))):
                 if run.index < record:
                     run.seen.append({**run.observation, "pixels": frame.copy()})
                     run.distances.append(float(distance))

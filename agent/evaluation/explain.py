@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,6 +23,9 @@ from latent_planner.planners import Plan
 from ..pixels import encode_frames
 from .attempt import Attempt
 from .plots import BLUE, CAPTION, COLOURS, GREEN, GREY, INK, ORANGE, dress, save
+
+if TYPE_CHECKING:
+    from ..agent import Agent
 
 PICTURE = "explain.png"
 PHASES = {
@@ -43,7 +46,7 @@ class Library:
     latents: np.ndarray
 
     @classmethod
-    def of(cls, agent: Any, frames: np.ndarray) -> Library:
+    def of(cls, agent: Agent, frames: np.ndarray) -> Library:
         """With latents as the agent sees these frames."""
         parts = tqdm(np.array_split(frames, -(-len(frames) // 250)), desc="reading", unit=" x 250 frames")
         return cls(frames, np.concatenate([_latents(agent, part) for part in parts]))
@@ -56,7 +59,7 @@ class Library:
 
 def write_explanation(
     path: str | os.PathLike,
-    agent: Any,
+    agent: Agent,
     played: Attempt,
     library: Library,
     goal: np.ndarray,
@@ -145,5 +148,5 @@ def _label(axis: Axes, text: str, colour: str) -> None:
     axis.text(1.0, 0.5, text, fontsize=CAPTION + 1, color=colour, ha="right", va="center", weight="bold")
 
 
-def _latents(agent: Any, frames: np.ndarray) -> np.ndarray:
+def _latents(agent: Agent, frames: np.ndarray) -> np.ndarray:
     return encode_frames(agent.world_model, frames, agent.device).float().cpu().numpy()

@@ -12,11 +12,14 @@ import time
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from latent_planner.common.files import beside
+
+if TYPE_CHECKING:
+    from ..agent import Agent
 
 PACKAGES = ("torch", "numpy", "gymnasium", "pymunk")
 
@@ -63,7 +66,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def about_agent(agent: Any) -> dict[str, Any]:
+def about_agent(agent: Agent) -> dict[str, Any]:
     """How an agent plans, as checkpoints store it, and on what."""
     threads = {"threads": agent.threads.about()} if agent.device.type == "cpu" else {}
     return {"planner": agent.settings.to_dict(), "device": str(agent.device), **threads}

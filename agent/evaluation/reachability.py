@@ -10,18 +10,23 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..pixels import encode_frames
 from .provenance import write_json
 
+if TYPE_CHECKING:
+    from latent_planner.planners import Plan
+
+    from ..agent import Agent
+
 FILE = "reach.json"
 KEPT = 0.95  # share of the goals within reach that are not warned of
 
 
-def expected_distance(agent: Any, plans: Any, goals: np.ndarray) -> np.ndarray:
+def expected_distance(agent: Agent, plans: Plan, goals: np.ndarray) -> np.ndarray:
     """Least latent distance to the goal along each plan, the present left out: (B,).
 
     plans: what agent.plan gave for B problems.   goals: uint8 (B, h, w, 3).

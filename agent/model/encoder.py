@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from .projector import BatchNorm, Projector
@@ -150,7 +151,7 @@ class ViT(nn.Module):
             nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
     def forward(self, frames: Tensor) -> Tensor:
-        patches = self.patches(frames).flatten(2).mT
+        patches = rearrange(self.patches(frames), "n width rows columns -> n (rows columns) width")
         token = self.cls_token.expand(patches.shape[0], -1, -1).to(patches.dtype)
         x = torch.cat([token, patches], 1) + self.positions
         *first, last = self.blocks
@@ -177,9 +178,10 @@ class ViTBlock(nn.Module):
     def forward(self, x: Tensor, *, outputs: int | None = None) -> Tensor:
         normed = self.attention_norm(x)
         q, k, v = (
-            t.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            rearrange(t, "n tokens (heads d) -> n heads tokens d", heads=self.heads)
             for t in (self.query(normed[:, :outputs]), self.key(normed), self.value(normed))
         )
-        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        attended = F.scaled_dot_product_attention(q, k, v)
+        attended = rearrange(attended, "n heads tokens d -> n tokens (heads d)")
         x = x[:, :outputs] + self.attention_output(attended)
         return x + self.mlp_output(F.gelu(self.mlp_hidden(self.mlp_norm(x))))

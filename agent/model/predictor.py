@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from .projector import Projector
@@ -74,8 +75,8 @@ class Predictor(nn.Module):
         """
         now, horizon = latents.shape[1] - 1, candidates.shape[2]
         tokens = list(latents[:, :, None].unbind(1))  # (B, 1, D) each; later (B, N, D)
-        shared = self._steer(past_actions.movedim(1, 0)[:, :, None])
-        own = self._steer(candidates.movedim(2, 0).contiguous())
+        shared = self._steer(rearrange(past_actions, "b t a -> t b 1 a"))
+        own = self._steer(rearrange(candidates, "b n h a -> h b n a").contiguous())
         first, past = 0, self._nothing()  # of the window; what its tokens up to the newest have left
         for newest in range(now, now + horizon):
             start = max(0, newest + 1 - self.context_len) if self.slides else 0
@@ -114,7 +115,8 @@ class Predictor(nn.Module):
         outputs: int,
     ) -> tuple[Tensor, list[list[KeyValue]]]:
         """Put tokens (T, B, N or 1, D) behind the past -> features of the last `outputs`, the longer past."""
-        x = self.embed_latents(tokens.movedim(0, -2), position).movedim(-2, 0)
+        x = self.embed_latents(rearrange(tokens, "t b n d -> b n t d"), position)
+        x = rearrange(x, "b n t width -> t b n width")
         following = []
         for i, block in enumerate(self._blocks()):
             wanted = outputs if i == len(self.blocks) - 1 else len(x)

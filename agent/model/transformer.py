@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 KeyValue = tuple[Tensor, Tensor]  # of one token, each (B, N or 1, heads, head_dim)
@@ -103,9 +104,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, width) -> (B, T, width)."""
-        q, k, v = (
-            t.unflatten(-1, (self.heads, -1)).transpose(-3, -2) for t in self.qkv(self.norm(x)).chunk(3, -1)
-        )
+        qkv = self.qkv(self.norm(x))
+        q, k, v = rearrange(qkv, "b t (three heads d) -> three b heads t d", three=3, heads=self.heads)
         tokens = x.shape[-2]
         mask, causal = None, self.distance_bias is None and bool(tokens <= self.window)
         if not causal:
@@ -118,7 +118,7 @@ class Attention(nn.Module):
         attended = F.scaled_dot_product_attention(
             q, k, v, attn_mask=mask, is_causal=causal, dropout_p=dropout
         )
-        return self.output(attended.transpose(-3, -2).flatten(-2))
+        return self.output(rearrange(attended, "b heads t d -> b t (heads d)"))
 
     def step(self, x: Tensor, past: list[KeyValue], *, outputs: int) -> tuple[Tensor, list[KeyValue]]:
         """(T, B, N, width), keys and values of earlier tokens -> (outputs, B, N, width), those that the next

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from latent_planner.common import actions as recorded_actions
 
+from ..model.world_model import WorldModelConfig
+from ..protocols import Recording
 from .frame_store import InMemory, OnDisk, frame_shape, place_frames
 
 logger = logging.getLogger(__name__)
@@ -84,7 +86,7 @@ class WindowDataset:
 
     def __init__(
         self,
-        reader: Any,
+        reader: Recording,
         *,
         num_frames: int,
         frameskip: int,
@@ -233,7 +235,7 @@ class WindowDataset:
         states = None if self.state is None else self.state[torch.from_numpy(rows)]
         return self.frames.gather(rows).permute(0, 3, 1, 2), states
 
-    def check(self, config: Any) -> None:
+    def check(self, config: WorldModelConfig) -> None:
         """Raise DatasetError unless a model of this WorldModelConfig can learn from these windows."""
         for what, ours, models in (
             ("actions of size", self.action_dim, config.action_dim),
@@ -256,7 +258,9 @@ class WindowDataset:
                 )
         return found
 
-    def _set_action_statistics(self, reader: Any, actions: np.ndarray, taken: recorded_actions.Taken) -> None:
+    def _set_action_statistics(
+        self, reader: Recording, actions: np.ndarray, taken: recorded_actions.Taken
+    ) -> None:
         """Bounds, mean and deviation, and the normalised actions, 0 in rows whose action was not taken."""
         remark = taken.remark(self.name)
         if remark is not None:
@@ -275,7 +279,7 @@ class WindowDataset:
         scaled = torch.from_numpy((actions - self.action_mean) / self.action_std).float()
         self.actions = scaled.where(torch.from_numpy(taken.rows)[:, None], torch.zeros(()))
 
-    def _read_actions(self, reader: Any) -> np.ndarray:
+    def _read_actions(self, reader: Recording) -> np.ndarray:
         """All actions (N, A), float64; each episode's last row (no action follows it) becomes 0."""
         actions = np.array(reader.read("action", 0, reader.num_frames), dtype=np.float64)
         lengths, offsets = np.asarray(reader.lengths), np.asarray(reader.offsets)
@@ -290,7 +294,7 @@ class WindowDataset:
             )
         return actions
 
-    def _read_state(self, reader: Any) -> Tensor | None:
+    def _read_state(self, reader: Recording) -> Tensor | None:
         if "state" not in reader.columns or not self.state_names:
             return None
         with np.errstate(over="ignore"):
@@ -353,7 +357,7 @@ def split_episodes(
     return {"train": np.sort(shuffled[count:]), "held_out": np.sort(shuffled[:count])}
 
 
-def _rows(reader: Any, episodes: np.ndarray) -> np.ndarray:
+def _rows(reader: Recording, episodes: np.ndarray) -> np.ndarray:
     """Flat rows of the given episodes."""
     offsets, lengths = np.asarray(reader.offsets)[episodes], np.asarray(reader.lengths)[episodes]
     before = np.cumsum(lengths) - lengths

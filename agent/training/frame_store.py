@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from shutil import disk_usage
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from torch import Tensor
 from tqdm import tqdm
+
+from ..protocols import Recording
 
 logger = logging.getLogger(__name__)
 GIB = 1024**3
@@ -51,7 +53,7 @@ class OnDisk:
     workers = min(8, os.cpu_count() or 1)
     place = "disk"
 
-    def __init__(self, reader: Any) -> None:
+    def __init__(self, reader: Recording) -> None:
         self.reader = reader
 
     def gather(self, rows: np.ndarray) -> Tensor:
@@ -60,7 +62,7 @@ class OnDisk:
 
 
 def place_frames(
-    reader: Any, *, device: torch.device, memory_gb: float | None = None, progress: bool = True
+    reader: Recording, *, device: torch.device, memory_gb: float | None = None, progress: bool = True
 ) -> InMemory | OnDisk:
     """Keep the reader's frames as near to the model as they fit.
 
@@ -90,7 +92,7 @@ def place_frames(
     return InMemory(_load(reader, frames, progress))
 
 
-def frame_shape(reader: Any) -> tuple[int, ...]:
+def frame_shape(reader: Recording) -> tuple[int, ...]:
     """The shape of one recorded frame, normally (h, w, 3)."""
     return tuple(reader.read("pixels", 0, 1).shape[1:])
 
@@ -110,7 +112,7 @@ def free_memory() -> int:
     return max(0, free)
 
 
-def _load(reader: Any, out: Tensor, progress: bool) -> Tensor:
+def _load(reader: Recording, out: Tensor, progress: bool) -> Tensor:
     """Fill `out` (N, h, w, 3) from the reader, a few megabytes at a time."""
     total = len(out)
     slab = max(1, 32 * 1024**2 // max(1, out[0].numel()))
@@ -122,7 +124,7 @@ def _load(reader: Any, out: Tensor, progress: bool) -> Tensor:
     return out
 
 
-def _load_shared(reader: Any, shape: tuple[int, ...], progress: bool) -> Tensor | None:
+def _load_shared(reader: Recording, shape: tuple[int, ...], progress: bool) -> Tensor | None:
     """One copy for all processes of this machine, a temporary file that each maps; None where it has no room.
 
     The first process of a machine writes the file; once all have mapped it, it is unlinked, and the system

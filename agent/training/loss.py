@@ -41,19 +41,22 @@ class LatentLoss(nn.Module):
         self.world_model.encoder.requires_grad_(False)
         if self.world_model.proposer is not None:
             self.world_model.proposer.requires_grad_(True)
-        self.sigreg.step = 0
         self.frozen_sigreg = self.sigreg(latents.transpose(0, 1))
 
-    def forward(self, pixels: Tensor, actions: Tensor, journeys: Journeys | None = None) -> dict[str, Tensor]:
+    def forward(
+        self, pixels: Tensor, actions: Tensor, journeys: Journeys | None = None, *, step: int = 0
+    ) -> dict[str, Tensor]:
         """uint8 (B, T, 3, h, w) or latents (B, T, D), normalised blocks (B, T−1, F·A) -> scalars loss,
-        prediction, sigreg, and proposal where journeys are given."""
+        prediction, sigreg, and proposal where journeys are given.   step: of training, for SIGReg."""
         latents = self.world_model.encode(pixels) if self.frozen_sigreg is None else pixels
         predicted, errors = latents, []
         for k in range(1, self.rollout_steps + 1):
             predicted = self.world_model.predict(predicted[:, :-1], actions[:, k - 1 :])  # of frames k … T−1
             errors.append((predicted - latents[:, k:]).float().square().mean())
         prediction = torch.stack(errors).mean()
-        sigreg = self.sigreg(latents.transpose(0, 1)) if self.frozen_sigreg is None else self.frozen_sigreg
+        sigreg = self.frozen_sigreg
+        if sigreg is None:
+            sigreg = self.sigreg(latents.transpose(0, 1), step=step)
         losses = {"prediction": prediction, "sigreg": sigreg}
         total = prediction + self.sigreg_weight * sigreg
         if journeys is not None and self.world_model.proposer is not None:

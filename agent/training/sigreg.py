@@ -24,18 +24,18 @@ LAST_KNOT = 3.0
 
 
 class SIGReg(nn.Module):
-    """forward(latents (T, B, D), directions=None (D, K) unit columns) -> scalar, the mean over T and K.
+    """forward(latents (T, B, D), directions=None (D, K) unit columns, step=0) -> scalar, the mean over T, K.
 
-    Without `directions`, each training step draws fresh ones from (seed, step), so that all processes agree;
-    both are in the state dict, so that a resumed run goes on as it would have. In eval mode the step stays.
-    All processes must hold the same number of rows B. Computed in float32 whatever autocast says.
+    Without `directions`, those of this training step are drawn from (seed, step): all processes agree, and a
+    resumed run goes on as it would have. All processes must hold the same number of rows B. Computed in
+    float32 whatever autocast says.
     """
 
     def __init__(self, knots: int = 17, num_directions: int = 1024, seed: int = 0) -> None:
         super().__init__()
         if knots < 2 or num_directions < 1:
             raise ValueError(f"SIGReg needs knots >= 2, num_directions >= 1, not {knots}, {num_directions}.")
-        self.num_directions, self.seed, self.step = num_directions, seed, 0
+        self.num_directions, self.seed = num_directions, seed
         t = torch.linspace(0, LAST_KNOT, knots)
         target = torch.exp(-t.square() / 2)  # the characteristic function of N(0, 1), and the weight
         weights = 2 * LAST_KNOT / (knots - 1) * target  # twice the trapezoids: t < 0 counts too
@@ -43,28 +43,21 @@ class SIGReg(nn.Module):
         for name, value in (("t", t), ("target", target), ("weights", weights)):
             self.register_buffer(name, value, persistent=False)
 
-    def forward(self, latents: Tensor, directions: Tensor | None = None) -> Tensor:
+    def forward(self, latents: Tensor, directions: Tensor | None = None, *, step: int = 0) -> Tensor:
         with torch.autocast(latents.device.type, enabled=False):
             latents = latents if latents.dtype == torch.float64 else latents.float()
             if directions is None:
-                directions = self.draw(latents.shape[-1], latents.device)
-                self.step += self.training
+                directions = self.draw(step, latents.shape[-1], latents.device)
             projected = latents @ directions.to(latents.dtype)
             constants = (value.to(latents.dtype) for value in (self.t, self.target, self.weights))
             return _EppsPulley.apply(projected, *constants)
 
-    def draw(self, dim: int, device: torch.device | str = "cpu") -> Tensor:
-        """The directions of the current step: (dim, num_directions), unit columns, equal on every process."""
-        mixed = (self.seed * 0x9E3779B1 + self.step) % 2**32  # torch's CPU generator keeps 32 bits of a seed
+    def draw(self, step: int, dim: int, device: torch.device | str = "cpu") -> Tensor:
+        """The directions of this step: (dim, num_directions), unit columns, equal on every process."""
+        mixed = (self.seed * 0x9E3779B1 + step) % 2**32  # torch's CPU generator keeps 32 bits of a seed
         generator = torch.Generator().manual_seed(mixed)
         directions = torch.randn(dim, self.num_directions, generator=generator)
         return (directions / directions.norm(dim=0)).to(device, non_blocking=True)
-
-    def get_extra_state(self) -> Tensor:
-        return torch.tensor([self.seed, self.step])
-
-    def set_extra_state(self, state: Tensor) -> None:
-        self.seed, self.step = (int(v) for v in state)
 
 
 class _EppsPulley(torch.autograd.Function):

@@ -98,9 +98,9 @@ class Trainer:
         self.optimizer = make_optimizer(
             world_model, learning_rate=config.learning_rate, weight_decay=config.weight_decay
         )
-        self.sigreg = SIGReg(config.sigreg_knots, config.sigreg_directions, seed=config.seed)
+        sigreg = SIGReg(config.sigreg_knots, config.sigreg_directions, seed=config.seed)
         weight, rollout = config.sigreg_weight, config.rollout_steps
-        self.latent_loss = LatentLoss(world_model, self.sigreg, sigreg_weight=weight, rollout_steps=rollout)
+        self.latent_loss = LatentLoss(world_model, sigreg, sigreg_weight=weight, rollout_steps=rollout)
         self.loss = self.accelerator.prepare(self.latent_loss)
         self.held_out = self._batch(0, split="held_out")
         self.metrics = MetricsFile(self.run_dir / "metrics.jsonl")
@@ -198,10 +198,9 @@ class Trainer:
         scale = learning_rate_scale((self.spent + half - begin) / (until - begin), config.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate * scale
-        self.sigreg.step = self.step
         noise = np.random.SeedSequence([config.seed, self.step, self.rank])  # of dropout
         torch.manual_seed(int(noise.generate_state(1)[0]))
-        losses = self.loss(batch.pixels, batch.actions, self._journeys())
+        losses = self.loss(batch.pixels, batch.actions, self._journeys(), step=self.step)
         self.accelerator.backward(losses["loss"])
         norm = self.accelerator.clip_grad_norm_(self.world_model.parameters(), config.clip)
         self.optimizer.step()
