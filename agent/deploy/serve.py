@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import ipaddress
 import logging
 import os
@@ -108,6 +109,7 @@ def _load(args: argparse.Namespace, api_key: str | None) -> tuple[PolicyServer, 
         f"{loaded - imported:.1f} s to load, {planned - loaded:.1f} s for a first plan; "
         f"up to {server.workers} at a time, each with {agent.threads}"
     )
+    gc.freeze()  # what is loaded stays: looking for garbage is then a matter of milliseconds
     return server, story
 
 

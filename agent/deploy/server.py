@@ -93,7 +93,7 @@ class PolicyServer:
         self._turns = Turns(self.workers)
         self._door = guard.Door(self.limits.unfinished, self._log)
         self._open: Counter[str] = Counter()  # sessions of each address
-        self._large = False  # whether there were large messages since memory was handed back
+        self._large = False  # whether a client that sent large messages left since memory was handed back
         self._waiting: dict[Any, str] = {}  # connections without a request under way; the longest is first
         self._stopping: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -148,7 +148,7 @@ class PolicyServer:
             self._loop.call_soon_threadsafe(self._stopping.set)
 
     async def _tidy(self) -> None:
-        """Hand memory back, now and then, where large messages have been."""
+        """Hand memory back, now and then, after clients that sent large messages."""
         while True:
             await asyncio.sleep(TIDY)
             if self._large:
@@ -207,7 +207,6 @@ class PolicyServer:
                 large = large or len(message) >= LARGE
                 reply = await self._in_turn(socket, self._answer, session, message, arrived, took)
                 del message  # or it would be kept while the next is read
-                self._large = self._large or large
                 asked += 1
                 pause = 0.0
                 if isinstance(reply, str):
