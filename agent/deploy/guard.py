@@ -24,7 +24,8 @@ CHUNK = 16 * 2**10  # bytes read from a socket at once: what they hold is worked
 SMALL = 1024  # bytes of a frame that does little but cost time
 SMALL_FRAMES = 60, 20.0  # pings and small fragments of a connection: at once, and each second after
 FAREWELL = 1.0  # seconds that are left to a connection which is cut, to read why
-BURST = 16  # sockets accepted in a row
+BURST = 2  # sockets accepted in a row: a request is read some rounds of the loop later
+REST = 0.002  # seconds of rest after a socket is closed to make room, as the next one comes at once
 BACKLOG = 512  # sockets that wait for that in the kernel
 SCARCE = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
@@ -56,6 +57,7 @@ class Door:
         oldest = next(one for one, address in self._unfinished.items() if address == greediest)
         del self._unfinished[oldest]
         oldest.transport.abort()
+        time.sleep(REST)
         self._log.say("unfinished", why, *arguments, greediest)
 
 
