@@ -7,6 +7,7 @@ import contextlib
 import errno
 import logging
 import os
+import select
 import socket
 import struct
 import sys
@@ -307,6 +308,31 @@ def test_the_oldest_sockets_without_a_request_go_first(
             connection.close()
         until(lambda: len(server._door) == 0)
     assert caplog.text.count("sockets without a request") == 1, "one line a minute"
+
+
+def test_a_client_gets_in_while_closed_sockets_come_back_at_once(agent: Agent) -> None:
+    with running(agent, api_key="k", limits=Limits(unfinished=64)) as server:
+        over = threading.Event()
+
+        def hold() -> None:
+            held: list[socket.socket] = []
+            while not over.is_set():
+                held += [raw(server) for _ in range(150 - len(held))]
+                for connection in select.select(held, [], [], 0.01)[0]:
+                    connection.close()
+                    held.remove(connection)
+            for connection in held:
+                connection.close()
+
+        hostile = threading.Thread(target=hold)
+        hostile.start()
+        until(lambda: len(server._door) >= 64)
+        try:
+            for _ in range(3):
+                Client(url(server), api_key="k").close()
+        finally:
+            over.set()
+            hostile.join(10)
 
 
 def test_a_handshake_that_is_not_finished_in_time_is_cut(

@@ -174,6 +174,7 @@ ATTACKS["all of them"] = lambda target, number: list(ATTACKS.values())[number % 
 
 
 async def attack(name: str, port: int, source: str, hostile: int, seconds: float) -> None:
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # being cut is expected
     target = Target(port, source)
     tasks = asyncio.gather(*(ATTACKS[name](target, number) for number in range(hostile)))
     with contextlib.suppress(TimeoutError):
