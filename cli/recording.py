@@ -22,6 +22,7 @@ from .run_folder import file_name
 log = logging.getLogger(__name__)
 
 RECORDED = "recorded"  # the env of recordings without a world
+SHORT_SIGHT = 1.0  # seconds that a plan should look ahead
 
 
 def open_recording(config: DictConfig) -> tuple[EpisodeReader, dict[str, Any]]:
@@ -107,3 +108,15 @@ def too_quick(name: str, reader: EpisodeReader, steps: int) -> list[str]:
         return envs.world_class(name).too_quick(name, reader, steps) if envs.known(name) else []
     except envs.WorldError:  # an extra that is not installed, and that a recording does not need
         return []
+
+
+def warn_of_short_sight(config: DictConfig, control_hz: float | None) -> None:
+    """Warn where plans for a recording of one's own, at so many actions a second, end within a moment."""
+    ahead = config.planner.get("horizon", 0) * config.model.frameskip
+    if config.env.name == RECORDED and control_hz and 0 < ahead < SHORT_SIGHT * control_hz:
+        log.warning(
+            "%d actions look %.2g s ahead at %g Hz: a larger model.frameskip looks farther",
+            ahead,
+            ahead / control_hz,
+            control_hz,
+        )

@@ -48,7 +48,7 @@ from latent_planner.training.train_config import TrainConfig
 from latent_planner.training.trainer import Trainer
 
 from .overrides import ConfigError, check_word, checked, listing
-from .recording import RECORDED, open_recording
+from .recording import RECORDED, open_recording, warn_of_short_sight
 from .reporting import report_on
 from .run_folder import check_free, resumed, run_folder
 from .user_errors import USER_ERRORS
@@ -126,6 +126,7 @@ def train(config: DictConfig) -> Path:
         progress=first,
     )
     world_model = make_world_model(config, dataset)
+    warn_of_short_sight(config, dataset.control_hz)
     evaluate = evaluator(config)
     folder = Path(broadcast_object_list([str(run_folder(config)) if first else ""])[0])
     size = sum(parameter.numel() for parameter in world_model.parameters()) / 1e6

@@ -56,9 +56,9 @@ def find(group: Any, key: str, depth: int = 0) -> Any:
     return here
 
 
-def columns(file: h5py.File) -> dict[str, h5py.Dataset]:
-    """The data sets at the file's root. FileRefused where one lies outside of the file."""
-    found = {name: find(file, name) for name in file}
+def columns(group: h5py.Group) -> dict[str, h5py.Dataset]:
+    """The data sets right in a group, as the file's root. FileRefused where one lies outside of the file."""
+    found = {name: find(group, name) for name in group}
     return {name: item for name, item in found.items() if isinstance(item, h5py.Dataset)}
 
 

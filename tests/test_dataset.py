@@ -198,3 +198,23 @@ def test_prefetch_keeps_the_order_and_hands_on_errors() -> None:
         assert [next(made) for _ in range(7)] == list(range(5, 12))
         with pytest.raises(OSError, match="disk gone"):
             next(made)
+
+
+def test_states_that_are_no_numbers_are_warned_of_and_the_rest_is_used(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    reader = SquareRecording()
+    reader.data["state"][30:32, 0] = np.nan
+    reader.data["state"][40, 1] = np.inf
+    reader.data["state"][:, 2] = np.nan
+    with caplog.at_level(logging.WARNING):
+        dataset = tiny_dataset(reader)
+    assert "the state x is NaN or infinite in 2 of 384 rows: the others are used" in caplog.text
+    assert "the state y is NaN or infinite in 1 of 384 rows" in caplog.text
+    assert "the state direction is NaN or infinite in 384 of 384 rows: it is left out" in caplog.text
+    assert sum(dataset.num_windows.values()) == 16 * (24 - 7 + 1)
+    from tiny_run import tiny_model
+
+    from latent_planner.training.probe import probe
+
+    assert set(probe(tiny_model(dataset), dataset, frames=300)) == {"x", "y"}

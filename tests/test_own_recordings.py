@@ -173,14 +173,16 @@ def test_a_mistake_with_the_files_gets_one_sentence(folder, capsys) -> None:
     assert "there is no folder videos" in told(capsys, code=2)
 
 
-def test_own_videos_train_and_plan_without_a_simulator(folder, capsys) -> None:
+def test_own_videos_train_and_plan_without_a_simulator(folder, capsys, caplog) -> None:
     every = range(FRAMES)
     Path("actions.csv").write_text(rows("one", every, header=True) + rows("two", every, start=3))
     told(capsys)
     tiny = [word for word in TINY if not word.startswith("benchmark.")]
     words = ["env=recorded", "data.path=my.h5", "train.steps=4", "out=run", "wandb.mode=disabled", *tiny]
+    words.append("planner.horizon=3")
     assert train.main(words) == 0
     assert "next: Agent.from_pretrained('run')" in capsys.readouterr().out
+    assert "15 actions look 0.75 s ahead at 20 Hz" in caplog.text
     agent = Agent.from_pretrained("run", device="cpu")
     camera = np.zeros((480, 640, 3), np.uint8)
     agent.set_goal(EpisodeReader("my.h5").read("pixels", 20, 21)[0], steps=10)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,8 @@ import pytest
 from PIL import Image
 
 from latent_planner.evaluation import plots
+from latent_planner.report import charts, page
+from latent_planner.training.run_state import MetricsFile
 
 LOSS = {"prediction": 0.3, "held_out": 0.4, "sigreg": 2.0, "effective_rank": 9.0}
 PROBE = {
@@ -54,3 +58,33 @@ def test_probes_are_those_of_the_last_row_that_has_any() -> None:
     assert plots.probes([TESTED, later, {"step": 80, **LOSS}]) == {"block_x": {"linear_r": 0.99}}
     assert set(plots.probes([TESTED])) == {"block_x", "block_angle_sin"}
     assert plots.probes([]) == {}
+
+
+@pytest.mark.parametrize("name", ["a/b", "$^$", "cost in $ and $", "$\\badcmd$", "x_y", "{", "\\", "é"])
+def test_names_are_drawn_as_they_stand(name: str, tmp_path: Path) -> None:
+    scores = {f"probe/{name}/{kind}": 0.5 for kind in ("linear_r2", "linear_r", "mlp_r2", "mlp_r")}
+    rows = [{"step": 5, **LOSS}, {"step": 9, **scores}]
+    assert plots.probes(rows) == {name: {kind.rpartition("/")[2]: 0.5 for kind in scores}}
+    assert inked(plots.plot_loss(rows, tmp_path / "loss.png")) > 0.005
+    figure, axis = charts.chart(name, name)
+    charts.bars(axis, [name, "y"], {name: [1.0, 2.0], "other": [2.0, 1.0]})
+    axis.set_title(name)
+    assert page.png(figure) and page.svg(figure).count(html.escape(name, quote=False)) >= 4
+
+
+def test_ticks_of_logarithmic_axes_stay_numbers() -> None:
+    figure, axis = charts.chart("steps", "$ lost")
+    axis.plot([1, 2, 3], [1e-3, 1, 1e4])
+    axis.set_yscale("log")
+    drawn = re.sub("<!--.*?-->", "", page.svg(figure))
+    assert "mathdefault" not in drawn and "$ lost" in drawn
+
+
+def test_lines_of_metrics_that_are_none_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'[1, 2]\n{"step": "x"}\n{"loss": 1}\n{"step": 3}\n\xff\xfe\n5\n' + b"[" * 9999 + b"\n")
+    assert plots.read_rows(path) == [{"step": 3}]
+    metrics = MetricsFile(path)
+    metrics.keep_until(3)
+    metrics.append({"step": 4})
+    assert plots.read_rows(path) == [{"step": 3}, {"step": 4}]

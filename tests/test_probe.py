@@ -93,3 +93,19 @@ def test_a_real_model_and_a_recording_without_state() -> None:
     dataset = tiny_dataset(reader)
     with pytest.raises(DatasetError, match="holds no state to probe"):
         probe(tiny_model(dataset), dataset)
+
+
+def test_a_reading_that_is_missing_in_some_frames_is_probed_on_the_others() -> None:
+    class Gaps(Frames):
+        def sample(self, count: int, *, split: str, seed: int = 0) -> tuple[Tensor, Tensor]:
+            pixels, state = super().sample(count, split=split, seed=seed)
+            state[::7, 0] = math.nan
+            state[:, 1] = math.inf
+            state[3, 2] = -math.inf
+            return pixels, state
+
+    scores = probe(Eyes(), Gaps(), frames=2000, seed=0)  # type: ignore[arg-type]
+    assert set(scores) == {"x", "angle_sin", "angle_cos"}
+    assert scores["x"]["linear_r2"] > 0.99 and scores["angle_sin"]["mlp_r"] > 0.98
+    whole = probe(Eyes(), Frames(), frames=2000, seed=0)  # type: ignore[arg-type]
+    assert scores["x"]["linear_r"] == pytest.approx(whole["x"]["linear_r"], abs=0.01)

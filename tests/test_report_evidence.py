@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import known_world
 import numpy as np
 import pytest
 
 from latent_planner.report import Evidence, Skipped, quantities
+from latent_planner.report.recordings import with_known_state
 
 
 def test_the_true_model_is_the_simulator() -> None:
@@ -69,3 +72,23 @@ def test_nothing_is_moved_to_where_the_world_does_not_let_it_be() -> None:
     seen = quantities.moved(found, state, others, [0])
     assert seen.tolist() == [[8, 10, 0], [16, 30, 0]]  # the first would be in the wall
     assert quantities.moved(found, state, others, [0, 1]).tolist() == [[16, 40, 0], [16, 40, 0]]
+
+
+def test_frames_whose_state_is_no_number_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    tracks = known_world.tracks(3, 9, seed=5)
+    first, second, third = (np.array(track.state) for track in tracks)
+    first[2, 0], second[-1] = np.nan, np.inf
+    changed = [replace(track, state=state) for track, state in zip(tracks, (first, second, third))]
+    found, names = with_known_state({"fit": changed[:2], "held_out": changed[2:]}, known_world.NAMES)
+    assert names == known_world.NAMES and caplog.text.count("these frames are left out") == 3
+    cut, shorter = found["fit"]
+    assert len(cut) == 9 - 3 and len(shorter) == 8 and len(cut.actions) == 5
+    assert np.array_equal(cut.pixels, tracks[0].pixels[3:]) and np.array_equal(cut.state, first[3:])
+    for state in (first, second, third):
+        state[:, 1] = np.nan
+    found, names = with_known_state({"fit": changed[:2], "held_out": changed[2:]}, known_world.NAMES)
+    assert names == known_world.NAMES[:1] + known_world.NAMES[2:] and "it is left out" in caplog.text
+    for state in (first, second, third):
+        state[:] = np.nan
+    found, names = with_known_state({"fit": changed[:2], "held_out": changed[2:]}, known_world.NAMES)
+    assert names == () and len(found["fit"]) == 2 and found["fit"][0].state is None

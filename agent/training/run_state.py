@@ -93,4 +93,4 @@ class MetricsFile:
             if isinstance(at, (int, float)) and at <= step:
                 kept.append(line + "\n")
         with beside(self.path) as temporary:
-            temporary.write_text("".join(kept))
+            temporary.write_text("".join(kept), encoding="utf-8")

@@ -20,6 +20,9 @@ from typing import Any
 import h5py
 import numpy as np
 
+from latent_planner.common import hdf5_files
+from latent_planner.common.printable import printable
+
 from ..columns import memory
 from ..hdf5 import Opened
 from ..journal import RecordingError, is_frames
@@ -94,16 +97,17 @@ def _columns(path: Path, data: Any, demo: str) -> dict[str, Any]:
     """The datasets of one demonstration, those of its observations under their own names."""
     found: dict[str, Any] = {}
     for where in (f"{demo}/obs", demo):
-        group = data.get(where)
-        for name in group or ():
-            link = group.get(name, getlink=True)
-            if isinstance(link, h5py.ExternalLink):
-                raise RecordingError(f"{path} links to another file ({name}): do not trust it")
-            item = group.get(name)
-            if isinstance(item, h5py.Dataset) and item.dtype.kind in "fiub" and item.shape:
-                if item.external or item.is_virtual:
-                    raise RecordingError(f"{path} takes {name} from another file: do not trust it")
-                found[name] = item
+        try:
+            group = hdf5_files.find(data, where)
+            if not isinstance(group, h5py.Group):
+                continue
+            for name, item in hdf5_files.columns(group).items():
+                if item.dtype.kind in "fiub" and item.shape:
+                    hdf5_files.check_size(name, item, path.stat().st_size)
+                    hdf5_files.check_packing(name, item)
+                    found[name] = item
+        except hdf5_files.FileRefused as error:
+            raise RecordingError(f"{path}: {printable(error)} (do not trust it)") from error
     return found
 
 
