@@ -10,17 +10,19 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
 READY := $(VENV)/.ready
+LIGHT := $(VENV)/.ready-demo
 
 .PHONY: help setup demo test lint clean
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,8p'
+	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,7p'
 
 setup: $(READY)
 
-# .ready is newer than pyproject.toml exactly when everything pyproject.toml asks for is installed.
-$(READY): pyproject.toml
+# A stamp is newer than these files exactly when all that they ask for is installed: .ready-demo for what
+# planning needs, .ready for the tests as well.
+$(READY) $(LIGHT): pyproject.toml constraints.txt
 	@command -v "$(PYTHON)" >/dev/null || { echo "error: no '$(PYTHON)' here; install Python 3.11 or newer, or say which to use: make PYTHON=/path/to/python"; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: '$(PYTHON)' is $$("$(PYTHON)" --version 2>&1); Python 3.11 or newer is needed, for example: make PYTHON=python3.12"; exit 1; }
@@ -30,13 +32,19 @@ $(READY): pyproject.toml
 	fi
 	@if [ -n "$(TORCH_INDEX)" ]; then \
 		echo "==> installing torch from $(TORCH_INDEX)"; \
-		"$(VENV)/bin/python" -m pip install --disable-pip-version-check --index-url "$(TORCH_INDEX)" "torch>=2.9,<2.14"; \
+		"$(VENV)/bin/python" -m pip install --disable-pip-version-check --index-url "$(TORCH_INDEX)" "$$(grep '^torch==' constraints.txt)"; \
 	fi
-	@echo "==> installing the project into $(VENV) (the first time this downloads torch and takes a few minutes)"
-	@"$(VENV)/bin/python" -m pip install --disable-pip-version-check -e ".[test]"
-	@touch $@
+	@echo "==> installing $(if $(filter $(READY),$@),everything the tests need,what the demo needs) into $(VENV), once: a few minutes,"
+	@echo "    and $(if $(filter $(READY),$@),2.5,1.5) GB of disk (5 GB more where pip takes the torch for NVIDIA cards; see TORCH_INDEX)"
+	@$(if $(filter $(READY),$@),"$(VENV)/bin/python" -c '$(LEFT_OUT)')
+	@rm -f $@
+	@{ "$(VENV)/bin/python" -m pip install --disable-pip-version-check -c constraints.txt -e ".$(if $(filter $(READY),$@),[test])" 2>&1 && touch $@; } | grep --line-buffered -vE '$(NOISE)' || true
+	@test -e $@ || { echo "error: the installation failed, pip says why above; the same command goes on from there"; exit 1; }
 
-demo: $(READY)
+LEFT_OUT := import sys; sys.version_info < (3, 13) or print("    without the worlds Reacher and Cube: their packages are not to be had for Python 3.13 and newer")
+NOISE := ^(Collecting|Requirement already|Obtaining|Looking in|Building|Created wheel|Stored in|Installing build|WARNING: Location)|^ +(Using cached|Downloading .*(kB|metadata)|Installing build|Checking if|Getting req|Preparing|Building|Created wheel|Stored in|Attempting|Found existing|Uninstalling|Successfully un|━)|^$$|^(Installing collected|Successfully (built|installed))
+
+demo: $(if $(wildcard $(READY)),$(READY),$(LIGHT))
 	@echo "==> planning to agent/pretrained/pusht/goal.png with the bundled PushT model"
 	@"$(VENV)/bin/python" plan.py --checkpoint pusht --goal agent/pretrained/pusht/goal.png --out demo
 

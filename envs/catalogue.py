@@ -7,6 +7,7 @@ then what to install of this project.
 from __future__ import annotations
 
 import importlib
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,10 @@ from latent_planner.common.words import did_you_mean
 
 from .gym.names import is_gym
 from .world import World, WorldError
+
+TOO_NEW = {
+    "worlds": (3, 13)
+}  # from this version of Python on an extra cannot be installed, see pyproject.toml
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,9 @@ def found(place: str, name: str) -> Any:
         extra = entry(name).extra
         if extra is None or str(error.name).partition(".")[0] == "latent_planner":
             raise
+        what_to_do = f"pip install -e '.[{extra}]'"
+        if sys.version_info >= TOO_NEW.get(extra, (4,)):
+            what_to_do = "its packages are not to be had for this version of Python; use Python 3.12"
         raise WorldError(
-            f"The world {name} needs {error.name}, which is not installed: pip install -e '.[{extra}]'"
+            f"The world {name} needs {error.name}, which is not installed: {what_to_do}"
         ) from None

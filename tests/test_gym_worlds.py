@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import gym_dots  # noqa: F401  registers the environments of these tests
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -471,12 +472,17 @@ def test_a_world_whose_package_is_missing_says_what_to_install(monkeypatch, tmp_
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(__import__("sys").modules, "pygame", None)
     said = failing(capsys, train, "env=gym", "env.id=Pendulum-v1", "out=run", "data.workers=1")
-    assert "gym:Pendulum-v1 needs what is not installed: pip install -e '.[gym]'" in said
+    assert "gym:Pendulum-v1 needs what is not installed: pip install pygame-ce, or pygame" in said
     assert "pip install" in failing(capsys, plan, "--make-goal", "a.png", "--env", "gym:Pendulum-v1")
 
 
-def test_what_the_page_says_about_bounds_works() -> None:
+def test_what_the_page_says_about_actions_works() -> None:
     page = (Path(__file__).parent.parent / "docs" / "worlds" / "gym.md").read_text(encoding="utf-8")
-    (source,) = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
-    exec(compile(source.replace("MyArm-v0", "DotUnbounded-v0"), "gym.md", "exec"), {})
+    for source in re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL):
+        source = source.replace("MyArm-v0", "DotUnbounded-v0").replace("MyGame-v0", "CartPole-v1")
+        exec(compile(source, "gym.md", "exec"), {})
     assert envs.make("gym:MyBoundedArm-v0").action_space.high.tolist() == [2.0, 2.0]
+    env = gymnasium.make("MyContinuousGame-v0")
+    env.reset(seed=0)
+    for action in (-1.0, 0.3, 1.0):
+        env.step(np.array([action], np.float32))

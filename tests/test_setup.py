@@ -194,9 +194,25 @@ def test_every_third_party_import_is_a_declared_dependency() -> None:
 
 def test_dependencies_are_bounded_where_design_needs_it() -> None:
     dependencies = project()["project"]["dependencies"]
-    assert "torch>=2.9,<2.14" in dependencies
+    assert "torch>=2.10,<3" in dependencies  # 2.9 loads crafted weights into wrong memory
+    assert "mujoco>=3.3" in dependencies  # a bound above would pull a user's own MuJoCo down
     assert any(d.startswith("pymunk>=7") for d in dependencies)
     assert project()["project"]["requires-python"] == ">=3.11"
+
+
+def test_the_tested_versions_are_allowed_and_complete() -> None:
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)  # no folders, no addresses
+    tested = {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
+    groups = project()["project"]["optional-dependencies"]
+    asked = [*project()["project"]["dependencies"], *groups["test"]]
+    asked += [text for extra in Requirement(groups["test"][0]).extras for text in groups[extra]]
+    for requirement in map(Requirement, asked):
+        if requirement.name != "latent-planner":
+            assert requirement.specifier.contains(tested[canonicalize_name(requirement.name)]), requirement
 
 
 def test_packaged_files_are_there() -> None:
@@ -232,6 +248,21 @@ class TestMakefile:
         result = make("test", f"VENV={tmp_path}/venv", f"PYTHON={old}")
         assert result.returncode != 0
         assert "Python 3.9.1; Python 3.11 or newer is needed" in result.stdout + result.stderr
+
+    def test_the_demo_does_not_install_what_only_tests_need(self, tmp_path: Path) -> None:
+        demo, test = (make("--dry-run", target, f"VENV={tmp_path}").stdout for target in ("demo", "test"))
+        assert '-c constraints.txt -e "."' in demo and "[test]" not in demo
+        assert '-c constraints.txt -e ".[test]"' in test
+
+    def test_a_failed_installation_is_not_taken_for_finished(self, tmp_path: Path) -> None:
+        python = tmp_path / "bin" / "python"
+        python.parent.mkdir()
+        python.write_text('#!/bin/sh\ncase "$*" in *"pip install"*) echo "ERROR: no room"; exit 1;; esac\n')
+        python.chmod(0o755)
+        result = make("demo", f"VENV={tmp_path}", f"PYTHON={sys.executable}")
+        assert result.returncode != 0 and "ERROR: no room" in result.stdout
+        assert "error: the installation failed" in result.stdout + result.stderr
+        assert not list(tmp_path.glob(".ready*"))
 
     def test_a_finished_environment_is_not_installed_again(self, tmp_path: Path) -> None:
         (tmp_path / ".ready").touch()

@@ -33,10 +33,12 @@ def rendered(name: str, env: gymnasium.Env) -> np.ndarray:
 def lacking(name: str, error: Exception) -> WorldError:
     """What to say of an environment for which a package is missing."""
     reason = " ".join(str(error).split())
-    ours = any(word in reason.lower() for word in ("pygame", "mujoco", "imageio"))
-    return WorldError(
-        f"{name} needs what is not installed: " + (f"pip install -e '.[gym]' ({reason})" if ours else reason)
-    )
+    what_to_do = reason
+    if "pygame" in reason.lower():
+        what_to_do = f"pip install pygame-ce, or pygame, whichever your other packages need ({reason})"
+    elif any(word in reason.lower() for word in ("mujoco", "imageio")):
+        what_to_do = f"pip install -e '.[gym]' ({reason})"
+    return WorldError(f"{name} needs what is not installed: {what_to_do}")
 
 
 _open: dict[gymnasium.Env, bool] = {}  # whether it has drawn

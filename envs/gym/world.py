@@ -317,7 +317,8 @@ def action_box(name: str, space: Any) -> spaces.Box:
     if not isinstance(space, spaces.Box):
         raise WorldError(
             f"{name} takes actions from {space}, and a planner here searches among real numbers (a Box): "
-            "choose the continuous version of the environment, or wrap it so that a Box chooses the action."
+            "choose the continuous version of the environment, or wrap it so that a Box chooses the action, "
+            "as docs/worlds/gym.md shows."
         )
     if space.dtype.kind != "f":  # type: ignore[union-attr]
         raise WorldError(f"{name} takes whole numbers as actions ({space}), and real ones are needed.")
