@@ -339,7 +339,7 @@ def benchmark(args: argparse.Namespace) -> None:
     print("".join(f"{line}\n" for line in computed_with(agent)), end="")
     home, file = checkpoint.find(about["name"]), "benchmark-lewm.json" if lewm else "benchmark.json"
     shared = about["name"] in checkpoint.bundled() or hub.is_remote(about["name"])
-    if args.out is not None or shared or (home / file).exists() or not os.access(home, os.W_OK):
+    if args.out is not None or shared or os.path.lexists(home / file) or not os.access(home, os.W_OK):
         home = out_folder(args.out, f"benchmark-{name}")
     path = write_json(home / file, {"checkpoint": about, "protocol": rules, **result})
     print(f"{path}: every outcome")

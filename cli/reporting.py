@@ -16,13 +16,14 @@ import numpy as np
 
 from latent_planner import Agent, envs
 from latent_planner.checkpoints import checkpoint, hub
+from latent_planner.common.files import refuse_links
 from latent_planner.envs.goals import pairs as lists
 from latent_planner.envs.recordings.collect import collect
 from latent_planner.envs.recordings.episodes import EpisodeReader
 from latent_planner.envs.world import WorldError
 from latent_planner.evaluation import reachability
 from latent_planner.model.world_model import WorldModelConfig
-from latent_planner.report.build import Report, build
+from latent_planner.report.build import NUMBERS, PAGE, Report, build
 from latent_planner.report.evidence import Evidence
 from latent_planner.report.registry import NAMES, ReportError
 from latent_planner.report.sections.calibration import Calibration
@@ -73,6 +74,13 @@ def report_on(
 
 
 def _folder(run: str | Path, out: str | Path | None) -> Path:
+    """Where the report goes; OSError when files of its names there are links."""
+    folder = _wanted_folder(run, out)
+    refuse_links(folder, (PAGE, NUMBERS, reachability.FILE))
+    return folder
+
+
+def _wanted_folder(run: str | Path, out: str | Path | None) -> Path:
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
         return Path(out)

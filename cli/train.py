@@ -20,6 +20,7 @@ import logging
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ from latent_planner.report.page import pictures
 from latent_planner.settings import AgentSettings
 from latent_planner.training.dataset import WindowDataset
 from latent_planner.training.optimization import training_device
+from latent_planner.training.run_state import LOCK, alone_in
 from latent_planner.training.tracker import MODES, Tracker
 from latent_planner.training.train_config import TrainConfig
 from latent_planner.training.trainer import Trainer
@@ -99,7 +101,15 @@ def nothing_lost(error: OSError) -> str:
 
 
 def train(config: DictConfig) -> Path:
-    """Recording, dataset, world model, training, benchmark, in this order. Returns the run folder."""
+    """Recording, dataset, world model, training, benchmark, in this order. Returns the run folder.
+
+    Until it ends, no other process may train in that folder.
+    """
+    with ExitStack() as locks:
+        return _train(config, locks)
+
+
+def _train(config: DictConfig, locks: ExitStack) -> Path:
     check_free(config)
     check_word("device", config.device, ("auto", "cpu", "cuda", "mps"))
     check_word("wandb.mode", config.wandb.mode, MODES)
@@ -111,6 +121,8 @@ def train(config: DictConfig) -> Path:
     processes = PartialState()
     first = processes.is_main_process  # the one that speaks and writes
     logging.getLogger().setLevel(logging.INFO if first else logging.ERROR)
+    if first and config.resume:
+        locks.enter_context(alone_in(Path(config.resume)))
 
     with processes.main_process_first():
         reader, decided = open_recording(config)
@@ -129,6 +141,8 @@ def train(config: DictConfig) -> Path:
     warn_of_short_sight(config, dataset.control_hz)
     evaluate = evaluator(config)
     folder = Path(broadcast_object_list([str(run_folder(config)) if first else ""])[0])
+    if first:
+        locks.enter_context(alone_in(folder))
     size = sum(parameter.numel() for parameter in world_model.parameters()) / 1e6
     log.info("%s: %.1f million parameters on %s, run folder %s", config.env.name, size, device, folder)
 
@@ -281,7 +295,8 @@ def report(config: DictConfig, folder: Path, trained: dict[str, Any], result: di
         for quantity, scores in found.items():
             print(f"  {quantity:18s}  {scores['linear_r']:5.2f}  {scores['mlp_r']:5.2f}")
     print(
-        f"\n{folder}/  " + "  ".join(sorted(path.name for path in folder.iterdir() if path.name != "wandb"))
+        f"\n{folder}/  "
+        + "  ".join(sorted(path.name for path in folder.iterdir() if path.name not in ("wandb", LOCK)))
     )
     if config.env.name == RECORDED:
         print(f"next: Agent.from_pretrained({str(folder)!r}) in your own program")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +18,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from tiny_run import SquareRecording, losses, rows, tiny_dataset, tiny_model, tiny_trainer
 
 from latent_planner.checkpoints import checkpoint
@@ -29,6 +33,45 @@ from latent_planner.training.sigreg import SIGReg
 from latent_planner.training.train_config import TrainConfig
 
 SCRIPT = Path(__file__).with_name("tiny_run.py")
+# What a file may say that no training has saved: a change of its values and tensors, or another text.
+ODD_STATES: dict[str, Callable[[dict[str, Any], dict[str, torch.Tensor]], Any]] = {
+    "rank": lambda values, tensors: values.update(rank=1),
+    "folder": lambda values, tensors: values.update(run_dir="/x"),
+    "no watch": lambda values, tensors: values.pop("watch"),
+    "no took": lambda values, tensors: values["evaluated"].pop("took"),
+    "list step": lambda values, tensors: values.update(step=[2]),
+    "text step": lambda values, tensors: values.update(step="2"),
+    "true step": lambda values, tensors: values.update(step=True),
+    "huge step": lambda values, tensors: values.update(step=10**400),
+    "half a step": lambda values, tensors: values.update(step=1.5),
+    "negative step": lambda values, tensors: values.update(step=-1),
+    "NaN seconds": lambda values, tensors: values.update(seconds=math.nan),
+    "text best": lambda values, tensors: values["best"].update(success="1"),
+    "list": lambda values, tensors: "[1, 2]",
+    "deep": lambda values, tensors: "[" * 100_000,
+    "a moment less": lambda values, tensors: tensors.pop("optimizer.0.exp_avg"),
+    "a parameter less": lambda values, tensors: [
+        tensors.pop(f"optimizer.0.{name}") for name in ("step", "exp_avg", "exp_avg_sq")
+    ],
+    "misshapen": lambda values, tensors: tensors.update({"optimizer.0.exp_avg": torch.zeros(7)}),
+    "integers": lambda values, tensors: tensors.update(
+        {"optimizer.0.exp_avg": torch.zeros_like(tensors["optimizer.0.exp_avg"]).int()}
+    ),
+    "NaN moment": lambda values, tensors: tensors["optimizer.0.exp_avg"].fill_(math.nan),
+    "many parameters": lambda values, tensors: tensors.update({"optimizer.99999.step": torch.zeros([])}),
+    "no parameter": lambda values, tensors: tensors.update({"optimizer.x.step": torch.zeros([])}),
+    "float8": lambda values, tensors: tensors.update(
+        {name: value.to(torch.float8_e4m3fn) for name, value in tensors.items() if value.ndim == 4}
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two steps."""
+    folder = tmp_path_factory.mktemp("trained")
+    tiny_trainer(folder, steps=2).fit()
+    return folder
 
 
 def stop_at(step: int, how: Callable[[], None]) -> Callable[[dict[str, Any]], None]:
@@ -228,6 +271,30 @@ class TestStoppingAndGoingOn:
         words = "belongs to another model" if damage == "other model" else "damaged or no training state"
         with pytest.raises(TrainingError, match=words):
             tiny_trainer(tmp_path, steps=4, model={"latent_dim": 24 if damage == "other model" else 12}).fit()
+
+    @pytest.mark.parametrize("name", ODD_STATES)
+    def test_a_state_sets_only_what_a_state_holds(self, trained: Path, tmp_path: Path, name: str) -> None:
+        shutil.copytree(trained, tmp_path / "run")
+        path = tmp_path / "run" / "state.safetensors"
+        with safe_open(path, framework="pt") as file:
+            values = json.loads(file.metadata()["state"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+        changed = ODD_STATES[name](values, tensors)
+        text = changed if isinstance(changed, str) else json.dumps(values)
+        save_file(tensors, path, metadata={"state": text})
+        with pytest.raises(TrainingError, match="delete it|belongs to another model") as caught:
+            tiny_trainer(tmp_path / "run", steps=4).fit()
+        assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+    def test_a_run_resumed_with_a_frozen_encoder_leaves_the_same_bytes(self, tmp_path: Path) -> None:
+        options: dict[str, Any] = {"steps": 8, "freeze_encoder": 0.5}
+        tiny_trainer(tmp_path / "whole", **options).fit()
+        for step in (3, 6, 7):  # before and after the encoder is frozen
+            with pytest.raises(KeyboardInterrupt):
+                tiny_trainer(tmp_path / "parts", **options, log=stop_at(step, press_ctrl_c)).fit()
+        tiny_trainer(tmp_path / "parts", **options).fit()
+        whole, parts = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "parts"))
+        assert whole == parts
 
 
 class TestTwoProcesses:

@@ -27,7 +27,7 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
-from latent_planner.common.files import write_bytes
+from latent_planner.common.files import flush, write_bytes, write_text
 
 from ..model.world_model import WorldModel, WorldModelConfig
 from ..settings import AgentSettings
@@ -75,10 +75,16 @@ def save(
     }
     text = json.dumps(_plain(config), indent=2, allow_nan=False) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
-    write_bytes(folder / NEXT_CONFIG, text.encode())
+    write_text(folder / NEXT_CONFIG, text)
     write_bytes(folder / WEIGHTS, data)
     os.replace(folder / NEXT_CONFIG, folder / CONFIG)
+    flush(folder)
     return folder
+
+
+def files(folder: str | Path) -> list[Path]:
+    """What a save writes in folder."""
+    return [Path(folder) / name for name in (WEIGHTS, CONFIG, NEXT_CONFIG)]
 
 
 def load(

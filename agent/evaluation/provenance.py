@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from latent_planner.common.files import beside
+from latent_planner.common.files import write_text
 
 if TYPE_CHECKING:
     from ..agent import Agent
@@ -88,8 +88,7 @@ def write_json(path: str | os.PathLike, values: dict[str, Any]) -> Path:
     """
     path = Path(path)
     text = _compact(json.dumps(values, indent=2, allow_nan=False)) + "\n"
-    with beside(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(path, text)
     return path
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from latent_planner.common.files import beside
+from latent_planner.common.files import write_text
 
 from ..evaluation.provenance import provenance, write_json
 from .evidence import Evidence, Skipped
@@ -66,9 +66,7 @@ class Report:
 
         folder.mkdir(parents=True, exist_ok=True)
         numbers = write_json(folder / NUMBERS, self.to_json())
-        text = page(self)
-        with beside(folder / PAGE) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(folder / PAGE, page(self))
         return folder / PAGE, numbers
 
 

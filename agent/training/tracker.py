@@ -9,9 +9,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from latent_planner.common.files import blame, refuse_links
+
 log = logging.getLogger(__name__)
 
 MODES = ("auto", "online", "offline", "disabled")
+
+
+# Links that wandb itself makes and replaces, in its folder and in a run's; it writes through no others.
+OWN_LINKS = {"latest-run", "debug.log", "debug-internal.log", "debug-core.log"}
+OWN_LINKS_OF_RUN = {"debug-core.log"}
+
+
+def refuse_planted_links(folder: Path) -> None:
+    """OSError when wandb's folder is a link, or holds links that are not wandb's own."""
+    refuse_links(folder.parent, [folder.name])
+    for path, folders, names in os.walk(folder):
+        own = OWN_LINKS if Path(path) == folder else OWN_LINKS_OF_RUN
+        refuse_links(path, {*folders, *names} - own)
 
 
 class Tracker:
@@ -38,6 +53,7 @@ class Tracker:
     def _start(self, mode: Any) -> Any:
         import wandb
 
+        refuse_planted_links(self.folder / "wandb")
         if mode == "auto":
             mode = "online" if wandb.login(prompt=False) else "offline"
         return wandb.init(
@@ -86,5 +102,5 @@ class Tracker:
 
     def _give_up(self, error: Exception) -> None:
         self.run = None
-        reason = " ".join(str(error).split())
+        reason = " ".join((blame(error) if isinstance(error, OSError) else str(error)).split())
         log.warning("wandb is off (%s); every number is in %s", reason, self.folder / "metrics.jsonl")

@@ -11,6 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from tqdm import tqdm
+
+from latent_planner.common.files import remove_leftovers
 
 from ..checkpoints import checkpoint
 from ..model.device import choose_precision
@@ -34,7 +37,7 @@ from .loss import LatentLoss
 from .optimization import learning_rate_scale, make_optimizer
 from .optimization import training_device as training_device
 from .probe import probe as probe_state
-from .run_state import MetricsFile, TrainingError, load_state, save_state
+from .run_state import VALUES, MetricsFile, TrainingError, alone_in, load_state, save_state
 from .sigreg import SIGReg
 from .train_config import TrainConfig
 
@@ -121,8 +124,13 @@ class Trainer:
 
         Returns, in the main process, {"steps", "minutes", "best_step", "success"}: the last two are those of
         the checkpoint that stays (success None without planning). TrainingError when the loss stops being
-        finite: what was saved before stays. Ctrl-C saves, then is raised.
+        finite, what was saved before stays; when another process trains in the run folder; when that holds
+        links. Ctrl-C saves, then is raised.
         """
+        with alone_in(self.run_dir) if self.rank == 0 else nullcontext():
+            return self._fit()
+
+    def _fit(self) -> Row:
         self._resume()
         bar = tqdm(
             total=100, desc="train", bar_format="{l_bar}{bar}|{postfix}",
@@ -181,14 +189,15 @@ class Trainer:
         The same batches every time, so that a resumed run gets the same statistics.
         """
         norms = [m for m in self.world_model.encoder.modules() if isinstance(m, nn.BatchNorm1d)]
-        momenta = [norm.momentum for norm in norms]
+        before = [(norm.momentum, int(norm.get_buffer("num_batches_tracked"))) for norm in norms]
         self.world_model.train()
         for k in range(batches):
             for norm in norms:
                 norm.momentum = 1 / (k + 1)
             self.world_model.encode(self._batch(k).pixels)
-        for norm, momentum in zip(norms, momenta):
+        for norm, (momentum, count) in zip(norms, before):
             norm.momentum = momentum
+            norm.get_buffer("num_batches_tracked").fill_(count)  # these batches are no training
 
     def _train_step(self, batch: Batch) -> None:
         config = self.config
@@ -330,17 +339,15 @@ class Trainer:
         self.saved = self.seconds
 
     def _resume(self) -> None:
-        self.run_dir.mkdir(parents=True, exist_ok=True)
         if self.state_path.exists():
-            values = load_state(self.state_path, self.world_model, self.optimizer)
-            self.watch.best = values.pop("watch")
-            for name, value in values.items():
-                setattr(self, name, value)
+            values = load_state(self.state_path, self.world_model, self.optimizer, VALUES)
+            self.step, self.seconds, self.watch.best = values["step"], values["seconds"], values["watch"]
+            self.best, self.evaluated = values["best"], values["evaluated"]
             logger.info("going on from step %d", self.step)
         if self.rank == 0:
             self.metrics.keep_until(self.step)
-            for cut_off in self.run_dir.glob(f"{self.state_path.name}.tmp-*"):
-                cut_off.unlink(missing_ok=True)
+            for path in (self.state_path, self.metrics.path, *checkpoint.files(self.run_dir)):
+                remove_leftovers(path)
         self.accelerator.wait_for_everyone()
         self.budget.begin(step=self.step, seconds=self.seconds)
         self.budget.reserve = self.evaluated["took"]

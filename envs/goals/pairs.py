@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from latent_planner import envs
-from latent_planner.common.files import beside
+from latent_planner.common.files import write_text
 
 from .. import coverage, policies
 from .. import factors as variation
@@ -142,8 +142,7 @@ def save(pairs: Pairs, folder: Path = _DATA) -> Path:
     text = head + ',\n "pairs": [\n  ' + ",\n  ".join(rows) + "\n ]\n}\n"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / _file(pairs.name, pairs.version, pairs.offset)
-    with beside(path) as temporary:
-        temporary.write_text(text)
+    write_text(path, text)
     return path
 
 

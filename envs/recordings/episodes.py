@@ -29,7 +29,6 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
-from glob import escape
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -37,7 +36,7 @@ from typing import Any
 import numpy as np
 
 from latent_planner.common import actions
-from latent_planner.common.files import beside
+from latent_planner.common.files import beside, remove_leftovers
 from latent_planner.common.printable import printable
 
 from . import hdf5
@@ -76,8 +75,7 @@ class EpisodeWriter:
         with _explained(self.path, "cannot be written"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
         self._journal = JournalWriter(self.partial, self.attrs)
-        for leftover in self.path.parent.glob(f"{escape(self.path.name)}.tmp-*"):
-            leftover.unlink(missing_ok=True)  # of a writer that died while finishing
+        remove_leftovers(self.path)  # of a writer that died while finishing
 
     @property
     def count(self) -> int:

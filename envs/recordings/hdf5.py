@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,8 +88,6 @@ def write(
                 stops = (part.offset + np.cumsum(part.sizes)).tolist()
                 for row, (start, stop) in enumerate(zip([part.offset, *stops], stops)):
                     target.write_direct_chunk((first + row, 0, 0, 0), view[start:stop])
-    with open(path, "rb+") as done:
-        os.fsync(done.fileno())
 
 
 def read(path: Path, keys: Mapping[str, str] | None = None) -> Opened:

@@ -16,7 +16,6 @@ import math
 import mmap
 import os
 import struct
-import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -26,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from latent_planner.common.files import lock, open_to_change
 from latent_planner.common.printable import printable
 
 MAGIC = b"episodes journal 1\n"
@@ -192,11 +192,14 @@ class JournalWriter:
         self.layout: dict[str, Any] | None = None
         self.count = 0
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+            self._file = open_to_change(path, os.O_RDWR)
         except OSError as error:
             raise RecordingError(f"cannot write {path}: {error.strerror}") from error
         try:
-            _lock(self._file, path)
+            if not lock(self._file):
+                raise RecordingError(
+                    f"another process is writing {path}: wait for it, or choose another file"
+                )
             self._resume(attrs)
         except BaseException:
             self.close()
@@ -393,23 +396,3 @@ def _episode(head: dict[str, Any], offset: int, end: int) -> Episode:
 
 def _describe(layout: Mapping[str, tuple[str, tuple[int, ...]]]) -> str:
     return ", ".join(f"{name} {dtype}{list(shape)}" for name, (dtype, shape) in layout.items())
-
-
-def _lock(file: int, path: Path) -> None:
-    """Keep other processes from writing the open `file`; the system lets go of it when this process ends."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            os.lseek(file, 1 << 40, os.SEEK_SET)  # a byte that nobody reads: locks are mandatory there
-            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError) as error:
-        raise RecordingError(
-            f"another process is writing {path}: wait for it, or choose another file"
-        ) from error
-    except OSError:
-        pass  # file systems without locks
