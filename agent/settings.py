@@ -14,12 +14,20 @@ import torch
 from torch import Tensor
 
 from latent_planner import planners
+from latent_planner.common.kinds import Choice, Kind, Number, Several, Text
 from latent_planner.planners import PlanConfig, PlanError
 
 from .model.device import PRECISIONS
 from .objective import Objective, parse
 
-OWN = ("objective", "max_change", "precision", "deadline")  # what is named beside planner and PlanConfig
+# What is named in addition to the planner and the fields of PlanConfig.
+OWN_KINDS: Mapping[str, Kind] = {
+    "objective": Text(),
+    "max_change": Several(optional=True, single=True, each=Number(low=0, above=True)),  # or a tensor
+    "precision": Choice(names=PRECISIONS),
+    "deadline": Number(optional=True, low=0, of="a number of seconds"),
+}
+OWN = tuple(OWN_KINDS)
 
 
 @dataclass(frozen=True)
@@ -46,9 +54,11 @@ class AgentSettings:
             raise PlanError(f"plan_config must be a PlanConfig, not {self.plan_config!r}.")
         parse(self.objective)
         self.change_limit()
-        if self.precision not in PRECISIONS:
-            raise PlanError(f"precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}.")
-        checked_deadline(self.deadline)
+        for name in ("precision", "deadline"):
+            try:
+                OWN_KINDS[name].check(name, getattr(self, name))
+            except ValueError as error:
+                raise PlanError(f"{error}.") from None
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> AgentSettings:

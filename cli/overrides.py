@@ -10,13 +10,15 @@ from typing import Any
 
 from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from latent_planner.common.words import nearest
 from latent_planner.configs import FOLDER
+
+from .kinds import kind
 
 GROUPS = ("env", "model", "planner")
 # Hydra's own flags that pass through; a True one is followed by a value.
@@ -55,18 +57,27 @@ def check_word(key: str, value: str, known: Sequence[str], few: int = 8) -> None
 def checked(arguments: Sequence[str]) -> list[str]:
     """The arguments, ready for Hydra. Raises ConfigError for the first one that is wrong.
 
-    Values that Hydra's grammar would stumble over, such as a path with brackets, are put in quotes.
+    Values are taken as they stand, so that a path needs no quotes; only with -m does a comma part several.
     """
     flags, pairs = _split(arguments)
-    overrides = [_parsed(pair) for pair in pairs]
-    chosen = [o for o in overrides if o.key_or_group in GROUPS]
-    for override in chosen:
-        _check_choice(override)
-    known = _settings([str(o.input_line) for o in chosen if not o.is_sweep_override()])
-    for override in overrides:
-        if override not in chosen and not override.key_or_group.startswith("hydra"):
-            _check_setting(override, known)
-    return flags + [str(o.input_line) for o in overrides]
+    several = bool({"-m", "--multirun"} & set(flags))
+    words = [_Word(pair, several) for pair in pairs]
+    chosen = [word for word in words if word.key in GROUPS]
+    for word in chosen:
+        for name in word.texts:
+            _check_choice(word.key, name)
+    known = _settings([f"{word.key}={word.texts[0]}" for word in chosen if len(word.texts) == 1])
+    ready = []
+    for word in words:
+        if word.key.startswith("hydra") or word.drawn:
+            ready.append(word.pair)
+        elif word in chosen:
+            ready.append(f"{word.key}={','.join(word.texts)}")
+        else:
+            _check_key(word.key, known)
+            values = [read(word.key, text, known[word.key]) for text in word.texts]
+            ready.append(f"{word.key}={','.join(map(_for_hydra, values))}")
+    return flags + ready
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -88,28 +99,59 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return flags, pairs
 
 
-def _parsed(pair: str) -> Override:
-    parser = OverridesParser.create()
-    try:
-        override = parser.parse_override(pair)
-    except HydraException:
+class _Word:
+    """One key=value of the command line.   texts: the value; with -m (several), each of the values."""
+
+    def __init__(self, pair: str, several: bool) -> None:
         key, _, value = pair.partition("=")
-        if not re.fullmatch(r"[\w./@]+", key):
-            raise ConfigError(f"{pair!r} is not a setting: write key=value, for example env=pusht") from None
-        quoted = QuotedString(text=value, quote=Quote.double).with_quotes()
-        override = parser.parse_override(f"{key}={quoted}")
-    if override.is_delete():
-        raise ConfigError(f"{pair!r}: settings cannot be taken away, only changed")
-    return override
+        self.pair, self.key = pair, key.lstrip("+")
+        if not re.fullmatch(r"[\w./@]+", self.key):
+            raise ConfigError(f"{pair!r} is not a setting: write key=value, for example env=pusht")
+        self.drawn = False  # whether a sweeper draws values, as of learning_rate=interval(0.001,0.1)
+        self.texts = [_unquoted(value)]
+        if several and not self.key.startswith("hydra"):
+            self.texts = self._swept(value)
+
+    def _swept(self, value: str) -> list[str]:
+        try:
+            override = OverridesParser.create().parse_override(f"{self.key}={value}")
+            self.drawn = override.is_interval_sweep()
+            if override.is_sweep_override() and not self.drawn:
+                return [_unquoted(text) for text in override.sweep_string_iterator()]
+        except HydraException:  # not in Hydra's grammar, as a path with brackets: it stands for itself
+            pass
+        return [_unquoted(value)]
 
 
-def _check_choice(override: Override) -> None:
-    group, known = override.key_or_group, options(override.key_or_group)
-    sweep = override.is_sweep_override()
-    for name in override.sweep_string_iterator() if sweep else [str(override.value())]:
-        if group == "env" and name.startswith("gym:"):
-            raise ConfigError(f"Gymnasium's environments are env=gym env.id={name.removeprefix('gym:')}")
-        check_word(group, name, known, few=50 if group == "env" else 8)  # all worlds are listed
+def _unquoted(text: str) -> str:
+    """Without the quotes that Hydra would ask for."""
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
+    return text[1:-1] if quoted else text
+
+
+def _check_choice(group: str, name: str) -> None:
+    if group == "env" and name.startswith("gym:"):
+        raise ConfigError(f"Gymnasium's environments are env=gym env.id={name.removeprefix('gym:')}")
+    check_word(group, name, options(group), few=50 if group == "env" else 8)  # all worlds are listed
+
+
+def read(key: str, text: str, default: Any) -> Any:
+    """The value of the setting KEY=TEXT; ConfigError where it is not of the setting's kind or range."""
+    try:
+        return kind(key, default).read(key, text)
+    except ValueError as error:
+        several = "; several values, one run each, need -m" if "," in text and "[" not in text else ""
+        raise ConfigError(f"{error}{several}") from None
+
+
+def _for_hydra(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, str):
+        return QuotedString(text=value, quote=Quote.double).with_quotes()
+    if isinstance(value, list):
+        return f"[{','.join(map(_for_hydra, value))}]"
+    return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def _settings(choices: Sequence[str]) -> dict[str, Any]:
@@ -131,36 +173,18 @@ def flat(config: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{key!s}", value
 
 
-def _check_setting(override: Override, known: dict[str, Any]) -> None:
-    key = override.key_or_group
-    if key not in known:
-        sections = {name.rsplit(".", 1)[0] for name in known if "." in name}
-        if key in sections:
-            raise ConfigError(f"{key} has several settings: change one of them, for example "
-                              f"{next(name for name in known if name.startswith(key + '.'))}=…")  # fmt: skip
-        for group in GROUPS:  # planner.temperature with planner=cem
-            for option in options(group):
-                if key in _settings([f"{group}={option}"]):
-                    raise ConfigError(f"{key} is a setting of {group}={option}: add that")
-        raise ConfigError(f"there is no setting {key!r}{did_you_mean(key, [*known, *GROUPS])}")
-    if not override.is_sweep_override():
-        _check_type(key, override.value(), known[key])
-
-
-def _check_type(key: str, value: Any, default: Any) -> None:
-    """A value must be of its default's kind; a default of null says nothing, the code that reads it does."""
-    if isinstance(value, QuotedString):
-        value = value.text
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    kinds = {
-        bool: ("true or false", isinstance(value, bool)),
-        int: ("a whole number", number and isinstance(value, int)),
-        float: ("a number", number),
-        str: ("a word", isinstance(value, str) or number),
-    }
-    wanted, fits = kinds.get(type(default), ("", True))
-    if not fits:
-        raise ConfigError(f"{key}={value}: {key} takes {wanted}, as in {key}={default}")
+def _check_key(key: str, known: dict[str, Any]) -> None:
+    if key in known:
+        return
+    sections = {name.rsplit(".", 1)[0] for name in known if "." in name}
+    if key in sections:
+        raise ConfigError(f"{key} has several settings: change one of them, for example "
+                          f"{next(name for name in known if name.startswith(key + '.'))}=…")  # fmt: skip
+    for group in GROUPS:  # planner.temperature with planner=cem
+        for option in options(group):
+            if key in _settings([f"{group}={option}"]):
+                raise ConfigError(f"{key} is a setting of {group}={option}: add that")
+    raise ConfigError(f"there is no setting {key!r}{did_you_mean(key, [*known, *GROUPS])}")
 
 
 def listing(width: int = 2) -> str:

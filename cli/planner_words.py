@@ -6,19 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from latent_planner.settings import AgentSettings
 
-from .overrides import FOLDER, ConfigError, did_you_mean, options
+from .overrides import FOLDER, ConfigError, did_you_mean, options, read
 
 
 def planner_settings(overrides: Sequence[str], stored: Mapping[str, Any]) -> AgentSettings:
     """A checkpoint's "planner" with key=value words applied.
 
     Another planner than the checkpoint's starts from its file in configs/planner/. Raises ConfigError for a
-    key that does not exist, naming the nearest, and PlanError for a value that makes no sense.
+    key that does not exist, naming the nearest, and for a value of the wrong kind; PlanError for values that
+    do not go together.
     """
     pairs = [word.partition("=")[::2] for word in overrides]
     names = [value for key, value in pairs if key == "planner"]
@@ -33,10 +32,8 @@ def planner_settings(overrides: Sequence[str], stored: Mapping[str, Any]) -> Age
             continue
         if key not in known:
             raise ConfigError(f"there is no setting {key!r}{did_you_mean(key, ['planner', *known])}")
-        try:
-            settings[key.removeprefix("planner.")] = OmegaConf.from_dotlist([f"value={value}"])["value"]
-        except (YAMLError, OmegaConfBaseException):
-            raise ConfigError(f"{key}={value}: the value cannot be read") from None
+        name_of_it = key.removeprefix("planner.")
+        settings[name_of_it] = read(key, value, defaults[name_of_it])
     if "num_elites" not in defaults:  # not used, but PlanConfig wants at most as many as samples
         settings["num_elites"] = 1
     return AgentSettings.from_dict(settings)

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from latent_planner import envs
 from latent_planner.checkpoints import sb3
+from latent_planner.common.kinds import plain
 from latent_planner.envs.goals.recorded import shows_reference_look
 from latent_planner.envs.gym.names import as_recorded
 from latent_planner.envs.recordings.collect import collect
@@ -32,6 +33,10 @@ def open_recording(config: DictConfig) -> tuple[EpisodeReader, dict[str, Any]]:
     if config.data.path is None:
         collect_recording(config, path, policy)
     path = path.resolve()  # so that the run can go on from elsewhere
+    if not plain(str(path)):
+        raise ConfigError(
+            f"{str(path)!r} holds control characters or ${{: give the file or its folder another name"
+        )
     data = config.data
     reader = EpisodeReader(path, camera=data.camera, action=data.action, state=data.state)
     check_recording(config, reader)

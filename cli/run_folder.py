@@ -10,11 +10,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from latent_planner.common.files import beside
 
 from .overrides import ConfigError, flat
+from .stored import read_settings
 
 RENAMED = {"data.published": "data.reference_look"}  # settings of older runs
 SETTINGS = "train.yaml"  # config.json in the same folder is the checkpoint's
@@ -86,9 +86,7 @@ def resumed(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
         if key not in CHANGEABLE:
             raise ConfigError(f"resume={folder} goes on with the settings of that run: leave out {key}=")
     try:
-        stored = OmegaConf.load(folder / SETTINGS)
-        if not isinstance(stored, DictConfig):
-            raise ValueError("settings have names")
+        stored = OmegaConf.create(read_settings(folder / SETTINGS))
         stored.module = None  # code is only ever named on the command line
         _bring_up_to_date(stored, config)
         if stored.env.get("policy"):
@@ -97,7 +95,9 @@ def resumed(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
             stored.train.update(steps=None, minutes=None)
         for key in keys:
             OmegaConf.update(stored, key, OmegaConf.select(config, key))
-    except (ValueError, YAMLError, OmegaConfBaseException) as error:
+    except ConfigError:
+        raise
+    except (ValueError, TypeError, AttributeError, KeyError, OmegaConfBaseException) as error:
         raise ConfigError(
             f"{folder / SETTINGS} cannot be read: only a run as train.py left it can go on"
         ) from error
@@ -119,9 +119,10 @@ def _bring_up_to_date(stored: DictConfig, config: DictConfig) -> None:
 
 
 def stored_settings(folder: Path) -> dict[str, Any] | None:
-    """The settings that a run folder holds, as plain values; None where it holds none that can be read."""
-    try:
-        plain: Any = OmegaConf.to_container(OmegaConf.load(folder / SETTINGS))
-    except (OSError, ValueError, YAMLError, OmegaConfBaseException):
+    """The settings that a run folder holds, as plain values; None where it holds none, ConfigError where they
+    are not as train.py writes them."""
+    path = folder / SETTINGS
+    if not path.is_file():
         return None
-    return plain if isinstance(plain, dict) and "data" in plain and "seed" in plain else None
+    plain = read_settings(path)
+    return plain if isinstance(plain.get("data"), dict) and "seed" in plain else None

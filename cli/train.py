@@ -31,7 +31,6 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from latent_planner import Agent, envs
 from latent_planner.common.commands import in_words
@@ -45,11 +44,11 @@ from latent_planner.settings import AgentSettings
 from latent_planner.training.dataset import WindowDataset
 from latent_planner.training.optimization import training_device
 from latent_planner.training.run_state import LOCK, alone_in
-from latent_planner.training.tracker import MODES, Tracker
+from latent_planner.training.tracker import Tracker
 from latent_planner.training.train_config import TrainConfig
 from latent_planner.training.trainer import Trainer
 
-from .overrides import ConfigError, check_word, checked, listing
+from .overrides import ConfigError, checked, listing
 from .recording import RECORDED, open_recording, warn_of_short_sight
 from .reporting import report_on
 from .run_folder import check_free, resumed, run_folder
@@ -111,13 +110,12 @@ def train(config: DictConfig) -> Path:
 
 def _train(config: DictConfig, locks: ExitStack) -> Path:
     check_free(config)
-    check_word("device", config.device, ("auto", "cpu", "cuda", "mps"))
-    check_word("wandb.mode", config.wandb.mode, MODES)
     device = training_device(config.device)
     settings, planner = train_config(config), planner_settings(config)
     model_config(config, ANY_WORLD)  # report mistakes in it before anything is collected
     bring(config.module)
     config = settled(config, {"env.name": world_name(config)})
+    check_world(config, planner)
     processes = PartialState()
     first = processes.is_main_process  # the one that speaks and writes
     logging.getLogger().setLevel(logging.INFO if first else logging.ERROR)
@@ -138,6 +136,7 @@ def _train(config: DictConfig, locks: ExitStack) -> Path:
         progress=first,
     )
     world_model = make_world_model(config, dataset)
+    planner.change_limit(world_model.config.action_dim)
     warn_of_short_sight(config, dataset.control_hz)
     evaluate = evaluator(config)
     folder = Path(broadcast_object_list([str(run_folder(config)) if first else ""])[0])
@@ -179,16 +178,23 @@ def world_name(config: DictConfig) -> str:
     return gym_names.compose(env.id, **{key: env[key] for key in ("tolerance", "goal", "past_end", "plain")})
 
 
+def check_world(config: DictConfig, planner: AgentSettings) -> None:
+    """Raise ConfigError or PlanError for settings that do not go with the world, before it is recorded."""
+    if config.env.name == RECORDED:
+        if config.benchmark.pairs or config.benchmark.validation_pairs:
+            raise ConfigError("env=recorded has no world to test in: leave out benchmark.pairs and the like")
+    elif not isinstance(planner.max_change, (int, float, type(None))):
+        world = env_maker(config)()
+        planner.change_limit(world.action_space.low.size)
+        world.close()
+
+
 def train_config(config: DictConfig) -> TrainConfig:
     """config.train with one budget, the seed, and windows as long as the context asks."""
     values = {**config.train, "seed": config.seed, "num_frames": config.model.context_len + 1}
     if values["steps"] is not None:
         values["minutes"] = None
-    try:
-        made: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainConfig), values))
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"train.{error.key}: {str(error).splitlines()[0]}") from error
-    return made
+    return TrainConfig(**values)
 
 
 def planner_settings(config: DictConfig) -> AgentSettings:

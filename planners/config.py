@@ -6,9 +6,13 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
+from latent_planner.common.kinds import Kind, Number, Whole, YesNo
 from latent_planner.common.words import did_you_mean
+
+COUNT = Whole(low=1, high=10**6)
+POSITIVE, SHARE = Number(low=0, above=True), Number(low=0, high=1, below=True)
 
 
 class PlanError(ValueError):
@@ -60,37 +64,40 @@ class PlanConfig:
     warm_start: bool = True
     seed: int = 0
 
+    KINDS: ClassVar[Mapping[str, Kind]] = {
+        "horizon": COUNT,
+        "replan_every": COUNT,
+        "num_samples": COUNT,
+        "num_elites": COUNT,
+        "iterations": COUNT,
+        "init_std": POSITIVE,
+        "min_std": Number(low=0),
+        "noise_correlation": SHARE,
+        "proposal_share": SHARE,
+        "proposal_std": Number(low=0),
+        "momentum": SHARE,
+        "temperature": POSITIVE,
+        "noise_beta": Number(low=0),
+        "keep_elites": Number(low=0, high=1),
+        "sample_decay": Number(low=1),
+        "gradient_starts": COUNT,
+        "gradient_steps": COUNT,
+        "learning_rate": POSITIVE,
+        "warm_start": YesNo(),
+        "seed": Whole(),
+    }
+
     def __post_init__(self) -> None:
-        for name in (
-            "horizon", "replan_every", "num_samples", "num_elites", "iterations",
-            "gradient_starts", "gradient_steps",
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if not is_int(value) or value < 1:
-                raise PlanError(f"{name} must be a whole number of at least 1, not {value!r}.")
+        for name, kind in self.KINDS.items():
+            try:
+                kind.check(name, getattr(self, name))
+            except ValueError as error:
+                raise PlanError(f"{error}.") from None
         if self.num_elites > self.num_samples:
             raise PlanError(
                 f"num_elites ({self.num_elites}) is more than num_samples ({self.num_samples}): "
                 "choose at most as many elites as samples."
             )
-        for name in ("init_std", "temperature", "learning_rate"):
-            value = getattr(self, name)
-            if not is_number(value) or value <= 0:
-                raise PlanError(f"{name} must be a number above 0, not {value!r}.")
-        for name, least in (("min_std", 0), ("proposal_std", 0), ("noise_beta", 0), ("sample_decay", 1)):
-            value = getattr(self, name)
-            if not is_number(value) or value < least:
-                raise PlanError(f"{name} must be a number of at least {least}, not {value!r}.")
-        for name in ("momentum", "noise_correlation", "proposal_share"):
-            value = getattr(self, name)
-            if not is_number(value) or not 0 <= value < 1:
-                raise PlanError(f"{name} must be in [0, 1), not {value!r}.")
-        if not is_number(self.keep_elites) or not 0 <= self.keep_elites <= 1:
-            raise PlanError(f"keep_elites must be in [0, 1], not {self.keep_elites!r}.")
-        if not isinstance(self.warm_start, bool):
-            raise PlanError(f"warm_start must be true or false, not {self.warm_start!r}.")
-        if not is_int(self.seed):
-            raise PlanError(f"seed must be a whole number, not {self.seed!r}.")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PlanConfig:

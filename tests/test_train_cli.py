@@ -16,8 +16,10 @@ from omegaconf import OmegaConf
 
 from latent_planner import envs, planners
 from latent_planner.cli import train
-from latent_planner.cli.overrides import options
+from latent_planner.cli.kinds import kind
+from latent_planner.cli.overrides import ConfigError, checked, flat, options
 from latent_planner.cli.recording import open_recording
+from latent_planner.cli.run_folder import stored_settings
 from latent_planner.evaluation import plots
 from latent_planner.planners import PlanConfig
 
@@ -116,7 +118,7 @@ def failing(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["enf=pusht"], "did you mean 'env'"),
         (["seed=abc"], "seed takes a whole number"),
         (["train.minutes=soon"], "train.minutes takes a number"),
-        (["train.steps=many"], "train.steps: Value 'many'"),
+        (["train.steps=many"], "train.steps takes a whole number of at least 1"),
         (["planner.warm_start=3"], "planner.warm_start takes true or false"),
         (["planner={horizon: 3}"], "there is no planner="),
         (["data=a.h5"], "data has several settings"),
@@ -131,9 +133,34 @@ def failing(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["model.image_size=50"], "image_size must be a multiple of"),
         (["model.encoder=resnet"], "Unknown encoder 'resnet'"),
         (["planner.num_elites=1000"], "num_elites"),
-        (["planner.deadline=soon"], "deadline must be"),
+        (["planner.deadline=soon"], "planner.deadline takes a number of seconds"),
         (["planner.objective=first"], "Unknown objective"),
         (["-m", "env=pusht,too_room"], "did you mean 'two_room'"),
+        (["resume=7"], "resume=7: there is no train.yaml in it"),
+        (["module=7"], "The module 7 cannot be imported"),
+        (["module=.odd"], "The module .odd cannot be imported"),
+        (["data.path=7"], "7"),
+        (["seed=-1"], "seed takes a whole number of at least 0"),
+        (["seed=99999999999999999999999"], "seed takes a whole number of at least 0 and at most"),
+        (["seed=0,1"], "several values, one run each, need -m"),
+        (["-m", "seed=0,-1"], "seed=-1: seed takes a whole number"),
+        (["data.memory_gb=lots"], "data.memory_gb takes a number above 0, or null"),
+        (["data.memory_gb=-1"], "data.memory_gb takes a number above 0, or null"),
+        (["data.workers=-2"], "data.workers takes a whole number of at least 0"),
+        (["data.reference_look=maybe"], "data.reference_look takes true or false, or null"),
+        (["data.held_out=2"], "data.held_out takes a number above 0 and below 1"),
+        (["train.learning_rate=1e30"], "train.learning_rate takes a number above 0 and at most 1"),
+        (["train.weight_decay=nan"], "train.weight_decay takes a number"),
+        (["train.sigreg_weight=-1"], "train.sigreg_weight takes a number of at least 0"),
+        (["train.evaluate_every_steps=0"], "train.evaluate_every_steps takes a whole number of at least 1"),
+        (["train.save_every_minutes=nan"], "train.save_every_minutes takes a number of at least 0"),
+        (["benchmark.pairs=-1"], "benchmark.pairs takes a whole number of at least 0"),
+        (["planner.deadline=-1"], "planner.deadline takes a number of seconds of at least 0"),
+        (["env=two_room", "planner.max_change=[1,2,3]"], "one number or 2, one per action component"),
+        (["env=recorded", "benchmark.pairs=3"], "no world to test in"),
+        (["out=${oc.env:HOME}"], "out takes text"),
+        (["out=???"], "out takes text"),
+        (["out="], "out takes text"),
     ],
 )
 def test_a_mistake_gets_one_sentence(arguments, sentence, tmp_path, monkeypatch, capsys) -> None:
@@ -145,6 +172,47 @@ def test_a_mistake_gets_one_sentence(arguments, sentence, tmp_path, monkeypatch,
 def test_a_path_needs_no_quotes_of_its_own(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     assert "my data (1)/a=b,c.h5" in failing(capsys, "data.path=my data (1)/a=b,c.h5")
+
+
+PATHS = (
+    "7", "1e5", "true", "2026-07-18", "a,b.h5", "rec (1).h5", "[1].h5", "{a}.h5", "it's.h5", 'q"q.h5',
+    "$HOME.h5", "C:\\data\\x.h5", "\\\\server\\share\\x.h5", "a\\,b.h5", "ends ", " begins", "x\\", "李明.h5",
+    "a=b#1.h5", "50%_r.h5",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_text_is_taken_as_it_stands(path: str) -> None:
+    words = checked([f"out={path}", f"data.path={path}"])
+    with initialize_config_module("latent_planner.configs", version_base="1.3"):
+        config = compose("config", overrides=words)
+    assert (config.out, config.data.path) == (path, path)
+
+
+def test_null_is_no_value_and_quotes_as_hydra_wants_them_are_understood() -> None:
+    words = checked(["out=null", "data.path='a,b'", "train.steps=null"])
+    with initialize_config_module("latent_planner.configs", version_base="1.3"):
+        config = compose("config", overrides=words)
+    assert (config.out, config.data.path, config.train.steps) == (None, "a,b", None)
+
+
+def test_several_texts_are_several_runs(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    seen: list[str] = []
+    monkeypatch.setattr(train, "train", lambda config: seen.append(config.data.path))
+    assert train.main(["-m", "data.path=7,b.h5"]) == 0
+    assert seen == ["7", "b.h5"]
+
+
+@pytest.mark.parametrize("env", options("env"))
+def test_every_default_is_a_value_of_its_kind(env: str) -> None:
+    for group in ("planner", "model"):
+        for option in options(group):
+            with initialize_config_module("latent_planner.configs", version_base="1.3"):
+                config = compose("config", overrides=[f"env={env}", f"{group}={option}"])
+            for key, default in flat(config):
+                plain = OmegaConf.to_container(default) if OmegaConf.is_list(default) else default
+                kind(key, plain).check(key, plain)
 
 
 def test_a_folder_in_use_is_not_written_to(tmp_path, monkeypatch, capsys) -> None:
@@ -164,11 +232,26 @@ def test_resume_refuses_what_would_make_another_run(run, monkeypatch, capsys) ->
     assert "there is no train.yaml" in failing(capsys, "resume=nowhere")
 
 
-@pytest.mark.parametrize("text", ["", "- a", "a: [", "train: 3\nenv: 4\nmodel: 5", "\x00"])
+HOSTILE = (
+    "", "- a", "a: [", "train: 3\nenv: 4\nmodel: 5", "\x00", "seed: ${oc.env:HOME}", "out: \"\\x24{seed}\"",
+    "seed: ???", "a: &a [1, 2]\nb: [*a, *a]", "a: !!python/name:os.system", "a: 2026-01-01", "1: 2",
+    "[" * 3000, "a: " + "9" * 70000, "seed: -1", "seed: .nan", "data: {memory_gb: lots}",
+    "train: {learning_rate: 1e30}",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", HOSTILE)
 def test_resume_refuses_settings_that_are_not_those_of_a_run(text, tmp_path, monkeypatch, capsys) -> None:
     (tmp_path / "train.yaml").write_text(text)
     monkeypatch.chdir(tmp_path)
     failing(capsys, f"resume={tmp_path}", "train.steps=3")
+
+
+@pytest.mark.parametrize("text", ["seed: 0\ndata: {path: '${oc.env:HOME}'}", "a: &a [1]\ndata: *a\nseed: 0"])
+def test_a_report_refuses_settings_that_mean_more_than_they_say(text, tmp_path) -> None:
+    (tmp_path / "train.yaml").write_text(text)
+    with pytest.raises(ConfigError, match="train.yaml cannot be read"):
+        stored_settings(tmp_path)
 
 
 def test_data_of_another_world_is_refused(run, monkeypatch, capsys) -> None:

@@ -365,12 +365,16 @@ class TestWarnings:
         [
             ({}, "either steps or minutes"),
             ({"steps": 3, "minutes": 1.0}, "either steps or minutes"),
-            ({"steps": 0}, "steps must be above 0"),
-            ({"steps": 3, "learning_rate": float("nan")}, "learning_rate must be above 0"),
-            ({"steps": 3, "precision": "float16"}, "precision is one of"),
+            ({"steps": 0}, "steps must be a whole number of at least 1"),
+            ({"steps": 3, "learning_rate": float("nan")}, "learning_rate must be a number above 0"),
+            ({"steps": 3, "precision": "float16"}, "precision must be one of"),
+            ({"steps": 3, "weight_decay": float("nan")}, "weight_decay must be a number"),
+            ({"steps": 3, "sigreg_weight": -1.0}, "sigreg_weight must be a number of at least 0"),
+            ({"steps": 3, "evaluate_every_steps": 0}, "evaluate_every_steps must be a whole number"),
+            ({"steps": 3, "save_every_minutes": -1.0}, "save_every_minutes must be a number of at least 0"),
             ({"steps": 3, "rollout_steps": 4}, "needs num_frames"),
-            ({"steps": 3, "warmup": 1.0}, "warmup is a share"),
-            ({"steps": 3, "freeze_encoder": 0.0}, "freeze_encoder is a share"),
+            ({"steps": 3, "warmup": 1.0}, "warmup must be a number of at least 0 and below 1"),
+            ({"steps": 3, "freeze_encoder": 0.0}, "freeze_encoder must be a number above 0 and at most 1"),
         ],
     )
     def test_settings_that_cannot_work_are_refused(self, options: dict, words: str) -> None:

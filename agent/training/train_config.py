@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
+
+from latent_planner.common.kinds import SEED, Choice, Kind, Number, Whole
 
 from ..model.device import PRECISIONS
 from .run_state import TrainingError
@@ -32,22 +37,37 @@ class TrainConfig:
     evaluate_every_steps: int | None = None  # instead of minutes
     save_every_minutes: float = 2.0
 
+    KINDS: ClassVar[Mapping[str, Kind]] = {
+        "steps": Whole(optional=True, low=1, high=10**12),
+        "minutes": Number(optional=True, low=0, above=True),
+        "batch_size": Whole(low=1, high=10**6),
+        "num_frames": Whole(low=2, high=1000),
+        "learning_rate": Number(low=0, high=1, above=True),
+        "weight_decay": Number(low=0, high=1),
+        "warmup": Number(low=0, high=1, below=True),
+        "clip": Number(low=0, high=math.inf, above=True),
+        "sigreg_weight": Number(low=0, high=1000),
+        "sigreg_directions": Whole(low=1, high=10**6),
+        "sigreg_knots": Whole(low=2, high=10**4),
+        "rollout_steps": Whole(low=1, high=1000),
+        "freeze_encoder": Number(low=0, high=1, above=True),
+        "precision": Choice(names=PRECISIONS),
+        "seed": SEED,
+        "log_every": Whole(low=1, high=10**9),
+        "evaluate_every_minutes": Number(optional=True, low=0),
+        "evaluate_every_steps": Whole(optional=True, low=1, high=10**12),
+        "save_every_minutes": Number(low=0),
+    }
+
     def __post_init__(self) -> None:
+        for name, kind in self.KINDS.items():
+            try:
+                kind.check(name, getattr(self, name))
+            except ValueError as error:
+                raise TrainingError(str(error)) from None
         if (self.steps is None) == (self.minutes is None):
             raise TrainingError(
                 "the budget is either steps or minutes: set one of them and leave the other null"
             )
-        for name in ("steps", "minutes", "batch_size", "learning_rate", "log_every", "rollout_steps", "clip"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise TrainingError(f"{name} must be above 0, not {value}")
-        if not 0 < self.freeze_encoder <= 1:
-            raise TrainingError(
-                f"freeze_encoder is a share of the budget, above 0 and at most 1, not {self.freeze_encoder}"
-            )
-        if not 0 <= self.warmup < 1:
-            raise TrainingError(f"warmup is a share of the budget, at least 0 and below 1, not {self.warmup}")
-        if self.precision not in PRECISIONS:
-            raise TrainingError(f"precision is one of {', '.join(PRECISIONS)}, not {self.precision!r}")
         if self.rollout_steps >= self.num_frames:
             raise TrainingError(f"rollout_steps={self.rollout_steps} needs num_frames of at least one more")

@@ -256,7 +256,7 @@ def bring(module: str | None) -> None:
         sys.path.insert(0, os.getcwd())
     try:
         importlib.import_module(module)
-    except ImportError as error:
+    except (ImportError, TypeError, ValueError, SyntaxError) as error:  # the last three: odd names and files
         raise WorldError(f"The module {module} cannot be imported ({error}): check its name.") from error
 
 
