@@ -7,16 +7,17 @@ import json
 import zlib
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 import h5py
 import numpy as np
-import torch
-from torch import Tensor
 
 from latent_planner import envs
 from latent_planner.envs import policies
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 DATA = Path(__file__).parent / "data"
 Columns = dict[str, np.ndarray]
@@ -25,6 +26,8 @@ Columns = dict[str, np.ndarray]
 @functools.cache
 def weights() -> dict[str, Tensor]:
     """A published state dict with the reference weights, each drawn from its name."""
+    import torch
+
     found = {}
     for name, shape in json.loads((DATA / "lewm_keys.json").read_text()).items():
         random = np.random.RandomState(zlib.crc32(name.encode()))

@@ -14,6 +14,8 @@ from latent_planner import Agent, planners
 from latent_planner.checkpoints import checkpoint
 from latent_planner.planners import PlanConfig, PlanError
 
+pytestmark = pytest.mark.random
+
 SIZE, STEP = 41, 1.0  # pixels; pixels moved by an action of 1
 MEAN, STD = np.array([0.25, -0.5]), np.array([0.5, 2.0])
 LOW, HIGH = np.array([-1.0, -2.0], np.float32), np.array([1.0, 1.5], np.float32)

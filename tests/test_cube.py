@@ -14,14 +14,14 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
+from needs import drawn_by_mujoco, extra_worlds
 
 from latent_planner import envs
 from latent_planner.envs import WorldError, coverage, policies
 from latent_planner.envs.goals import pairs
-from latent_planner.envs.mujoco import gl
 
 ROOT = Path(__file__).resolve().parent.parent
-pytestmark = pytest.mark.skipif(gl.choose() is None, reason="no OpenGL here for MuJoCo to draw with")
+pytestmark = [drawn_by_mujoco, extra_worlds]
 LEVEL = (1.0, 0.0, 0.0, 0.0)  # the cube's rotation
 
 

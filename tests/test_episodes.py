@@ -458,6 +458,7 @@ def test_bad_recordings_are_explained(
 
 
 def test_what_is_no_recording_is_explained(tmp_path: Path, recording: Path) -> None:
+    (tmp_path / "folder").mkdir()
     (tmp_path / "empty.h5").touch()
     (tmp_path / "text.h5").write_text("no frames here\n" * 99)
     (tmp_path / "zip.h5").write_bytes(zlib.compress(b"x" * 999))
@@ -468,7 +469,8 @@ def test_what_is_no_recording_is_explained(tmp_path: Path, recording: Path) -> N
         file.attrs["format_version"] = 99
     for name, message in {
         "none.h5": "there is no recording",
-        ".": "is a folder",
+        ".": "holds 6 HDF5 files: give one of them",
+        "folder": "is a folder",
         "empty.h5": "is empty",
         "text.h5": "not an HDF5 file",
         "zip.h5": "not an HDF5 file",

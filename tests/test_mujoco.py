@@ -11,14 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from needs import drawn_by_mujoco, extra_worlds
 
 from latent_planner import envs
 from latent_planner.envs import WorldError, policies
 from latent_planner.envs.mujoco import gl
 
 ROOT = Path(__file__).resolve().parent.parent
-drawn_by_mujoco = pytest.mark.skipif(gl.choose() is None, reason="no OpenGL here for MuJoCo to draw with")
 WORLDS = ["reacher", "point_maze", "point_maze_medium"]
+if extra_worlds.args[0]:
+    WORLDS.remove("reacher")
 
 
 def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -102,10 +104,15 @@ class TestOpenGL:
         assert "Traceback" not in done.stderr and "unset MUJOCO_GL" in done.stderr
 
 
-def test_a_world_whose_extra_is_missing_says_what_to_install() -> None:
-    code = "import sys; sys.modules['dm_control'] = None\nimport envs; envs.make('reacher')"
+@pytest.mark.parametrize(
+    ("too_new", "what_to_do"),
+    [("(4,)", "pip install -e '.[worlds]'"), ("(3, 0)", "its packages are not to be had for this version")],
+)
+def test_a_world_whose_extra_is_missing_says_what_to_do(too_new: str, what_to_do: str) -> None:
+    code = "import sys; sys.modules['dm_control'] = None\nfrom latent_planner.envs import catalogue, make\n"
+    code += f"catalogue.TOO_NEW = {{'worlds': {too_new}}}; make('reacher')"
     error = python("-c", code).stderr.splitlines()[-1]
-    assert "reacher needs dm_control, which is not installed: pip install -e '.[worlds]'" in error
+    assert f"reacher needs dm_control, which is not installed: {what_to_do}" in error
 
 
 _FRAMES = """
@@ -247,6 +254,7 @@ def test_others_may_draw_in_between_and_free_what_they_drew_with() -> None:
 
 
 @drawn_by_mujoco
+@extra_worlds
 class TestReacher:
     def test_success_is_each_joint_near_whatever_the_speed(self) -> None:
         env, goal = envs.make("reacher", image_size=16), np.array([3.13, 1.0, 0.0, 0.0])

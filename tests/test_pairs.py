@@ -7,23 +7,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import needs
 import numpy as np
 import pytest
 
 from latent_planner import envs
 from latent_planner.envs import WorldError
 from latent_planner.envs.goals import pairs
-from latent_planner.envs.mujoco import gl
 from latent_planner.envs.recordings import collect_worker
 
-drawn_by_mujoco = pytest.mark.skipif(gl.choose() is None, reason="no OpenGL here for MuJoCo to draw with")
 LONG = ("pusht", "two_room", "wall", "point_maze", "point_maze_medium")  # worlds with far goals, too
 MUJOCO = ("reacher", "point_maze", "point_maze_medium")
 
 
 def lists(*names: str, offset: int) -> list[Any]:
     """Parameters (name, offset), of the worlds that can be drawn here."""
-    return [pytest.param(name, offset, marks=drawn_by_mujoco if name in MUJOCO else ()) for name in names]
+    return [needs.world(name, offset) for name in names]
 
 
 ORDINARY = lists("pusht", "two_room", "wall", *MUJOCO, offset=25)

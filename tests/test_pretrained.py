@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import needs
 import numpy as np
 import pytest
 
 from latent_planner import Agent, envs
 from latent_planner.checkpoints import checkpoint
 from latent_planner.envs.goals import pairs
-from latent_planner.envs.mujoco import gl
 from latent_planner.goal_image import read_goal_text
 
 NAMES = checkpoint.bundled()
-undrawn = {"reacher", "point_maze"} if gl.choose() is None else set()  # what MuJoCo cannot draw here
+WORLDS = [needs.world(name) for name in NAMES]
 
 
 def test_the_worlds_that_have_one() -> None:
@@ -29,13 +29,11 @@ def test_it_is_small_and_of_its_world(name: str) -> None:
     assert world_model.config.env == name and info["training"]["step"] > 0
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", WORLDS)
 def test_it_reaches_most_of_the_first_benchmark_goals(name: str) -> None:
     """The whole benchmark stands in docs/results.md; here, a few of its goals."""
     from latent_planner.evaluation import benchmark
 
-    if name in undrawn:
-        pytest.skip("no OpenGL here for MuJoCo to draw with")
     agent = Agent.from_pretrained(name, device="cpu")
     size = agent.config.image_size
     result = benchmark.run(

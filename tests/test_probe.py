@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from latent_planner.training.dataset import DatasetError
 from latent_planner.training.probe import probe
 
+pytestmark = pytest.mark.random
+
 
 class Frames:
     """Frames of one pixel whose three channels are the state: two positions and an angle."""

@@ -16,6 +16,8 @@ from latent_planner.planners import PlanConfig, PlanError
 from latent_planner.training.dataset import DatasetError
 from latent_planner.training.run_state import TrainingError
 
+pytestmark = pytest.mark.random
+
 LOW, HIGH = [-2.0, -2.0], [2.0, 2.0]
 QUICK = PlanConfig(horizon=3, num_samples=64, num_elites=8, iterations=8, init_std=0.3)
 HOLE = torch.tensor([[1.5, -1.5], [1.5, 1.5], [-1.5, 1.5]])  # (H, FA)

@@ -12,6 +12,8 @@ from latent_planner.report.section import picture, plain
 from latent_planner.report.sections import disentanglement as laid_out
 from latent_planner.report.sections import health as healthy
 
+pytestmark = pytest.mark.random
+
 
 def made(mix: np.ndarray, n: int = 2000, seed: int = 0) -> tuple[np.ndarray, ...]:
     """Latents and quantities (n, 3), uniform and independent, to fit on and to test on; latents = q @ mix."""

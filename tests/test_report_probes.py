@@ -10,6 +10,8 @@ import pytest
 from latent_planner.report import Skipped, Table, Track, probes
 from latent_planner.report.sections import probes as section
 
+pytestmark = pytest.mark.random
+
 
 @pytest.fixture(scope="module")
 def true() -> section.Probes:

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from latent_planner.model.projector import Projector
 from latent_planner.training.sigreg import SIGReg
 
+pytestmark = pytest.mark.random
+
 REFERENCE = Path(__file__).parent / "data" / "lewm_reference.npz"
 
 

@@ -32,6 +32,8 @@ from latent_planner.training.run_state import TrainingError, load_state, save_st
 from latent_planner.training.sigreg import SIGReg
 from latent_planner.training.train_config import TrainConfig
 
+pytestmark = pytest.mark.random
+
 SCRIPT = Path(__file__).with_name("tiny_run.py")
 # What a file may say that no training has saved: a change of its values and tensors, or another text.
 ODD_STATES: dict[str, Callable[[dict[str, Any], dict[str, torch.Tensor]], Any]] = {

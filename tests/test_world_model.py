@@ -17,6 +17,8 @@ from latent_planner.checkpoints import lewm
 from latent_planner.model.world_model import WorldModel, WorldModelConfig
 from latent_planner.objective import Imagined, last
 
+pytestmark = pytest.mark.random
+
 DATA = Path(__file__).parent / "data"
 WORLD: dict[str, Any] = {
     "env": "pusht",

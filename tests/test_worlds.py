@@ -7,21 +7,20 @@ import math
 import warnings
 
 import gymnasium
+import needs
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
 from latent_planner import envs
 from latent_planner.envs import WorldError, catalogue, coverage
-from latent_planner.envs.mujoco import gl
 
-drawn_by_mujoco = pytest.mark.skipif(gl.choose() is None, reason="no OpenGL here for MuJoCo to draw with")
 WORLDS = [
     "pusht",
     "two_room",
     "wall",
-    pytest.param("reacher", marks=drawn_by_mujoco),
-    pytest.param("point_maze", marks=drawn_by_mujoco),
+    needs.world("reacher"),
+    needs.world("point_maze"),
 ]
 
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import needs
 import numpy as np
 import pytest
 
 from latent_planner import envs
 from latent_planner.envs import WorldError, coverage, policies
-from latent_planner.envs.mujoco import gl
 
-drawn_by_mujoco = pytest.mark.skipif(gl.choose() is None, reason="no OpenGL here for MuJoCo to draw with")
-MUJOCO = [
-    pytest.param(name, marks=drawn_by_mujoco) for name in ("reacher", "point_maze", "point_maze_medium")
-]
+MUJOCO = [needs.world(name) for name in ("reacher", "point_maze", "point_maze_medium")]
 
 
 @pytest.mark.parametrize("name", ["pusht", "two_room", "wall", *MUJOCO])
@@ -68,7 +65,8 @@ def test_room_episodes_go_through_the_door(name: str) -> None:
     assert 0.3 < report["share of frames in the left room"] < 0.7
 
 
-@drawn_by_mujoco
+@needs.drawn_by_mujoco
+@needs.extra_worlds
 def test_reacher_episodes_go_everywhere_and_come_to_rest() -> None:
     states = coverage.rollouts("reacher", "reacher", episodes=40, length=100, seed=3)
     report = coverage.report("reacher", states)
@@ -81,7 +79,7 @@ def test_reacher_episodes_go_everywhere_and_come_to_rest() -> None:
     assert 0.1 < slow.mean() < 0.4  # goals to stop at, and goals to pass through
 
 
-@drawn_by_mujoco
+@needs.drawn_by_mujoco
 @pytest.mark.parametrize(("name", "cells"), [("point_maze", 7), ("point_maze_medium", 26)])
 def test_maze_episodes_travel(name: str, cells: int) -> None:
     from latent_planner.envs.mujoco.point_maze import cell_of
