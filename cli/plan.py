@@ -40,7 +40,7 @@ from latent_planner.common.commands import in_words
 from latent_planner.common.files import blame
 from latent_planner.envs.goals import made, recorded
 from latent_planner.envs.goals import pairs as lists
-from latent_planner.envs.gym.world import bring
+from latent_planner.envs.gym.making import bring
 from latent_planner.envs.recordings.samples import sample_frames
 from latent_planner.evaluation import benchmark as protocol
 from latent_planner.evaluation import explain as explanation

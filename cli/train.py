@@ -36,7 +36,7 @@ from latent_planner import Agent, envs
 from latent_planner.common.commands import in_words
 from latent_planner.envs.goals import pairs
 from latent_planner.envs.gym import names as gym_names
-from latent_planner.envs.gym.world import bring
+from latent_planner.envs.gym.making import bring
 from latent_planner.evaluation import benchmark, plots, provenance, video
 from latent_planner.model.world_model import WorldModel, WorldModelConfig
 from latent_planner.report.page import pictures

@@ -1,6 +1,7 @@
 """What the episodes of a behaviour policy cover.
 
 latent-planner coverage pusht
+latent-planner coverage gym:Pendulum-v1        # which numbers its states are, and which count for success
 """
 
 from __future__ import annotations
@@ -13,8 +14,12 @@ from typing import Any
 import numpy as np
 
 from latent_planner import envs
+from latent_planner.common.commands import in_words
 
 from .angles import wrapped
+from .gym.making import bring
+from .gym.names import is_gym
+from .gym.world import described
 from .mujoco import cube_policy
 from .policies import make_policy
 from .pusht.geometry import BOARD, gap
@@ -139,14 +144,26 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="latent-planner coverage", description="Report what a behaviour policy covers."
     )
-    parser.add_argument("world", choices=envs.names())
+    parser.add_argument("world", help=f"{', '.join(envs.names())}, or gym:ID")
     parser.add_argument("--policy", help="default: the world's own")
     parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--length", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--module", help="of gym:ID: the module of yours that registers it")
     args = parser.parse_args(words)
+    with in_words(envs.WorldError) as outcome:
+        _print_report(args)
+    return outcome.code
+
+
+def _print_report(args: argparse.Namespace) -> None:
+    if is_gym(args.world):
+        bring(args.module)
+        for line in described(args.world):
+            print(line)
+        return
+    envs.world_class(args.world)  # or an error that names the nearest
     states = rollouts(
         args.world, args.policy or args.world, episodes=args.episodes, length=args.length, seed=args.seed
     )
     print(json.dumps(report(args.world, states), indent=2))
-    return 0

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-
-from latent_planner import envs
+from tqdm import tqdm
 
 from .. import policies
+from ..gym.world import undrawn
 from ..world import WorldError
 from .base import BRANCH, Pairs
 
@@ -39,34 +39,10 @@ class ReplayedPairs(Pairs):
 
 def draw(name: str, count: int, seed: int, offset: int) -> ReplayedPairs:
     """`count` pairs of the world `name` from fresh episodes, the same for a seed. Raises WorldError."""
-    world: Any = envs.make(name, image_size=16)
-    policy = policies.make_policy(name)
-    found: list[tuple[int, np.ndarray, np.ndarray, np.ndarray, int]] = []
-    longest = 0
-    for episode in range(TRIES * count):
-        source = np.random.SeedSequence([seed, BRANCH, episode])
-        rng = np.random.default_rng(source)
-        begin, wait = int(rng.integers(2**31)), int(rng.integers(WAIT))
-        actions, states = _episode(world, policy, rng, begin, wait + offset)
-        longest = max(longest, len(actions))
-        wait = min(wait, len(actions) - offset)  # the world may have ended the episode
-        if wait < 0 or world.is_success(states[wait], states[wait + offset]):
-            continue
-        if _comes_by_itself(world, begin, actions[:wait], states[wait + offset], 2 * offset):
-            continue
-        found.append((begin, states[wait], states[wait + offset], actions[: wait + offset], wait))
-        if len(found) == 1:
-            _check(world, found[0])
-        if len(found) == count:
-            break
-    else:
-        ends = f"its episodes end after {longest} steps at most"
-        why = ends if longest < offset else "most are where it is already, or comes to by itself,"
-        raise WorldError(
-            f"{name} gives {len(found)} of {count} goals {offset} steps away, for {why} under smooth noise: "
-            "add ?past_end=true to its name (env.past_end=true), or leave the benchmark out "
-            "(benchmark.pairs=0 benchmark.validation_pairs=0)."
-        )
+    world: Any = undrawn(name)
+    policy = policies.make_policy(name, world=world)
+    with tqdm(total=count, desc=f"finding goals in {name}", unit=" pairs", delay=2, leave=False) as bar:
+        found = _search(world, policy, count, seed, offset, bar)
     seeds, starts, goals, actions_taken, waits = zip(*found)
     return ReplayedPairs(
         name,
@@ -80,6 +56,41 @@ def draw(name: str, count: int, seed: int, offset: int) -> ReplayedPairs:
         to_goal=_padded([taken[wait:] for taken, wait in zip(actions_taken, waits)]),
         rule=world.rule,
     )
+
+
+Found = tuple[int, np.ndarray, np.ndarray, np.ndarray, int]  # seed, start, goal, actions, those to the start
+
+
+def _search(world: Any, policy: Any, count: int, seed: int, offset: int, bar: Any) -> list[Found]:
+    name: str = world.name
+    found: list[Found] = []
+    longest = 0
+    for episode in range(TRIES * count):
+        source = np.random.SeedSequence([seed, BRANCH, episode])
+        rng = np.random.default_rng(source)
+        begin, wait = int(rng.integers(2**31)), int(rng.integers(WAIT))
+        actions, states = _episode(world, policy, rng, begin, wait + offset)
+        longest = max(longest, len(actions))
+        wait = min(wait, len(actions) - offset)  # the world may have ended the episode
+        if wait < 0 or world.is_success(states[wait], states[wait + offset]):
+            continue
+        if _comes_by_itself(world, begin, actions[:wait], states[wait + offset], 2 * offset):
+            continue
+        found.append((begin, states[wait], states[wait + offset], actions[: wait + offset], wait))
+        bar.update()
+        if len(found) == 1:
+            _check(world, found[0])
+        if len(found) == count:
+            break
+    else:
+        ends = f"its episodes end after {longest} steps at most"
+        why = ends if longest < offset else "most are where it is already, or comes to by itself,"
+        raise WorldError(
+            f"{name} gives {len(found)} of {count} goals {offset} steps away, for {why} under smooth noise: "
+            "add ?past_end=true to its name (env.past_end=true), or leave the benchmark out "
+            "(benchmark.pairs=0 benchmark.validation_pairs=0)."
+        )
+    return found
 
 
 def _episode(
@@ -108,7 +119,7 @@ def _comes_by_itself(world: Any, seed: int, actions: np.ndarray, goal: np.ndarra
     return False
 
 
-def _check(world: Any, pair: tuple[int, np.ndarray, np.ndarray, np.ndarray, int]) -> None:
+def _check(world: Any, pair: Found) -> None:
     begin, start, goal, actions, wait = pair
     world.replay(begin, actions[:wait])
     again = [world.state()]

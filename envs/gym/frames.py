@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import os
 from typing import Any
 
 import gymnasium
 import numpy as np
 
 from ..world import WorldError
+from .failures import in_a_sentence
 
 
 def rendered(name: str, env: gymnasium.Env) -> np.ndarray:
@@ -16,10 +18,8 @@ def rendered(name: str, env: gymnasium.Env) -> np.ndarray:
     viewer = _mujoco_viewer(env)
     if viewer is not None:
         viewer.make_context_current()  # Gymnasium does not, and would draw with what the last one left
-    try:
+    with in_a_sentence(name, "fails when it draws"):
         frame: Any = env.render()
-    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
-        raise lacking(name, error) from error
     if not _open.get(env, True):
         _open[env] = True
         atexit.unregister(_close)
@@ -30,15 +30,24 @@ def rendered(name: str, env: gymnasium.Env) -> np.ndarray:
     return frame
 
 
-def lacking(name: str, error: Exception) -> WorldError:
-    """What to say of an environment for which a package is missing."""
-    reason = " ".join(str(error).split())
-    what_to_do = reason
-    if "pygame" in reason.lower():
-        what_to_do = f"pip install pygame-ce, or pygame, whichever your other packages need ({reason})"
-    elif any(word in reason.lower() for word in ("mujoco", "imageio")):
-        what_to_do = f"pip install -e '.[gym]' ({reason})"
-    return WorldError(f"{name} needs what is not installed: {what_to_do}")
+def blank(frame: np.ndarray) -> bool:
+    """Whether a frame shows nothing: one colour all over."""
+    return bool((frame == frame[:1, :1]).all())
+
+
+def nothing_drawn(name: str, what: str) -> str:
+    """What to say of an environment whose frames cannot be learned from.
+
+    what: as in "draws 39 frames in which nothing changes".
+    """
+    driver = os.environ.get("SDL_VIDEODRIVER")
+    try_this = (
+        f"SDL_VIDEODRIVER is {driver}, and some draw only with SDL_VIDEODRIVER=offscreen, so try that; or "
+    )
+    return (
+        f"{name} {what}, so there is nothing to learn from: {try_this if driver == 'dummy' else ''}"
+        "check its options for drawing, and that actions move something in sight."
+    )
 
 
 _open: dict[gymnasium.Env, bool] = {}  # whether it has drawn

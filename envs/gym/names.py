@@ -3,17 +3,18 @@
     gym:Pendulum-v1
     gym:InvertedPendulum-v5?past_end=true&tolerance=0.1
     gym:Swimmer-v5?plain=true&width=128&height=128&default_camera_config.distance=5
+    gym:Meta-World/MT1?env_name=reach-v3
 
 A name says everything that changes what the world is, so recordings, checkpoints and goal pictures need to
 carry nothing else. `tolerance`, `past_end`, `goal` and `plain` are ours (see envs.gym.world); any other key
-is handed to the environment itself, numbers and true or false only, in a dictionary where the key has a dot.
-A name never makes anything be imported.
+is handed to the environment itself: a number, true or false, or plain text as in `env_name=reach-v3`, and in
+a dictionary where the key has a dot. A name comes with checkpoints and pictures of others, so it never makes
+anything be imported, names no file, and sizes and repetitions in it have limits.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,16 @@ TOLERANCE = 0.2
 _ID = re.compile(r"([\w.-]+/)?[\w.-]+")
 _KEY = re.compile(r"([a-z_][a-z0-9_]*\.)?[a-z_][a-z0-9_]*")
 _OURS = ("tolerance", "goal", "past_end", "plain")
+# Letters, digits, "_" and "-", and a dot before a digit: no path, no module, nothing that has to be quoted.
+_TEXT = re.compile(r"[A-Za-z]([A-Za-z0-9_-]|\.(?=[0-9])){0,63}")
+_LONGEST, _MOST = 500, 32  # characters of a name, options in it
+_LARGEST = 1e6  # of any number
+# Numbers that cost time or memory in code that nothing can stop: the last word of a key, smallest, largest.
+_LIMITS = {
+    **dict.fromkeys(("skip", "frameskip", "substeps", "repeat", "iterations"), (1, 1000)),
+    **dict.fromkeys(("width", "height", "size", "resolution", "side"), (0, 4096)),
+    **dict.fromkeys(("count", "freq", "frequency"), (0, 10_000)),
+}
 _SET_HERE = ("render_mode", "max_episode_steps", "disable_env_checker", "id")
 
 
@@ -53,6 +64,10 @@ def is_gym(name: str | None) -> bool:
 
 def parse(name: str) -> GymName:
     """What `name` says; WorldError where it says nothing that can be understood."""
+    if len(name) > _LONGEST or name.count("&") >= _MOST:
+        raise WorldError(
+            f"{name[:60]!r}… is too long: a name has at most {_LONGEST} characters and {_MOST} options."
+        )
     ident, _, rest = name.removeprefix(PREFIX).partition("?")
     if not _ID.fullmatch(ident):
         raise WorldError(
@@ -70,7 +85,7 @@ def parse(name: str) -> GymName:
         inside[inner] = _goal(name, text) if key == "goal" else _value(name, key, text)
     ours = {key: values.pop(key) for key in _OURS if key in values}
     tolerance = ours.get("tolerance", TOLERANCE)
-    if isinstance(tolerance, bool) or not tolerance > 0:
+    if isinstance(tolerance, (bool, str)) or not tolerance > 0:
         raise WorldError(f"{name!r}: the tolerance is a number above 0, in standard deviations.")
     switches = {key: ours.get(key, False) for key in ("past_end", "plain")}
     for key, on in switches.items():
@@ -117,10 +132,19 @@ def as_recorded(name: str) -> str:
 def _value(name: str, key: str, text: str) -> Any:
     try:
         value = json.loads(text)
-    except ValueError:
-        value = None
-    if not isinstance(value, (bool, int, float)) or not math.isfinite(value):
-        raise WorldError(f"{name!r}: {key} is a number, true or false, not {text!r}.")
+    except (ValueError, RecursionError):
+        value = text if _TEXT.fullmatch(text) else None
+    if not isinstance(value, (bool, int, float, str)) or value != value or text.startswith('"'):
+        raise WorldError(
+            f"{name!r}: {key} is a number, true or false, or plain text (a letter, then at most 63 letters, "
+            f"digits, - and _), not {text!r}."
+        )
+    if isinstance(value, (bool, str)):
+        return value
+    word = key.rpartition(".")[2].rpartition("_")[2]
+    least, most = _LIMITS.get(word, (-_LARGEST, _LARGEST))
+    if not least <= value <= most:
+        raise WorldError(f"{name!r}: {key} lies between {least:g} and {most:g}, and {text} does not.")
     return value
 
 

@@ -116,7 +116,7 @@ def make_gym_policy(how: str, world: Any) -> RandomPolicy:
 
 def _function(module: str, name: str, how: str) -> Any:
     if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+        sys.path.append(os.getcwd())
     try:
         function = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:

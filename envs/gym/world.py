@@ -5,11 +5,13 @@
 In general such an environment cannot be put into a state. So places are told by how they are reached: a seed
 for its reset, and the actions taken from there. The same seed and actions give the same place again.
 
-What is called `state` is the observation, flattened; where that is itself a picture, the frame at 8 x 8 grey.
-Success: each component that counts is within `tolerance` standard deviations of what it is at the goal. The
-deviations are those under smooth noise, from this world itself. Components count that the name lists
-(`goal=0,1`); for the environments in POSITIONS those are where things are and not how fast they move, which a
-goal picture cannot show; for others, all.
+What is called `state` is the observation, flattened (envs.gym.components); where that is itself a picture,
+the frame at 8 x 8 grey. Success: each component that counts is within `tolerance` standard deviations of what
+it is at the goal. The deviations are those under smooth noise, from this world itself. Components count that
+the name lists (`goal=0,1`); for the environments in POSITIONS those are where things are and not how fast
+they move, which a goal picture cannot show; of a GoalEnv what it calls `achieved_goal`; for others, all. A
+GoalEnv that reports its success and whose rule can be asked (envs.gym.own_rule) is judged by that, unless its
+name says otherwise.
 
 Time limits are left out. When the environment says that its episode has ended, the world stands still; with
 `past_end=true` it goes on, which most simulations can do.
@@ -20,9 +22,6 @@ most of the work where OpenGL is done in software.
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
 import weakref
 from functools import lru_cache
 from typing import Any
@@ -33,23 +32,18 @@ from gymnasium import spaces
 from PIL import Image
 
 from ..drawing.resize import squeezed
-from ..mujoco import gl
 from ..world import World, WorldError
-from .frames import keep, lacking, let_go, rendered
-from .names import GymName, parse
+from .components import REACHED, Ranges, goal_parts, measured, seen, seen_space, state_names, state_size
+from .failures import in_a_sentence
+from .frames import blank, let_go, nothing_drawn, rendered
+from .making import action_box, opened
+from .names import TOLERANCE, parse
+from .own_rule import rule, way_of
 from .policies import Smooth
 
-LARGEST_STATE = 512  # numbers; a longer observation is taken for a picture
 THUMB = 8  # side of the grey picture that is then the state
 GOAL_STEPS = 25  # of smooth noise, to the goal of a reset that names none
-EPISODES, STEPS = 20, 100  # of smooth noise, from which the deviations are taken
-
-# Components of the observation that are positions; those left out are speeds and forces.
-POSITIONS = {
-    "Ant": 13, "HalfCheetah": 8, "Hopper": 5, "Humanoid": 22, "InvertedDoublePendulum": 5,
-    "InvertedPendulum": 2, "MountainCarContinuous": 1, "Pendulum": 2, "Reacher": 4, "Swimmer": 3,
-    "Walker2d": 8,
-}  # fmt: skip
+FIRST_EPISODES = 20  # of a recording, that `too_quick` reads
 
 
 class GymWorld(World):
@@ -57,7 +51,10 @@ class GymWorld(World):
 
     reset knows the options "actions" (T, A), taken after the reset and before the episode begins;
     "goal_actions" (G, A), which lead from there to the goal; and "goal_state" (S,) instead, when no picture
-    of the goal is asked for (`info["goal"]` is then missing). Rows of NaN at an end count as none.
+    of the goal is asked for (`info["goal"]` is then missing). Rows of NaN at an end count as none. "goal":
+    None leaves out goal and success, which take time to find; `info` is then empty.
+
+    drawn: whether frames will be asked for. Some environments step faster where none are.
 
     Raises:
         WorldError: for an unknown environment, one without frames or with other actions than a bounded Box,
@@ -67,30 +64,35 @@ class GymWorld(World):
     settable_states = False
     slow_to_draw = True
 
-    def __init__(self, *, name: str, goal_marker: bool = False, **options: Any) -> None:
+    def __init__(self, *, name: str, goal_marker: bool = False, drawn: bool = True, **options: Any) -> None:
         if goal_marker:
             raise WorldError(f"{name} cannot draw its goal into the frames: leave out goal_marker.")
         self.name, self.says = name, parse(name)
-        self._env = opened(name, self.says)
-        weakref.finalize(self, let_go, self._env).atexit = False  # at exit the order matters: see gym_frames
+        self._env = opened(name, self.says, drawn=drawn)
+        self._seen = seen_space(self._env.observation_space)
+        size = state_size(self._seen)
+        self.has_thumb = size is None
+        if self.has_thumb and not drawn:
+            let_go(self._env)
+            self._env = opened(name, self.says)
+        weakref.finalize(self, let_go, self._env).atexit = False  # at exit the order matters: see frames
         self._box = action_box(name, self._env.action_space)
-        size = state_size(self._env.observation_space)
-        self._thumb = size is None
-        label = "brightness" if self._thumb else "observation"
-        size = THUMB**2 if size is None else size
+        brightness = tuple(f"brightness_{i}" for i in range(THUMB**2))
+        names = brightness if size is None else state_names(self._seen)
         vars(self).update(
-            state_names=tuple(f"{label}_{i}" for i in range(size)),
-            state_low=np.full(size, -np.inf),
-            state_high=np.full(size, np.inf),
+            state_names=names,
+            state_low=np.full(len(names), -np.inf),
+            state_high=np.full(len(names), np.inf),
             action_size=int(np.prod(self._box.shape)),
             control_hz=float(self._env.metadata.get("render_fps") or 30),
         )
         super().__init__(**options)
         low, high = (bound.astype(np.float32).reshape(-1) for bound in (self._box.low, self._box.high))
         self.action_space = spaces.Box(low, high, dtype=np.float32)
-        self.parts = goal_parts(name, self.says, size)
+        self.parts = goal_parts(name, self.says, names)
         self.ended = False
         self.raw: Any = None  # the environment's own last observation
+        self.told: dict[str, Any] = {}  # its own last info
 
     # Places -----------------------------------------------------------------------------------------------
 
@@ -104,6 +106,8 @@ class GymWorld(World):
         gymnasium.Env.reset(self, seed=seed)
         options = options or {}
         unknown = sorted(set(options) - {"actions", "goal_actions", "goal_state"})
+        if options.get("goal", self) is None:
+            unknown.remove("goal")
         if unknown:
             raise WorldError(
                 f"{self.name} cannot be put into a {unknown[0]}: reset it with a seed, and give the actions "
@@ -111,39 +115,76 @@ class GymWorld(World):
             )
         start = int(self.np_random.integers(2**31)) if seed is None else seed
         before = self._actions(options.get("actions", ()))
-        goal_state, self._goal_frame = options.get("goal_state"), None
+        self._goal_state, self._goal_frame, self.goal_picture = None, None, None
+        if "goal" not in options:
+            self._set_goal(start, before, options)
+        self.replay(start, before)
+        state = self.state()
+        return self._observation(state), self._info(state)
+
+    def _set_goal(self, start: int, before: np.ndarray, options: dict[str, Any]) -> None:
+        """Take the goal from the options, or go there and look."""
+        goal_state = options.get("goal_state")
         if goal_state is None:
             there = options.get("goal_actions")
             self.replay(start, before)
             for action in self._noise(start) if there is None else self._actions(there):
                 self.play(action)
             frame = rendered(self.name, self._env)
+            if blank(frame):
+                raise WorldError(nothing_drawn(self.name, "draws a goal picture of one colour"))
             goal_state, self._goal_frame = self.state(), squeezed(frame, self.image_size)
             self.goal_picture = squeezed(frame, min(*frame.shape[:2], 1024))
         self._goal_state = self.check_state(goal_state, "goal_state")
-        self.replay(start, before)
-        state = self.state()
-        return self._observation(state), self._info(state)
 
     def step(self, action: Any) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """One step under `action` (A,), clipped to the bounds; the reward is 1 on success, else 0.
 
         Terminated once the environment has ended its episode: from then on nothing moves any more.
         """
-        obs, reward, _, truncated, info = super().step(action)
-        return obs, reward, self.ended, truncated, info
+        if self.raw is None:
+            raise WorldError("Call reset before step.")
+        self.play(self._check_action(action))
+        state = self.state()
+        info = self._info(state)
+        return self._observation(state), float(info.get("success", False)), self.ended, False, info
+
+    def render(self) -> np.ndarray:
+        """The current frame, uint8 (H, W, 3)."""
+        if self.raw is None:
+            raise WorldError("Call reset before render.")
+        return self._draw(None)
 
     def is_success(self, state: Any, goal_state: Any) -> bool:
-        """Every component that counts within the tolerance."""
-        away = np.abs(np.asarray(state, float) - np.asarray(goal_state, float))
-        return bool((away <= self.says.tolerance * spread(self.name))[self.parts].all())
+        """By the environment's own rule, or every component that counts within the tolerance."""
+        reached, wanted = (np.asarray(given, float)[self.parts] for given in (state, goal_state))
+        own = self._own_rule()
+        if own is not None:
+            shape = self._seen[REACHED].shape  # type: ignore[index]
+            with in_a_sentence(self.name, "fails when it judges success"):
+                return bool(own(reached.reshape(shape), wanted.reshape(shape)))
+        return bool((np.abs(reached - wanted) <= self._within()).all())
 
     @property
     def rule(self) -> str:
         """The rule of success in words and numbers."""
-        within = (self.says.tolerance * spread(self.name))[self.parts]
-        each = ", ".join(f"{self.state_names[i]} {w:.3g}" for i, w in zip(self.parts, within))
+        if self._own_rule() is not None:
+            names = ", ".join(self.state_names[i] for i in self.parts)
+            return f"the environment's own, for the goal's {names}"
+        each = ", ".join(f"{self.state_names[i]} {w:.3g}" for i, w in zip(self.parts, self._within()))
         return f"within {self.says.tolerance:g} standard deviations of the goal: {each}"
+
+    def _within(self) -> np.ndarray:
+        """(P,) how far from the goal each component that counts may be."""
+        within: np.ndarray = self.says.tolerance * ranges(self.name).deviation[self.parts]
+        return within
+
+    def _own_rule(self) -> Any:
+        """The environment's own rule, where it has one that the name does not replace; else None."""
+        replaced = self.says.goal is not None or self.says.tolerance != TOLERANCE
+        goal_env = isinstance(self._seen, spaces.Dict) and REACHED in self._seen.spaces and not self.has_thumb
+        way = own_way(self.name) if goal_env and not replaced else None
+        return None if way is None else rule(self._env, way)
 
     @classmethod
     def too_quick(cls, name: str, reader: Any, steps: int) -> list[str]:
@@ -152,7 +193,7 @@ class GymWorld(World):
         """
         if "state" not in reader.columns:
             return []
-        size, rows = len(reader.state_names), slice(0, EPISODES)
+        names, rows = reader.state_names, slice(0, FIRST_EPISODES)
         now, later = [], []
         for first, length in zip(reader.offsets[rows], reader.lengths[rows]):
             states = reader.read("state", first, first + length).astype(float)
@@ -162,7 +203,7 @@ class GymWorld(World):
         if len(before) < 2:
             return []
         change, variance = np.square(after - before).mean(0), before.var(0) + after.var(0)
-        quick = [i for i in goal_parts(name, parse(name), size) if change[i] > 0.5 * variance[i] > 0]
+        quick = [i for i in goal_parts(name, parse(name), tuple(names)) if change[i] > 0.5 * variance[i] > 0]
         return [reader.state_names[i] for i in quick]
 
     def sample_state(self, rng: np.random.Generator) -> np.ndarray:
@@ -178,11 +219,17 @@ class GymWorld(World):
         """Let go of the environment."""
         let_go(self._env)
 
+    @property
+    def env(self) -> gymnasium.Env:
+        """The environment itself."""
+        return self._env
+
     # The environment --------------------------------------------------------------------------------------
 
     def replay(self, seed: int, actions: Any) -> None:
         """Reset with `seed` and take `actions` (T, A), with nothing drawn."""
-        self.raw, _ = self._env.reset(seed=seed)
+        with in_a_sentence(self.name, "fails when it is reset"):
+            self.raw, self.told = self._env.reset(seed=seed)
         self.ended = False
         for action in actions:
             self.play(action)
@@ -192,16 +239,23 @@ class GymWorld(World):
         if self.ended:
             return
         own = np.asarray(action).reshape(self._box.shape).astype(self._box.dtype)
-        self.raw, _, terminated, truncated, _ = self._env.step(own)
+        with in_a_sentence(self.name, "fails in a step"):
+            self.raw, _, terminated, truncated, self.told = self._env.step(own)
         self.ended = bool(terminated or truncated) and not self.says.past_end
 
     def state(self) -> np.ndarray:
         """The state (S,) now."""
-        if self._thumb:
+        if self.has_thumb:
             grey = Image.fromarray(rendered(self.name, self._env)).convert("L")
             return np.asarray(grey.resize((THUMB, THUMB), Image.Resampling.BOX), np.float64).reshape(-1)
-        flat = spaces.flatten(self._env.observation_space, self.raw)
-        return np.array(flat, np.float64).reshape(-1)
+        with in_a_sentence(self.name, "observes something else than it declares"):
+            state = seen(self._seen, self.raw)
+        if len(state) != len(self.state_names):
+            raise WorldError(
+                f"{self.name} observes {len(state)} numbers and declares {len(self.state_names)}: its "
+                "observation_space has to say what it observes."
+            )
+        return state
 
     _move, _state = play, state
 
@@ -212,10 +266,11 @@ class GymWorld(World):
         return squeezed(rendered(self.name, self._env), self.image_size)
 
     def _info(self, state: np.ndarray) -> dict[str, Any]:
-        assert self._goal_state is not None
-        seen = {} if self._goal_frame is None else {"goal": self._goal_frame.copy()}
+        if self._goal_state is None:
+            return {}
+        shown = {} if self._goal_frame is None else {"goal": self._goal_frame.copy()}
         return {
-            **seen,
+            **shown,
             "goal_state": self._goal_state.copy(),
             "success": self.is_success(state, self._goal_state),
         }
@@ -245,128 +300,41 @@ class GymWorld(World):
         return array.clip(space.low, space.high)
 
 
-def bring(module: str | None) -> None:
-    """Import the module of that name, which registers environments; None: nothing.
-
-    Only ever called with what the user wrote on the command line. Raises WorldError.
-    """
-    if module is None:
-        return
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        importlib.import_module(module)
-    except (ImportError, TypeError, ValueError, SyntaxError) as error:  # the last three: odd names and files
-        raise WorldError(f"The module {module} cannot be imported ({error}): check its name.") from error
-
-
-def opened(name: str, says: GymName) -> gymnasium.Env:
-    """The environment, without time limit; WorldError where it cannot be made."""
-    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame draws into memory, and needs no screen
-    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
-    try:
-        if "mujoco" in str(gymnasium.spec(says.id).entry_point):
-            if gl.choose() is None:
-                raise WorldError(f"{name}: {gl.missing()}")
-            _check_camera(name, says.options.get("default_camera_config", {}))
-        env = gymnasium.make(
-            says.id, render_mode="rgb_array", max_episode_steps=-1, disable_env_checker=True, **says.options
-        )
-    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
-        raise lacking(name, error) from error
-    except WorldError:
-        raise
-    except (gymnasium.error.Error, TypeError, ValueError) as error:
-        reason = " ".join(str(error).partition(" was raised from the environment creator")[0].split())
-        unknown = isinstance(error, gymnasium.error.UnregisteredEnv)
-        hint = " If a module of yours registers it, say module=MODULE, or --module MODULE."
-        raise WorldError(f"{name} cannot be made: {reason}{hint if unknown else ''}") from error
-    modes = env.metadata.get("render_modes") or []
-    if "rgb_array" not in modes:
-        raise WorldError(f"{name} draws no frames: its render modes are {', '.join(modes) or 'none'}.")
-    if says.plain:
-        _draw_plainly(name, env)
-    keep(env)
-    if hasattr(env.unwrapped, "mujoco_renderer"):  # it looks for good where things are when it first draws
-        env.reset(seed=0)
-        rendered(name, env)
-    return env
-
-
-def _check_camera(name: str, wanted: Any) -> None:
-    """WorldError for what Gymnasium's MuJoCo environments would only fail on when they draw."""
-    known = ("distance", "azimuth", "elevation", "trackbodyid")
-    wrong = [key for key in wanted if key not in known] if isinstance(wanted, dict) else [str(wanted)]
-    if wrong:
-        raise WorldError(
-            f"{name}: a camera has {', '.join(known)} (metres, degrees), as in "
-            f"default_camera_config.distance=1, not {', '.join(wrong)}."
-        )
-
-
-def _draw_plainly(name: str, env: gymnasium.Env) -> None:
-    model: Any = getattr(env.unwrapped, "model", None)
-    if not hasattr(model, "mat_reflectance"):
-        raise WorldError(f"{name} is not drawn by MuJoCo, so there is no plain look: leave out plain.")
-    model.vis.quality.offsamples = model.vis.quality.shadowsize = 0
-    model.mat_reflectance[:] = 0
-
-
-def action_box(name: str, space: Any) -> spaces.Box:
-    """`space`, when it is a bounded Box of real numbers; else a WorldError that says what to do."""
-    if not isinstance(space, spaces.Box):
-        raise WorldError(
-            f"{name} takes actions from {space}, and a planner here searches among real numbers (a Box): "
-            "choose the continuous version of the environment, or wrap it so that a Box chooses the action, "
-            "as docs/worlds/gym.md shows."
-        )
-    if space.dtype.kind != "f":  # type: ignore[union-attr]
-        raise WorldError(f"{name} takes whole numbers as actions ({space}), and real ones are needed.")
-    if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
-        raise WorldError(
-            f"{name} takes actions without bounds ({space}), and a planner has to know where to search: "
-            "register it wrapped so that its action space has finite bounds, see docs/worlds/gym.md."
-        )
-    return space
-
-
-def state_size(space: spaces.Space) -> int | None:
-    """Numbers in a flattened observation; None where that is a picture, or no numbers of a fixed count."""
-    try:
-        size = spaces.flatdim(space)
-    except (NotImplementedError, ValueError):
-        return None
-    picture = isinstance(space, spaces.Box) and len(space.shape) == 3
-    return None if picture or not 0 < size <= LARGEST_STATE else size
-
-
-def goal_parts(name: str, says: GymName, size: int) -> np.ndarray:
-    """Which components of the state count for success."""
-    if says.goal is None:
-        known = POSITIONS.get(says.id.rpartition("-v")[0])
-        return np.arange(min(known or size, size))
-    if says.goal[-1] >= size:
-        raise WorldError(
-            f"{name} has observations of {size} numbers, counted from 0: none is {says.goal[-1]}."
-        )
-    return np.array(says.goal)
+@lru_cache(maxsize=8)
+def ranges(name: str) -> Ranges:
+    """How far the components of the state range under smooth noise, measured when it is first asked."""
+    world = undrawn(name)
+    found = measured(world)
+    world.close()
+    return found
 
 
 @lru_cache(maxsize=8)
-def spread(name: str) -> np.ndarray:
-    """(S,) standard deviation of the state under smooth noise; 1 where it never changes."""
-    world = GymWorld(name=name, image_size=16)
-    episodes = EPISODES // 4 if world._thumb else EPISODES  # those have to be drawn
-    noise = Smooth(world.action_space.low, world.action_space.high)  # type: ignore[attr-defined]
-    seen = []
-    for episode in range(episodes):
-        world.replay(episode, [])
-        noise.reset(np.random.default_rng([episode, STEPS]))
-        seen.append(world.state())
-        for _ in range(STEPS):
-            if not world.ended:
-                world.play(noise.act({}))
-                seen.append(world.state())
+def own_way(name: str) -> str | None:
+    """How the environment's own rule of success can be asked; None where it cannot."""
+    world = undrawn(name)
+    found = way_of(world)
     world.close()
-    deviation = np.std(seen, axis=0)
-    return np.where(deviation > 1e-6, deviation, 1.0)
+    return found
+
+
+def described(name: str) -> list[str]:
+    """Lines that say what the components of the state are, how far each ranges, and what success is."""
+    world = undrawn(name)
+    found = ranges(name)
+    lines = [f"{name}: {len(world.state_names)} numbers under smooth noise; * counts for success"]
+    width = max(map(len, world.state_names))
+    for i, label in enumerate(world.state_names):
+        mark = "*" if i in world.parts else " "
+        lines.append(f"{mark} {i:3d}  {label:{width}s}  {found.low[i]:10.4g} to {found.high[i]:10.4g}")
+    lines.append(f"success: {world.rule}")
+    world.close()
+    return lines
+
+
+def undrawn(name: str) -> GymWorld:
+    """The world for states alone: without drawing, where the environment can be made so."""
+    try:
+        return GymWorld(name=name, image_size=16, drawn=False)
+    except WorldError:
+        return GymWorld(name=name, image_size=16)

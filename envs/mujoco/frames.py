@@ -23,7 +23,12 @@ from . import gl
 
 gl.choose()  # mujoco looks at it when it is imported
 
-import mujoco  # noqa: E402
+try:
+    import mujoco
+except ModuleNotFoundError:
+    raise
+except Exception as error:  # what MUJOCO_GL says is unknown, or not installed
+    raise WorldError(gl.missing(f"{type(error).__name__}: {error}".split("\n")[0])) from error
 
 _MAX_GEOMS = 2000
 _MARK = np.array([0.15, 0.85, 0.2, 0.55], np.float32)  # green, and what is behind shines through

@@ -15,6 +15,7 @@ import subprocess
 import sys
 
 VARIABLE = "MUJOCO_GL"
+_ON = ("enable", "enabled", "on", "true", "1")  # MuJoCo then chooses by itself
 _OFF = ("disable", "disabled", "off", "false", "0")
 # What has to be there for each to be worth a try: the first library of these that loads.
 _LIBRARIES = {
@@ -41,6 +42,7 @@ drawing.free()
 context.free()
 sys.stdout.write("draws" if pixels.any() else "black")
 """
+_late: list[str] = []  # what was found when mujoco had been imported, which others may have done too early
 _reasons: dict[str, str] = {}  # why those that were tried in this process did not work
 
 
@@ -51,7 +53,9 @@ def choose() -> str | None:
     has to be tried, otherwise no time. Without a backend it raises nothing, because a world can still be
     stepped: drawing then fails, with `missing()` for a message.
     """
-    chosen = os.environ.get(VARIABLE, "").lower().strip()
+    chosen = _chosen()
+    if chosen:
+        os.environ[VARIABLE] = chosen  # Gymnasium knows no capitals
     if chosen or not sys.platform.startswith("linux"):
         return None if chosen in _OFF else chosen or "system"
     if _reasons:
@@ -59,10 +63,23 @@ def choose() -> str | None:
     for backend in _LIBRARIES:
         reason = _obstacle(backend)
         if reason is None:
+            if "mujoco" in sys.modules:
+                _late.append(backend)
             os.environ[VARIABLE] = backend
             return backend
         _reasons[backend] = reason
     return None
+
+
+def mistaken() -> str | None:
+    """Why what MUJOCO_GL says cannot work, as far as can be seen without trying; None where it may."""
+    chosen = _chosen()
+    if not chosen or not sys.platform.startswith("linux") or chosen in _OFF + _ON:
+        return None
+    if chosen not in _LIBRARIES:
+        return f"MuJoCo knows {', '.join(_LIBRARIES)}"
+    names = _LIBRARIES[chosen]
+    return None if any(map(_loads, names)) else f"no {names[0]}"
 
 
 def missing(reason: object = "") -> str:
@@ -70,9 +87,15 @@ def missing(reason: object = "") -> str:
 
     reason: what the attempt to draw said, where there was one.
     """
-    chosen = os.environ.get(VARIABLE, "").lower().strip()
+    chosen = _chosen()
+    reason = mistaken() or reason
     if chosen in _OFF:
         return f"{VARIABLE}={chosen} turns drawing off, and worlds with MuJoCo need it: unset {VARIABLE}."
+    if chosen in _late:
+        return (
+            f"Drawing failed ({reason}), because mujoco was imported before OpenGL was found: set "
+            f"{VARIABLE}={chosen} before Python starts."
+        )
     if chosen:
         why = f" ({reason})" if reason else ""
         return (
@@ -104,6 +127,11 @@ def _obstacle(backend: str) -> str | None:
         return None
     last = (tried.stderr.strip().splitlines() or [f"it ends with code {tried.returncode}"])[-1]
     return "it draws nothing" if tried.stdout else last
+
+
+def _chosen() -> str:
+    """What MUJOCO_GL says, as MuJoCo reads it."""
+    return os.environ.get(VARIABLE, "").lower().strip()
 
 
 def _loads(library: str) -> bool:

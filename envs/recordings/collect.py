@@ -26,8 +26,9 @@ from tqdm import tqdm
 from latent_planner import envs
 from latent_planner.common.commands import in_words
 
+from ..gym import first_frames
 from ..gym import policies as gym_policies
-from .collect_worker import FAILED, REPLY, Job, Player, request
+from .collect_worker import FAILED, REFUSED, REPLY, Job, Player, request
 from .columns import usable_cpus
 from .episodes import EpisodeReader, EpisodeWriter, RecordingError, partial_path
 from .journal import check_same
@@ -72,6 +73,9 @@ def collect(
     if path.exists():
         _check_finished(path, attrs, episodes)
         return path
+    seconds = (
+        first_frames.seconds_per_frame(name, player.play, length) if player.family else None
+    )  # before there is a file, or a worker
     writer = EpisodeWriter(path, attrs=attrs)
     try:
         if writer.count > episodes:
@@ -79,6 +83,8 @@ def collect(
                 f"{writer.partial} holds {writer.count} episodes already, more than the {episodes} asked "
                 "for: ask for more, or delete it"
             )
+        if seconds is not None and progress:
+            _say_cost(player, seconds, episodes - writer.count, workers)
         _record(writer, player, episodes, workers, progress)
         writer.close(progress=progress)
     except KeyboardInterrupt:
@@ -105,6 +111,13 @@ def attributes(player: Player) -> dict[str, Any]:
         "action_low": space.low.tolist(),
         "action_high": space.high.tolist(),
     }
+
+
+def _say_cost(player: Player, seconds: float, episodes: int, workers: int) -> None:
+    processes = max(1, min(workers, episodes, usable_cpus()))
+    said = first_frames.cost(player.world, seconds, episodes * player.job.length, processes)
+    if said is not None:
+        print(said, file=sys.stderr, flush=True)
 
 
 def _record(writer: EpisodeWriter, player: Player, episodes: int, workers: int, progress: bool) -> None:
@@ -206,10 +219,14 @@ class _Workers:
                 )  # a wait without end ignores Ctrl-C on Windows
             except queue.Empty:
                 continue
+            if number == REFUSED:
+                raise RecordingError(data.decode(errors="replace"))
+            if number == FAILED and data:
+                raise RecordingError(f"a collecting process failed ({data.decode(errors='replace')})")
             if number == FAILED:
-                why = data.decode(errors="replace") or f"it ended with code {self.processes[worker].wait()}"
                 raise RecordingError(
-                    f"a collecting process failed ({why}): the same command goes on from here"
+                    f"a collecting process failed (it ended with code {self.processes[worker].wait()}): the "
+                    "same command goes on from here, and workers=1 shows what ends it"
                 )
             return worker, number, data
 

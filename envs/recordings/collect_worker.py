@@ -21,12 +21,12 @@ from latent_planner import envs
 
 from .. import policies
 from ..catalogue import entry
-from ..gym.world import bring
+from ..gym.making import bring
 from .journal import RecordingError, encode
 
 BRANCH = 0  # of the seeds: training episodes; benchmark pairs come from another
-REPLY = struct.Struct("<qQ")  # number of the episode, or FAILED, and size of what follows
-FAILED = -1
+REPLY = struct.Struct("<qQ")  # number of the episode, or FAILED or REFUSED, and size of what follows
+FAILED, REFUSED = -1, -2  # REFUSED: a sentence for the user, which playing again would meet again
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ class Player:
     """A world and its policy, which play the episodes of a job in any order."""
 
     def __init__(self, job: Job) -> None:
-        if (job.policy or job.module) and not entry(job.env).family:
+        self.family = entry(job.env).family
+        if (job.policy or job.module) and not self.family:
             raise RecordingError(
                 f"{job.env} is recorded with its own policy: leave out the policy and module"
             )
@@ -62,20 +63,22 @@ class Player:
         """Episode `index` as a journal record: a function of the job and the index alone."""
         return encode(self.play(index))
 
-    def play(self, index: int) -> dict[str, np.ndarray]:
+    def play(self, index: int, most: int | None = None) -> dict[str, np.ndarray]:
         """Episode `index`: pixels (T, H, W, 3), state (T, S), action (T, A), the last of which is NaN.
 
-        It is shorter than the job says where the world ends it.
+        most: frames, where not as many as the job says. There are fewer where the world ends the episode.
         """
         job, space = self.job, self.world.action_space
+        length = job.length if most is None else most
         of_world, of_policy = np.random.SeedSequence([job.seed, BRANCH, index]).spawn(2)
-        obs, _ = self.world.reset(seed=int(of_world.generate_state(1)[0]))
+        without_goal = {"goal": None} if self.family else None  # which takes time to find there
+        obs, _ = self.world.reset(seed=int(of_world.generate_state(1)[0]), options=without_goal)
         self.policy.reset(np.random.default_rng(of_policy))
-        pixels = np.empty((job.length, *obs["pixels"].shape), np.uint8)
-        state = np.empty((job.length, *obs["state"].shape), np.float32)
-        action = np.full((job.length, *space.shape), np.nan, np.float32)
+        pixels = np.empty((length, *obs["pixels"].shape), np.uint8)
+        state = np.empty((length, *obs["state"].shape), np.float32)
+        action = np.full((length, *space.shape), np.nan, np.float32)
         frames, ended = 0, False
-        while frames < job.length and not ended:
+        while frames < length and not ended:
             if frames:
                 action[frames - 1] = self.policy.act(obs)
                 obs, _, ended, *_ = self.world.step(action[frames - 1])
@@ -105,7 +108,11 @@ def serve(requests: Any, replies: Any) -> None:
         player = Player(Job(**json.loads(requests.readline())))
         for line in requests:
             index = int(line)
-            reply(index, player.record(index))
+            try:
+                record = player.record(index)
+            except (RecordingError, envs.WorldError) as error:
+                return reply(REFUSED, str(error).encode())
+            reply(index, record)
     except BrokenPipeError:
         raise
     except Exception as error:
