@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..world import WorldError
-from .frames import blank, nothing_drawn
+from .frames import blank, mujoco_model, nothing_drawn
 
 LENGTHS = (13, 2, 25)  # frames of the beginnings that are played; the first warms up, the others are timed
 PATIENCE = 60  # further frames, where nothing has changed so far
@@ -60,10 +60,9 @@ def cost(world: Any, seconds: float, frames: int, processes: int) -> str | None:
     total = seconds * frames / processes
     if total < WORTH_SAYING:
         return None
-    drawn_by_mujoco = hasattr(world.env.unwrapped, "mujoco_renderer") and not world.says.plain
-    cheaper = (
-        "env.plain=true" if drawn_by_mujoco else "smaller frames, if the environment has options for that,"
-    )
+    can_be_plainer = mujoco_model(world.env) is not None and not world.says.plain
+    smaller = "smaller frames, if the environment has options for that,"
+    cheaper = "env.plain=true" if can_be_plainer else smaller
     cores = f"{processes} cores" if processes > 1 else "one core"
     return (
         f"{frames:,} frames at {1000 * seconds:.0f} ms each are about {total / 60:.0f} minutes on {cores}; "

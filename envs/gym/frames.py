@@ -76,6 +76,22 @@ def _close() -> None:
         let_go(env)
 
 
+def mujoco_model(env: gymnasium.Env) -> Any:
+    """The MuJoCo model that is drawn, where one is found; else None."""
+    bare: Any = env.unwrapped
+    inner = getattr(getattr(bare, "_env", None), "physics", None)  # as Shimmy holds those of dm_control
+    models = (getattr(holder, "model", None) for holder in (*_holders(env), inner))
+    return next((model for model in models if hasattr(model, "mat_reflectance")), None)
+
+
 def _mujoco_viewer(env: gymnasium.Env) -> Any:
     """What Gymnasium draws with, where MuJoCo does it and has drawn before; else None."""
-    return getattr(getattr(env.unwrapped, "mujoco_renderer", None), "viewer", None)
+    renderers: list[Any] = [getattr(holder, "mujoco_renderer", None) for holder in _holders(env)]
+    return next((renderer.viewer for renderer in renderers if getattr(renderer, "viewer", None)), None)
+
+
+def _holders(env: gymnasium.Env) -> list[Any]:
+    """The environment, and those inside it that Gymnasium-Robotics' mazes are built around."""
+    bare: Any = env.unwrapped
+    inside = (getattr(bare, label, None) for label in ("point_env", "ant_env"))
+    return [bare, *(getattr(inner, "unwrapped", inner) for inner in inside if inner is not None)]

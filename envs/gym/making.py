@@ -14,7 +14,7 @@ from gymnasium import spaces
 from ..mujoco import gl
 from ..world import WorldError
 from .failures import in_a_sentence, is_opengl, last_line, place
-from .frames import keep, rendered
+from .frames import keep, mujoco_model, rendered
 from .names import GymName
 
 UNBOUNDED = 1e9  # an action bound this large stands for none
@@ -97,8 +97,8 @@ def _check_camera(name: str, wanted: Any) -> None:
 
 
 def _draw_plainly(name: str, env: gymnasium.Env) -> None:
-    model: Any = getattr(env.unwrapped, "model", None)
-    if not hasattr(model, "mat_reflectance"):
+    model = mujoco_model(env)
+    if model is None:
         raise WorldError(f"{name} is not drawn by MuJoCo, so there is no plain look: leave out plain.")
     model.vis.quality.offsamples = model.vis.quality.shadowsize = 0
     model.mat_reflectance[:] = 0
@@ -109,7 +109,8 @@ def action_box(name: str, space: Any) -> spaces.Box:
     if not isinstance(space, spaces.Box):
         raise WorldError(
             f"{name} takes actions from {space}, and a planner here searches among real numbers (a Box): "
-            "choose the continuous version of the environment, or wrap it so that a Box chooses the action."
+            "choose the continuous version of the environment, or wrap it so that a Box chooses the action, "
+            "as docs/worlds/gym.md shows."
         )
     if space.dtype.kind != "f":  # type: ignore[union-attr]
         raise WorldError(f"{name} takes whole numbers as actions ({space}), and real ones are needed.")
