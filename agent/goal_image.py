@@ -22,6 +22,8 @@ from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from latent_planner.common.files import beside
 
+from . import png_text
+
 log = logging.getLogger(__name__)
 
 MAX_PIXELS = 64_000_000  # a picture with more is refused before it is decoded
@@ -130,19 +132,17 @@ def write_goal(
 def read_goal_text(path: str | os.PathLike) -> GoalText | None:
     """The state that a picture made by `write_goal` carries; None for every other picture.
 
-    Text of ours that is malformed is ignored with a warning: the picture alone still is a goal.
+    The picture is not looked at. Text of ours that is malformed is ignored with a warning: the picture alone
+    still is a goal.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=("PNG",)) as image:
-                text = getattr(image, "text", {}).get(TEXT_KEY)
-    except Exception:  # not a PNG, or broken: read_goal tells the user, here there is just no text
+        text = png_text.read_text(path, TEXT_KEY, MAX_TEXT)
+    except (OSError, ValueError):  # read_goal tells the user, here there is just no text
         return None
     if text is None:
         return None
     try:
-        return parse_goal_text(str(text))
+        return parse_goal_text(text)
     except ValueError as error:
         log.warning("the state in %s is ignored: %s", path, error)
         return None

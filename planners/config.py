@@ -11,8 +11,10 @@ from typing import Any, ClassVar
 from latent_planner.common.kinds import Kind, Number, Whole, YesNo
 from latent_planner.common.words import did_you_mean
 
+MOST_STEPS = 10**7  # that one iteration may imagine
 COUNT = Whole(low=1, high=10**6)
-POSITIVE, SHARE = Number(low=0, above=True), Number(low=0, high=1, below=True)
+LARGEST = 1e9  # so that float32 can compute with it
+POSITIVE, SHARE = Number(low=0, high=LARGEST, above=True), Number(low=0, high=1, below=True)
 
 
 class PlanError(ValueError):
@@ -71,15 +73,15 @@ class PlanConfig:
         "num_elites": COUNT,
         "iterations": COUNT,
         "init_std": POSITIVE,
-        "min_std": Number(low=0),
+        "min_std": Number(low=0, high=LARGEST),
         "noise_correlation": SHARE,
         "proposal_share": SHARE,
-        "proposal_std": Number(low=0),
+        "proposal_std": Number(low=0, high=LARGEST),
         "momentum": SHARE,
         "temperature": POSITIVE,
-        "noise_beta": Number(low=0),
+        "noise_beta": Number(low=0, high=LARGEST),
         "keep_elites": Number(low=0, high=1),
-        "sample_decay": Number(low=1),
+        "sample_decay": Number(low=1, high=LARGEST),
         "gradient_starts": COUNT,
         "gradient_steps": COUNT,
         "learning_rate": POSITIVE,
@@ -93,6 +95,11 @@ class PlanConfig:
                 kind.check(name, getattr(self, name))
             except ValueError as error:
                 raise PlanError(f"{error}.") from None
+        if self.num_samples * self.horizon > MOST_STEPS:
+            raise PlanError(
+                f"num_samples ({self.num_samples}) times horizon ({self.horizon}) is more than "
+                f"{MOST_STEPS:,} imagined steps: choose fewer."
+            )
         if self.num_elites > self.num_samples:
             raise PlanError(
                 f"num_elites ({self.num_elites}) is more than num_samples ({self.num_samples}): "

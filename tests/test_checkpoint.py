@@ -243,3 +243,100 @@ def test_unknown_planner_settings_are_not_saved(folder):
     world_model, _ = checkpoint.load(folder)
     with pytest.raises(CheckpointError, match="horizons"):
         checkpoint.save(world_model, folder, planner={"horizons": 4})
+
+
+# what a stranger's files may say
+
+
+def edit_model(folder, **changes):
+    """Change the model's settings in config.json, in a checkpoint that has no seal, as older ones."""
+    edit_weights(folder, lambda state: state)
+    config = json.loads((folder / CONFIG).read_text())
+    edit(folder, model={**config["model"], **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"predictor_depth": 100_000}, "asks for 100000 blocks"),
+        ({"encoder": "vit", "patch_size": 8, "encoder_width": 63, "encoder_depth": 10**6}, "blocks"),
+        ({"latent_dim": 65_536}, "do not fit its config"),
+        ({"latent_dim": 2**20, "projector_dim": 2**20}, "do not fit its config"),
+        ({"predictor_mlp_dim": 10**18}, "at most 1048576"),
+        ({"image_size": 10**6}, "image_size must be at most 4096"),
+        ({"context_len": 10**9}, "at most 1024"),
+        ({"action_std": [1e308, 1]}, "action_std must hold numbers of at most 3e"),
+        ({"action_std": [1e-46, 1]}, "action_std is so small"),
+        ({"action_high": [1e39, 1]}, "action_high must hold numbers of at most"),
+        ({"action_mean": [10**400, 1]}, "action_mean must hold numbers"),
+        ({"pixel_mean": [1e20, 0, 0]}, "must describe pixels from 0 to 1"),
+        ({"env": "x" * 10**5 + "\x1b[2J", "encoder": 5}, "encoder must be text"),
+    ],
+)
+def test_settings_are_checked_before_memory_is_asked_for(folder, changes, message):
+    edit_model(folder, **changes)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        checkpoint.load(folder)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "planner",
+    [
+        {"num_samples": 10**18},
+        {"num_samples": 10**6, "horizon": 10**6},
+        {"init_std": 1e39},
+        {"temperature": 10**400},
+        {"max_change": 10**400},
+        {"objective": [[]]},
+        {"name": {}},
+    ],
+)
+def test_odd_ways_to_plan_are_one_sentence(folder, planner):
+    edit(folder, planner=planner)
+    with pytest.raises(CheckpointError, match="planner settings") as caught:
+        checkpoint.load(folder)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"format": ' + "[" * 100_000, "1" * 10_000, "\ud800"])
+def test_json_of_any_depth_is_one_sentence(folder, text):
+    (folder / CONFIG).write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(CheckpointError, match="not readable JSON"):
+        checkpoint.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda value: value.to(torch.float8_e4m3fn), "float8_e4m3fn|not a safetensors file"),
+        (lambda value: value.to(torch.complex64), "complex64|not a safetensors file"),
+        (lambda value: value.bool(), "bool"),
+        (lambda value: value.int(), "int32"),
+        (lambda value: torch.full_like(value, 1e300, dtype=torch.float64), "not finite"),
+    ],
+)
+def test_weights_of_other_kinds_are_one_sentence(folder, change, message):
+    edit_weights(
+        folder, lambda state: {k: change(v) if v.is_floating_point() else v for k, v in state.items()}
+    )
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.load(folder)
+
+
+def test_a_changed_digit_in_the_settings_is_noticed(tiny_checkpoint, folder):
+    checkpoint.save(checkpoint.load(tiny_checkpoint)[0], folder, planner={"max_change": 0.5})
+    config = json.loads((folder / CONFIG).read_text())
+    checkpoint.load(folder)
+    for changes in (
+        {"model": {**config["model"], "action_std": [2 * value for value in config["model"]["action_std"]]}},
+        {"planner": {"max_change": 5.5}},
+    ):
+        edit(folder, **{**config, **changes})
+        with pytest.raises(CheckpointError, match="not those that the checkpoint was saved with"):
+            checkpoint.load(folder)
+    edit(folder, **{**config, "training": {"note": "free"}})
+    checkpoint.load(folder)
+    edit_model(folder)  # as an older version saved it: no seal, so nothing to compare
+    edit(folder, planner={"max_change": 5.5})
+    assert checkpoint.load(folder)[1]["planner"] == {"max_change": 5.5}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -212,3 +213,13 @@ class TestMistakes:
         monkeypatch.setattr(export_graphs, "read", lambda path: lambda *arrays: np.zeros((1, 16), np.float32))
         message = self.told(capsys, str(tiny_checkpoint), "--out", str(tmp_path / "x"))
         assert "gives other numbers than torch" in message and list(tmp_path.iterdir()) == []
+
+    @pytest.mark.skipif(os.name != "posix", reason="needs a limit on files")
+    def test_a_full_disk_is_one_sentence(self, tiny_checkpoint: Path, tmp_path: Path) -> None:
+        """In a process of its own, which torch's own writer would end with SIGABRT."""
+        code = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        code += "from latent_planner.deploy.export import main; sys.exit(main(sys.argv[1:]))"
+        words = [str(tiny_checkpoint), "--out", str(tmp_path / "x"), "--format", "torch-export"]
+        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+        assert done.returncode == 2 and "choose another place with --out" in done.stderr
+        assert "Traceback" not in done.stderr and list(tmp_path.iterdir()) == []

@@ -6,6 +6,7 @@ import ast
 import json
 import logging
 import os
+import shlex
 import shutil
 import signal
 import stat
@@ -22,6 +23,7 @@ from latent_planner.checkpoints import checkpoint
 from latent_planner.common import files
 from latent_planner.envs.recordings.episodes import EpisodeWriter
 from latent_planner.envs.recordings.journal import RecordingError
+from latent_planner.evaluation import provenance, reachability
 from latent_planner.training.run_state import TrainingError, alone_in
 from latent_planner.training.tracker import Tracker
 
@@ -207,6 +209,23 @@ class TestHandedFolders:
                 {"pixels": np.zeros((2, 8, 8, 3), np.uint8), "action": np.zeros((2, 1), np.float32)}
             )
         assert not (tmp_path / "a.h5").is_symlink() and os.listdir(precious.parent) == ["precious.txt"]
+
+
+def test_a_report_names_no_folders_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["/home/me/program/plan.py", "--out=/tmp/x y/z", "data.path=/a/b.h5", "~/runs/a", "C:\\me\\c.h5"]
+    monkeypatch.setattr(sys, "argv", [*words, "../../me/d.h5", "runs/e", "hf://owner/name", "gym:A/B-v0"])
+    told = shlex.split(provenance.command())
+    assert told[1:] == ["plan.py", "--out=z", "data.path=b.h5", "a", "c.h5", "d.h5", *sys.argv[-3:]]
+    text = "KeyError: /home/me/x.h5: no file, and 3 / 4 of runs/a"
+    assert provenance.without_folders(text) == "KeyError: x.h5: no file, and 3 / 4 of runs/a"
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "[1]", '{"threshold": 1' + "0" * 400 + ', "sha256": "x"}', "\xff"]
+)
+def test_a_damaged_threshold_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / reachability.FILE).write_text(text, encoding="latin-1")
+    assert reachability.load(tmp_path, "x") is None
 
 
 class TestOneRunAFolder:

@@ -7,6 +7,7 @@ import json
 import pickle
 import re
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import gym_dots  # noqa: F401  registers the environments of these tests
@@ -339,6 +340,74 @@ def test_nothing_in_a_policy_file_is_executed(tmp_path) -> None:
     with pytest.raises(sb3.PolicyFileError, match="no model of Stable-Baselines3 that can be read"):
         sb3.convert(path, tmp_path)
     assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: 5,
+        lambda state: {**state, "action_net.bias": None},
+        lambda state: {name: value for name, value in state.items() if name != "action_net.bias"},
+        lambda state: {**state, "action_net.weight": torch.zeros(8)},
+        lambda state: {**state, "action_net.weight": torch.zeros(2, 8).to_sparse()},
+        lambda state: {**state, "action_net.weight": torch.zeros(1).expand(10**6, 10**6)},
+        lambda state: {**state, "action_net.weight": torch.full((2, 8), torch.nan)},
+        lambda state: {**state, "action_net.weight": torch.zeros(2, 9)},
+        lambda state: {**state, "action_net.bias": torch.zeros(3)},
+        lambda state: {**state, "action_net.weight": torch.zeros(2, 8, device="meta")},
+        lambda state: {**state, "action_net.weight": torch.zeros(2, 8, dtype=torch.int64)},
+    ],
+)
+def test_odd_weights_of_a_policy_are_one_sentence(change, tmp_path) -> None:
+    state = layers(mlp_extractor__policy_net__0=(8, 4), action_net=(2, 8))
+    path = sb3_file(tmp_path / "a.zip", change(state))
+    with pytest.raises(sb3.PolicyFileError) as caught:
+        sb3.convert(path, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_small_policy_file_asks_for_no_large_memory(tmp_path) -> None:
+    inner, outer = io.BytesIO(), tmp_path / "a.zip"
+    torch.save({"a": torch.zeros(2_000_000)}, inner)
+    twice = io.BytesIO()
+    with zipfile.ZipFile(inner) as plain, zipfile.ZipFile(twice, "w", zipfile.ZIP_DEFLATED) as packed:
+        for member in plain.namelist():
+            packed.writestr(member, plain.read(member))
+    for words in ("{}", "[" * 100_000):
+        with zipfile.ZipFile(outer, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("data", words)
+            archive.writestr("policy.pth", twice.getvalue())
+        with pytest.raises(sb3.PolicyFileError, match="can be read"):
+            sb3.convert(outer, tmp_path)
+
+
+def test_a_damaged_network_is_one_sentence(tmp_path) -> None:
+    good = {"kinds": np.array(["none"]), "weight_0": np.zeros((2, 4), "f4"), "bias_0": np.zeros(2, "f4")}
+    path, world = tmp_path / "a.npz", dot()
+    np.savez(path, **good)
+    gym_policies.make_gym_policy(f"mlp:{path}", world)
+    odd = (
+        {"kinds": np.array(["sin"])},
+        {"kinds": np.array([], "U4")},
+        {"kinds": np.float32(3)},
+        {"weight_0": np.zeros(4, "f4")},
+        {"weight_0": np.zeros((2, 4), "U3")},
+        {"weight_0": np.full((2, 4), np.nan, "f4")},
+        {"bias_0": np.zeros((2, 1), "f4")},
+        {"bias_0": np.zeros(3, "f4")},
+    )
+    for change in odd:
+        np.savez(path, **{**good, **change})
+        with pytest.raises(WorldError, match="holds no policy that can be read"):
+            gym_policies.make_gym_policy(f"mlp:{path}", world)
+    np.savez(path, **good)
+    whole, random = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(100):
+        data = bytearray(whole)
+        data[random.integers(len(data))] ^= 1 << random.integers(8)
+        path.write_bytes(data[: random.integers(len(data))] if random.random() < 0.3 else data)
+        with suppress(WorldError):
+            gym_policies.make_gym_policy(f"mlp:{path}", world)
 
 
 def test_other_policy_files_get_one_sentence(tmp_path, monkeypatch, capsys) -> None:

@@ -311,3 +311,53 @@ def test_full_disk_leaves_the_old_goal(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["goal.png"]
+
+
+def text_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def test_the_state_is_read_without_the_picture(tmp_path, monkeypatch):
+    write_goal(tmp_path / "goal.png", scene(), [1.0, 2.0], "pusht", 5)
+    found = read_goal_text(tmp_path / "goal.png")
+    data = (tmp_path / "goal.png").read_bytes()
+
+    def decoded(*_, **__):
+        raise AssertionError("the picture was opened")
+
+    monkeypatch.setattr(Image, "open", decoded)
+    assert found == read_goal_text(tmp_path / "goal.png") and found.state == (1.0, 2.0)
+    start = data.index(b"tEXt") - 4
+    size = int.from_bytes(data[start : start + 4], "big")
+    text = data[start + 8 : start + 8 + size].partition(b"\0")[2]
+    key = images.TEXT_KEY.encode() + b"\0"
+    for chunk in (
+        text_chunk(b"zTXt", key + b"\0" + zlib.compress(text)),
+        text_chunk(b"iTXt", key + b"\0\0en\0\0" + text),
+        text_chunk(b"iTXt", key + b"\1\0\0\0" + zlib.compress(text)),
+    ):
+        (tmp_path / "other.png").write_bytes(data[:start] + chunk + data[start + 12 + size :])
+        assert read_goal_text(tmp_path / "other.png") == found
+    bomb = text_chunk(b"zTXt", key + b"\0" + zlib.compress(bytes(50_000_000)))
+    for damaged in (data[: start + 20], data[:start] + b"\xff" * 40, b"", data[:8], data[:start] + bomb):
+        (tmp_path / "other.png").write_bytes(damaged)
+        assert read_goal_text(tmp_path / "other.png") is None
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
+def test_a_pipe_as_goal_does_not_hang(tmp_path):
+    os.mkfifo(tmp_path / "goal.png")
+    assert read_goal_text(tmp_path / "goal.png") is None
+    with pytest.raises(GoalImageError, match="not a regular file"):
+        read_goal(tmp_path / "goal.png")
+
+
+def test_a_picture_of_too_many_pixels_is_not_decoded(tmp_path, monkeypatch):
+    """170 million pixels in a small file."""
+    head = struct.pack(">IIBBBBB", 13_000, 13_000, 1, 0, 0, 0, 0)
+    body = text_chunk(b"IHDR", head) + text_chunk(b"IDAT", zlib.compress(bytes(13_000 * 1626)))
+    (tmp_path / "large.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body + text_chunk(b"IEND", b""))
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", lambda *_: pytest.fail("it was decoded"))
+    assert read_goal_text(tmp_path / "large.png") is None
+    with pytest.raises(GoalImageError, match="more than 64 million pixels"):
+        read_goal(tmp_path / "large.png")

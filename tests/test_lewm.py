@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +121,48 @@ def test_other_files_of_weights(kind: str, tmp_path: Path) -> None:
     found = lewm.from_lewm(state, **ACTIONS).state_dict()
     expected = lewm.from_lewm(weights(), **ACTIONS).state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in found.items())
+
+
+def inside(*parts: str, word: str = "_orig_mod") -> dict[str, Tensor]:
+    """The weights, with a wrapper's word in the names of some parts, as torch.compile leaves them."""
+    return {
+        name.replace(".", f".{word}.", 1) if name.partition(".")[0] in parts else name: value
+        for name, value in weights().items()
+    }
+
+
+def before(prefix: str) -> dict[str, Tensor]:
+    return {f"{prefix}{name}": value for name, value in weights().items()}
+
+
+def other_numbers(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value + 1 for name, value in state.items()}
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [
+        inside("encoder"),
+        inside("encoder", "predictor", "projector"),
+        inside("encoder", word="module"),
+        {f"model.{name}": value for name, value in inside("predictor").items()},
+        before("_orig_mod."),
+        before("module."),
+        before("module._orig_mod."),
+        {"model": weights(), "epoch": 3},
+        {"model_state_dict": before("module."), "epoch": 3},
+        {"state_dict": before("model._orig_mod."), "hyper_parameters": {"lr": 1e-4}},
+        {"module": weights(), "optimizer": {"lr": [1.0]}},
+        {**before("model."), **other_numbers(before("ema.")), "sigreg.t": torch.zeros(17)},
+        {**weights(), **other_numbers(before("ema_model.module.")), "sigreg.t": torch.zeros(17)},
+        {"state_dict": weights(), "ema_state_dict": other_numbers(weights())},
+    ],
+    ids=range(14),
+)
+def test_every_way_in_which_training_programs_save_loads(saved: dict[str, Any], tmp_path: Path) -> None:
+    torch.save(saved, tmp_path / "w.pt")
+    found = lewm.to_lewm(lewm.from_lewm(lewm.read_weights(tmp_path / "w.pt"), **ACTIONS))
+    assert all(torch.equal(value, found[name]) for name, value in weights().items())
 
 
 def test_a_folder_as_published_loads_when_told_what_its_actions_are(
@@ -254,6 +298,41 @@ def test_files_that_are_no_weights(tmp_path: Path, published_file: Path) -> None
     }.items():
         with pytest.raises(CheckpointError, match=sentence):
             lewm.read_weights(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        (lambda: torch.zeros(192, device="meta"), "no plain numbers: encoder.layernorm.bias .*meta"),
+        (lambda: torch.zeros(192).to_sparse(), "not dense"),
+        (lambda: torch.zeros(192).to(torch.float8_e4m3fn), "float8"),
+        (lambda: torch.quantize_per_tensor(torch.zeros(192), 1.0, 0, torch.qint8), "quint8|qint8"),
+        (lambda: torch.nested.nested_tensor([torch.zeros(192)]), "not dense"),
+        (lambda: torch.zeros(1).expand(192), "larger than the numbers"),
+        (lambda: torch.full((192,), 1e300, dtype=torch.float64), "not finite: encoder.layernorm.bias"),
+        (lambda: torch.zeros(192, dtype=torch.complex64), "complex64"),
+    ],
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore")
+def test_tensors_of_odd_kinds_are_one_sentence(
+    value: Callable[[], Tensor], sentence: str, tmp_path: Path
+) -> None:
+    torch.save(changed(encoder__layernorm__bias=value()), tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match=sentence):
+        lewm.from_lewm(lewm.read_weights(tmp_path / "w.pt"), **ACTIONS)
+
+
+def test_a_small_file_asks_for_no_large_memory(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(2_000_000)}, tmp_path / "plain.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pt") as plain,
+        zipfile.ZipFile(tmp_path / "packed.pt", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for member in plain.namelist():
+            packed.writestr(member, plain.read(member))
+    assert (tmp_path / "packed.pt").stat().st_size < 20_000
+    with pytest.raises(CheckpointError, match="not a file of weights"):
+        lewm.read_weights(tmp_path / "packed.pt")
 
 
 def test_our_own_checkpoints_are_not_taken_for_published_ones(tiny_checkpoint: Path, tmp_path: Path) -> None:

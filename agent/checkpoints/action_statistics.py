@@ -6,7 +6,6 @@ actions it learned from. They are in every recording, and in the statistics that
 
 from __future__ import annotations
 
-import json
 import logging
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy as np
 
 from latent_planner.common import actions as recorded_actions
 from latent_planner.common import hdf5_files
+from latent_planner.common.bounded import read_json
 from latent_planner.common.printable import printable
 
 from .checkpoint import CheckpointError
@@ -62,10 +62,10 @@ def read(path: str | Path) -> ActionStatistics:
 
 def _of_json(path: Path) -> ActionStatistics:
     try:
-        values = json.loads(path.read_bytes())
+        values = read_json(path)
         values = values.get("action", values)
         mean, std = (_numbers(values[name]) for name in ("mean", "std"))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         raise CheckpointError(
             f"{path} does not say what the actions are: it must be a recording, or JSON with "
             '{"mean": [...], "std": [...]}, at its top or under "action".'

@@ -3,10 +3,11 @@
     save(world_model, "runs/a", planner={"name": "cem", "objective": "closest", "horizon": 5})
     world_model, info = load("runs/a")          # a folder, a bundled name such as "pusht", or hf://owner/name
 
-config.json carries everything that changes a score, and the SHA-256 of the weights it belongs to. Two files
-cannot be replaced at once, so a save first leaves the new config as `config.next.json`, then replaces the
-weights (from here on the new checkpoint stands), then moves the config to its place. `load` takes whichever
-config the weights match: a save killed at any moment leaves the old checkpoint or the new one.
+config.json carries everything that changes a score, and the SHA-256 of the weights it belongs to. The file of
+weights, in turn, holds the SHA-256 of the settings (SEAL); older checkpoints have none. Two files cannot be
+replaced at once, so a save first leaves the new config as `config.next.json`, then replaces the weights (from
+here on the new checkpoint stands), then moves the config to its place. `load` takes whichever config the
+weights match: a save killed at any moment leaves the old checkpoint or the new one.
 """
 
 from __future__ import annotations
@@ -22,18 +23,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
+from latent_planner.common.bounded import parse_json, read_json
 from latent_planner.common.files import flush, write_bytes, write_text
+from latent_planner.common.printable import printable
 
 from ..model.world_model import WorldModel, WorldModelConfig
 from ..settings import AgentSettings
+from .tensors import as_float32, not_finite, oddity
 
 FORMAT, VERSION = "latent-planner", 1
 WEIGHTS, CONFIG, NEXT_CONFIG = "model.safetensors", "config.json", "config.next.json"
+SEAL = "settings_sha256"  # in the header of the weights: of "model" and "planner" in CONFIG
+LARGEST_CONFIG = 16 << 20  # bytes
 KEYS = {"format", "version", "model", "planner", "sha256", "training"}
 
 
@@ -61,15 +66,15 @@ def save(
         name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         for name, value in world_model.state_dict().items()
     }
-    broken = _not_finite(state)
+    broken = not_finite(state)
     if broken:
-        raise CheckpointError(f"The weights {broken!r} are not finite: nothing was saved to {folder}.")
-    data = save_safetensors(state)
+        raise CheckpointError(f"The weights {broken[0]!r} are not finite: nothing was saved to {folder}.")
+    settings = _plain({"model": world_model.config.to_dict(), "planner": planner})
+    data = save_safetensors(state, metadata={SEAL: _seal(settings)})
     config = {
         "format": FORMAT,
         "version": VERSION,
-        "model": world_model.config.to_dict(),
-        "planner": planner,
+        **settings,
         "sha256": hashlib.sha256(data).hexdigest(),
         "training": dict(training or {}),
     }
@@ -109,16 +114,28 @@ def load(
         world_model, info = lewm.read_folder(folder, env=env, actions=actions)
         return world_model.to(device), info
     data, info = _read(folder)
+    state, seal = _tensors(data, folder)
     try:
         config = WorldModelConfig.from_dict(info["model"])
-        with torch.random.fork_rng(
-            devices=[]
-        ):  # the first weights are thrown away: leave the caller's stream alone
-            world_model = WorldModel(config)
-    except (TypeError, ValueError, KeyError, RuntimeError) as error:
-        raise CheckpointError(f"The model config in {folder / CONFIG} cannot be used: {error}") from error
+        check_depth(config, state)
+        with torch.device("meta"):  # asks for no memory: do the shapes fit those of the weights?
+            expected = WorldModel(config).state_dict()
+    except Exception as error:  # any setting may have any value
+        raise CheckpointError(
+            f"The model config in {folder / CONFIG} cannot be used: {printable(error, 400)}"
+        ) from error
     agent_settings(info["planner"], where=folder / CONFIG)
-    _fill(world_model, _tensors(data, folder), folder)
+    state = _checked(state, expected, folder)
+    if seal not in (None, _seal(info)):
+        raise CheckpointError(
+            f"The settings in {folder / CONFIG} are not those that the checkpoint was saved with: one was "
+            "changed or is damaged; copy or train the checkpoint again."
+        )
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # the first weights are thrown away: leave the caller's stream alone
+        world_model = WorldModel(config)
+    world_model.load_state_dict(state)
     return world_model.to(device).eval(), {**info, "path": str(folder)}
 
 
@@ -127,9 +144,10 @@ def agent_settings(planner: Mapping[str, Any], *, where: Path | None = None) -> 
     for anything unknown, saying `where`."""
     try:
         return AgentSettings.from_dict(planner)
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # any setting may have any value
+        told = printable(error, 400)
         raise CheckpointError(
-            f"The planner settings{f' in {where}' if where else ''} are wrong: {error}"
+            f"The planner settings{f' in {where}' if where else ''} are wrong: {told}"
         ) from error
 
 
@@ -176,8 +194,8 @@ def _is_published(folder: Path) -> bool:
     if not (folder / WEIGHTS).is_file() or not (folder / CONFIG).is_file():
         return False
     try:
-        info = json.loads((folder / CONFIG).read_bytes())
-    except ValueError:
+        info = read_json(folder / CONFIG, LARGEST_CONFIG)
+    except (OSError, ValueError):
         return False
     return isinstance(info, dict) and "format" not in info and "encoder" in info and "predictor" in info
 
@@ -207,8 +225,8 @@ def _read(folder: Path) -> tuple[bytes, dict[str, Any]]:
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        info = json.loads(path.read_bytes())
-    except ValueError as error:
+        info = read_json(path, LARGEST_CONFIG)
+    except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{path} is not readable JSON, perhaps cut off: copy the checkpoint again."
         ) from error
@@ -218,10 +236,11 @@ def _parse(path: Path) -> dict[str, Any]:
         )
     if info.get("version") != VERSION:
         raise CheckpointError(
-            f"{path} has format version {info.get('version')!r} but this program reads {VERSION}: update it."
+            f"{path} has format version {printable(info.get('version'), 20)} but this program reads "
+            f"{VERSION}: update it."
         )
     if set(info) != KEYS:
-        odd = ", ".join(sorted(set(info) ^ KEYS))
+        odd = printable(", ".join(sorted(set(info) ^ KEYS)))
         raise CheckpointError(f"{path} has missing or unknown entries ({odd}): copy the checkpoint again.")
     for key in ("model", "planner", "training"):
         if not isinstance(info[key], dict):
@@ -229,33 +248,52 @@ def _parse(path: Path) -> dict[str, Any]:
     return info
 
 
-def _tensors(data: bytes, folder: Path) -> dict[str, Tensor]:
+def _tensors(data: bytes, folder: Path) -> tuple[dict[str, Tensor], str | None]:
+    """The weights, and the seal of the settings that they were saved with; None in older checkpoints."""
     try:
-        return load_safetensors(data)
-    except (SafetensorError, ValueError, KeyError) as error:
+        state = load_safetensors(data)
+        header = parse_json(data[8 : 8 + int.from_bytes(data[:8], "little")])  # after its own length
+        return state, (header.get("__metadata__") or {}).get(SEAL)
+    except Exception as error:  # the library raises nearly every type on damaged files
         raise CheckpointError(
             f"{folder / WEIGHTS} is not a safetensors file: copy the checkpoint again."
         ) from error
 
 
-def _fill(world_model: WorldModel, state: dict[str, Tensor], folder: Path) -> None:
-    expected = {name: tuple(value.shape) for name, value in world_model.state_dict().items()}
+def check_depth(config: WorldModelConfig, state: Mapping[str, Tensor]) -> None:
+    """ValueError when a model has more blocks than there are weights: to build it would take for ever."""
+    depth = config.predictor_depth + (config.encoder_depth if config.encoder == "vit" else 0)
+    if depth > len(state):
+        raise ValueError(f"it asks for {depth} blocks, and there are {len(state)} weights in all.")
+
+
+def _checked(state: dict[str, Tensor], expected: Mapping[str, Tensor], folder: Path) -> dict[str, Tensor]:
+    """The weights in the types that the model has; CheckpointError unless they are its, and finite."""
+    shapes = {name: tuple(value.shape) for name, value in expected.items()}
     found = {name: tuple(value.shape) for name, value in state.items()}
-    for name in sorted(set(expected) | set(found)):
-        if expected.get(name) != found.get(name):
+    for name in sorted(set(shapes) | set(found)):
+        if shapes.get(name) != found.get(name):
             raise CheckpointError(
-                f"The weights in {folder} do not fit its config: {name!r} is {found.get(name, 'absent')} "
-                f"instead of {expected.get(name, 'absent')}; give weights and config of the same run."
+                f"The weights in {folder} do not fit its config: '{printable(name)}' is "
+                f"{found.get(name, 'absent')} instead of {shapes.get(name, 'absent')}; give weights and "
+                "config of the same run."
             )
-    broken = _not_finite(state)
+        odd = oddity(state[name])
+        if odd is None and expected[name].is_floating_point() and not state[name].is_floating_point():
+            odd = f"of the type {str(state[name].dtype).removeprefix('torch.')}"
+        if odd is not None:
+            raise CheckpointError(f"The weights {name!r} in {folder} are {odd}: copy the checkpoint again.")
+    state = as_float32(state)
+    broken = not_finite(state)
     if broken:
-        raise CheckpointError(f"The weights {broken!r} in {folder} are not finite: train the model again.")
-    world_model.load_state_dict(state)
+        raise CheckpointError(f"The weights {broken[0]!r} in {folder} are not finite: train the model again.")
+    return state
 
 
-def _not_finite(state: Mapping[str, Tensor]) -> str | None:
-    """The name of the first tensor that holds NaN or an infinity."""
-    return next((name for name, value in state.items() if not value.isfinite().all()), None)
+def _seal(info: Mapping[str, Any]) -> str:
+    """SHA-256 of the settings that change what an agent does."""
+    settings = {key: info[key] for key in ("model", "planner")}
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def _plain(value: Any) -> Any:

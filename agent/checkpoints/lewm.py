@@ -15,22 +15,25 @@ import pickle
 import pickletools
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from latent_planner.common.bounded import check_archive
 from latent_planner.common.commands import in_words
+from latent_planner.common.printable import printable
 
 from ..model.world_model import WorldModel, WorldModelConfig
 from . import action_statistics, checkpoint, hub
 from .checkpoint import CheckpointError
 from .lewm_names import SETTINGS, from_lewm_keys, newer_spelling, to_lewm_keys
+from .tensors import as_float32, not_finite, oddity
 
 # How LeWM plans: the whole plan is carried out before the next. Our planners keep inside the action bounds.
 PLANNER: dict[str, Any] = {
@@ -48,6 +51,13 @@ PLANNER: dict[str, Any] = {
 }
 WEIGHTS = ("weights.pt", "weights.safetensors", "model.safetensors")  # as published folders call them
 FIRST_KEY = "embeddings.cls_token"  # of the encoder: finds the prefix that a training program put before all
+CONTAINERS = ("state_dict", "model_state_dict", "model", "module", "weights")  # of training checkpoints
+WRAPPERS = ("_orig_mod", "module")  # words in names, of torch.compile and DataParallel
+AVERAGED = re.compile(
+    r"(^|[._])(ema|averaged?|teacher|target|shadow|swa)([._]|$)"
+)  # of a copy of the weights
+LOSS = "sigreg."  # what the loss keeps, which no model needs
+PACKED = 4  # times a file's size that may come out of it
 TOLD = 12  # names in one error, of each kind
 
 
@@ -84,7 +94,7 @@ def from_lewm(
         raise CheckpointError(f"These action statistics cannot be used: {error}") from error
     with torch.random.fork_rng(devices=[]):
         world_model = WorldModel(config)
-    state = newer_spelling(_without_prefix(state_dict))
+    state = newer_spelling(_without_wrappers(state_dict))
     _check(state, to_lewm_keys(world_model.state_dict()), config)
     world_model.load_state_dict(from_lewm_keys(state))
     return world_model.eval()
@@ -115,7 +125,7 @@ def to_lewm(world_model: WorldModel) -> dict[str, Tensor]:
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The state dict in a .pt, .ckpt or .safetensors file; of a training checkpoint, its "state_dict".
+    """The state dict in a .pt, .ckpt or .safetensors file; of a training checkpoint, the one in CONTAINERS.
 
     Nothing in the file is run: a pickle that needs more than tensors and plain containers is refused.
     Raises CheckpointError.
@@ -124,15 +134,15 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
-        except (SafetensorError, ValueError) as error:
+        except Exception as error:  # the library raises nearly every type on damaged files
             raise CheckpointError(f"{path} is not a safetensors file: copy it again.") from error
     found_state = _unpickled(path)
-    if isinstance(found_state, Mapping) and isinstance(found_state.get("state_dict"), Mapping):
-        found_state = found_state["state_dict"]
-    if not isinstance(found_state, Mapping) or not all(isinstance(v, Tensor) for v in found_state.values()):
+    inside = [found_state.get(name) for name in CONTAINERS] if isinstance(found_state, Mapping) else []
+    found_state = next((found for found in (found_state, *inside) if _is_state(found)), None)
+    if found_state is None:
         raise CheckpointError(
-            f"{path} holds no state dict, names with tensors, at its top or under 'state_dict': give the "
-            "file of the weights."
+            f"{path} holds no state dict, names with tensors, at its top or under {', '.join(CONTAINERS)}: "
+            "give the file of the weights."
         )
     return {str(name): value for name, value in found_state.items()}
 
@@ -174,6 +184,8 @@ def _weights_file(path: Path) -> Path:
 
 def _unpickled(path: Path) -> Any:
     try:
+        if zipfile.is_zipfile(path):  # torch packs nothing: larger means that somebody else did
+            check_archive(path, PACKED * path.stat().st_size + 2**20)
         with warnings.catch_warnings(action="ignore"):  # about pickles in general
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -186,14 +198,19 @@ def _unpickled(path: Path) -> Any:
             "closed: get the plain state dict, usually weights.pt, or save model.state_dict() where you "
             "trust the file."
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+    except Exception as error:  # torch raises nearly every type on damaged files
         raise CheckpointError(f"{path} is not a file of weights, or cut off: copy it again.") from error
+
+
+def _is_state(found: Any) -> bool:
+    """Whether this is names with tensors."""
+    return isinstance(found, Mapping) and all(isinstance(value, Tensor) for value in found.values())
 
 
 def _first_global(path: Path) -> str | None:
     """The first thing that a bare pickle asks for beside plain data; it is read, not run."""
     words: list[str] = []
-    with open(path, "rb") as file, suppress(ValueError, EOFError):
+    with open(path, "rb") as file, suppress(Exception):  # a damaged one asks for nothing
         for code, argument, _ in pickletools.genops(file):
             if code.name == "GLOBAL":
                 return str(argument).replace(" ", ".")
@@ -204,16 +221,35 @@ def _first_global(path: Path) -> str | None:
     return None
 
 
-def _without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The model's own weights, where a training program put its name before them and others beside them."""
+def _without_wrappers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The model's own weights under their own names.
+
+    torch.compile and DataParallel put a word of theirs anywhere into a name, a training program puts its name
+    before all, and keeps a running average or what the loss needs next to them.
+    """
+    plain = {
+        ".".join(part for part in str(name).split(".") if part not in WRAPPERS): value
+        for name, value in sorted(state.items(), key=lambda item: -len(str(item[0])))  # the shortest counts
+    }
     first = f"encoder.{FIRST_KEY}"
-    prefixes = [name.removesuffix(first) for name in state if name == first or name.endswith(f".{first}")]
-    prefix = min(prefixes, key=len, default="")
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    prefixes = [name.removesuffix(first) for name in plain if name == first or name.endswith(f".{first}")]
+    prefix = min(prefixes, key=lambda name: (AVERAGED.search(name) is not None, len(name)), default="")
+    copies = tuple(other for other in prefixes if other not in prefix)
+    found = {
+        name.removeprefix(prefix): value
+        for name, value in plain.items()
+        if name.startswith(prefix) and not name.startswith(copies)
+    }
+    return {name: value for name, value in found.items() if not name.startswith(LOSS)}
 
 
 def _check(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], config: WorldModelConfig) -> None:
     """Raise CheckpointError unless names and shapes are those expected, and all numbers finite."""
+    odd = [f"{printable(name)} ({why})" for name, value in state.items() if (why := oddity(value))]
+    if odd:
+        raise CheckpointError(
+            f"Weights that are no plain numbers: {_listed(odd)}; save the state dict again."
+        )
     size, block = state.get("action_encoder.patch_embed.weight"), config.block_dim
     if size is not None and size.ndim == 3 and size.shape[1] != block:
         raise CheckpointError(
@@ -228,13 +264,13 @@ def _check(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], config: 
     ]
     wrong = {
         "missing": [name for name in expected if name not in state],
-        "extra": [name for name in state if name not in expected],
+        "extra": [printable(name) for name in state if name not in expected],
         "misshapen": misshapen,
     }
     told = [f"{kind}: {_listed(names)}" for kind, names in wrong.items() if names]
     if told:
         raise CheckpointError(f"These are not the weights of a published LeWM; {'; '.join(told)}.")
-    broken = [name for name, value in state.items() if not value.isfinite().all()]
+    broken = not_finite(as_float32(state))
     if broken:
         raise CheckpointError(f"Weights that are not finite: {_listed(broken)}; copy the file again.")
 

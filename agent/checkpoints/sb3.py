@@ -12,19 +12,25 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from latent_planner.common.files import beside
+from latent_planner.common.bounded import check_archive, parse_json
+from latent_planner.common.files import beside, blame, read_bytes
+from latent_planner.common.printable import printable
+
+from .tensors import oddity
 
 WEIGHTS, WORDS = "policy.pth", "data"
-LARGEST = 256 << 20  # bytes of weights
+LARGEST = 256 << 20  # bytes of weights, and of words
+LARGEST_FILE = 4 * LARGEST  # with the optimizer's numbers, which are not read
+PACKED = 4  # times their size that may come out of the weights: torch packs nothing
 
 
 class PolicyFileError(ValueError):
@@ -56,13 +62,7 @@ def read(path: str | Path) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[st
     """The actor's layers, (weight (out, in), bias (out,)) each, and what follows each: tanh, relu or none."""
     path = Path(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            if archive.getinfo(WEIGHTS).file_size > LARGEST:
-                raise PolicyFileError(
-                    f"{path} holds more than 256 MB of weights: no policy of numbers is so large"
-                )
-            weights, words = archive.read(WEIGHTS), json.loads(archive.read(WORDS))
-        state = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
+        return _read(path)
     except PolicyFileError:
         raise
     except FileNotFoundError:
@@ -70,24 +70,57 @@ def read(path: str | Path) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[st
             f"there is no file {path}: give the model.save(…) file of Stable-Baselines3"
         ) from None
     except Exception as error:  # zip, JSON and torch raise nearly every type on files that are none of ours
+        reason = printable(blame(error)) if isinstance(error, OSError) else type(error).__name__
         raise PolicyFileError(
-            f"{path} is no model of Stable-Baselines3 that can be read ({type(error).__name__}): "
-            "save it again"
+            f"{path} is no model of Stable-Baselines3 that can be read ({reason}): save it again"
         ) from error
-    found = _actor(path, state, _activation(words))
-    layers = [
-        (state[f"{key}.weight"].float().numpy(), state[f"{key}.bias"].float().numpy()) for key, _ in found
-    ]
-    for (before, _), (after, _) in zip(layers, layers[1:]):
-        if after.shape[1] != before.shape[0]:
-            raise PolicyFileError(
-                f"{path} has an actor that is no plain chain of layers: only those are read"
-            )
-    return layers, [kind for _, kind in found]
+
+
+def _read(path: Path) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[str]]:
+    weights, words = _members(path)
+    check_archive(io.BytesIO(weights), PACKED * len(weights) + 2**20)
+    state = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
+    layers, kinds = [], []
+    for key, kind in _actor(path, state, _activation(parse_json(words))):
+        layers.append((_numbers(path, state, f"{key}.weight", 2), _numbers(path, state, f"{key}.bias", 1)))
+        kinds.append(kind)
+    sizes = [weight.shape for weight, _ in layers]
+    chained = all(after[1] == before[0] for before, after in zip(sizes, sizes[1:]))
+    if not chained or any(bias.shape != weight.shape[:1] for weight, bias in layers):
+        raise PolicyFileError(f"{path} has an actor that is no plain chain of layers: only those are read")
+    return layers, kinds
+
+
+def _members(path: Path) -> tuple[bytes, bytes]:
+    """The weights and the words, none larger than LARGEST."""
+    with zipfile.ZipFile(io.BytesIO(read_bytes(path, LARGEST_FILE))) as archive:
+        for name in (WEIGHTS, WORDS):
+            if archive.getinfo(name).file_size > LARGEST:
+                what = "weights" if name == WEIGHTS else "words about them"
+                raise PolicyFileError(
+                    f"{path} holds more than {LARGEST >> 20} MB of {what}: no policy of numbers is so large"
+                )
+        return archive.read(WEIGHTS), archive.read(WORDS)
+
+
+def _numbers(path: Path, state: Mapping[str, Any], name: str, axes: int) -> np.ndarray:
+    """A weight or bias as float32."""
+    value: Any = state.get(name, "nothing")
+    odd = oddity(value) or (f"of {value.ndim} axes" if value.ndim != axes or not value.numel() else None)
+    if odd is None and not value.is_floating_point():
+        odd = "of whole numbers"
+    if odd is None and not value.float().isfinite().all():
+        odd = "not finite"
+    if odd is not None:
+        raise PolicyFileError(f"{path} has a {name} that is {odd}: save the model again")
+    found: np.ndarray = value.detach().float().numpy()
+    return found
 
 
 def _actor(path: Path, state: Any, activation: str | None) -> list[tuple[str, str]]:
     """Names of the actor's layers in order, and what follows each."""
+    if not isinstance(state, Mapping):
+        raise PolicyFileError(f"{path} holds no weights by name: save the model again")
     keys = {str(key) for key in state}
     if any(".cnn." in key or "extractors." in key for key in keys):
         raise PolicyFileError(f"{path} is a policy of pictures or of several inputs: only vectors are read")

@@ -11,6 +11,7 @@ Pixels are normalised inside the encoder; blocks are normalised everywhere, as a
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from latent_planner.common.files import write_bytes
 
 from ..model.world_model import WorldModel, WorldModelConfig
 
@@ -180,7 +183,9 @@ def write(graph: Graph, path: Path) -> None:
     with _quiet():
         if path.suffix == FORMATS["torch-export"]:
             program = torch.export.export(graph.module, example, dynamic_shapes=changing, strict=False)
-            torch.export.save(program, path)
+            held = io.BytesIO()  # torch's own writer ends the process on a full disk
+            torch.export.save(program, held)
+            write_bytes(path, held.getvalue())
             return
         torch.onnx.export(
             graph.module,

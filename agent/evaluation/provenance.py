@@ -21,6 +21,8 @@ from latent_planner.common.files import write_text
 if TYPE_CHECKING:
     from ..agent import Agent
 
+# how a path begins that says where things are on this machine
+_FIRST = r"(?:~\w*[\\/]|/(?=[^\s/])|[A-Za-z]:[\\/]|\\\\|\.\.[\\/])"
 PACKAGES = ("torch", "numpy", "gymnasium", "pymunk")
 
 
@@ -37,12 +39,29 @@ def provenance() -> dict[str, Any]:
 def command() -> str:
     """The command line of this process, as one would type it, without folders of this machine."""
     script = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
-    words = [script, *sys.argv[1:]]
+    words = [script, *(nameless(word) for word in sys.argv[1:])]
     if script == "__main__.py":  # of a package, as python -m starts it
         package = getattr(sys.modules["__main__"].__spec__, "parent", None)
-        words = ["-m", package, *sys.argv[1:]] if package else words
+        words = ["-m", package, *words[1:]] if package else words
         return shlex.join(["python", *words])
     return shlex.join(["python", *words] if script.endswith(".py") else words)
+
+
+def nameless(word: str) -> str:
+    """A word of a command line, or a path: one that begins at a root, a drive, a home or above this folder
+    keeps its last name only."""
+    found = re.fullmatch(rf"((?:--?)?[\w.+-]+=)?({_FIRST}.*)", word, re.DOTALL)
+    return without_folders(word) if found is None else (found[1] or "") + _last_name(found[2])
+
+
+def without_folders(text: str) -> str:
+    """Running text in which every such path is cut to its last name."""
+    path = rf"(?<![\w.:/\\~-]){_FIRST}[^\s'\"<>|]*"
+    return re.sub(path, lambda found: _last_name(found[0]), text)
+
+
+def _last_name(path: str) -> str:
+    return re.split(r"[\\/]", path.rstrip("\\/"))[-1]
 
 
 def machine() -> dict[str, Any]:

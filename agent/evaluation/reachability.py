@@ -7,12 +7,13 @@ beside the checkpoint. A goal whose first plan expects more is probably one that
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from latent_planner.common.bounded import read_json
 
 from ..pixels import encode_frames
 from .provenance import write_json
@@ -45,8 +46,8 @@ def save(folder: Path, threshold: float, sha256: str) -> Path:
 def load(folder: Path, sha256: str) -> float | None:
     """The threshold beside these weights; None where there is none, or one of other weights."""
     try:
-        found = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        found = read_json(folder / FILE)
         threshold = float(found["threshold"]) if found["sha256"] == sha256 else math.nan
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
     return threshold if math.isfinite(threshold) and threshold > 0 else None

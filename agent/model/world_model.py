@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from latent_planner.common.printable import printable
 from latent_planner.common.words import did_you_mean
 
 from ..pixels import resize
@@ -24,6 +25,9 @@ ENCODERS = ("keypoint", "conv", "vit")
 PREDICTORS = ("banded", "lewm")
 CANDIDATES_AT_ONCE = 1024  # of a rollout without gradient on a CPU: bounds its memory
 CANDIDATES_ON_GPU = 8192  # the same elsewhere
+LARGEST = 3e38  # of a number here: it must fit into float32
+LARGEST_COLOUR = 1e6  # of a colour once it is normalised
+LARGEST_SIZES = {"image_size": 4096, "context_len": 1024, "frameskip": 4096}  # of the others: 2**20
 
 
 RENAMED = {"published_look": "reference_look"}  # settings of older checkpoints
@@ -82,6 +86,14 @@ class WorldModelConfig:
         for name in ("action_std", "pixel_std"):
             if min(getattr(self, name)) <= 0:
                 raise ValueError(f"{name} must be above zero everywhere, but is {getattr(self, name)}.")
+        if not all(abs(v) <= LARGEST for v in (*self.block_low, *self.block_high)):
+            raise ValueError(f"action_std is so small that actions overflow: {self.action_std}.")
+        colours = zip(self.pixel_mean, self.pixel_std)
+        if not all(max(abs(mean), abs(1 - mean)) / std <= LARGEST_COLOUR for mean, std in colours):
+            raise ValueError(
+                f"pixel_mean and pixel_std must describe pixels from 0 to 1, but are {self.pixel_mean} and "
+                f"{self.pixel_std}."
+            )
         if any(low > high for low, high in zip(self.action_low, self.action_high)):  # equal: always so
             raise ValueError(
                 f"action_low {self.action_low} must be at or below action_high {self.action_high}."
@@ -157,31 +169,35 @@ class WorldModelConfig:
 def _checked(name: str, kind: str, value: Any) -> Any:
     """value as the field's type: no guessing from text, no NaN."""
     if kind == "float | None":
-        known = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
+        known = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < LARGEST
         if value is not None and not known:
             raise ValueError(
-                f"{name} must be a number above 0, or null where it is not known, not {value!r}."
+                f"{name} must be a number above 0, or null where it is not known, not {printable(value)}."
             )
         return value if value is None else float(value)
     if kind == "str":
         if not isinstance(value, str):
-            raise ValueError(f"{name} must be text, but is {value!r}.")
+            raise ValueError(f"{name} must be text, but is {printable(value)}.")
         return value
     if kind == "bool":
         if not isinstance(value, bool):
-            raise ValueError(f"{name} must be true or false, but is {value!r}.")
+            raise ValueError(f"{name} must be true or false, but is {printable(value)}.")
         return value
     if kind == "int":
         least = 0 if name == "proposals" else 1
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{name} must be a whole number of at least {least}, but is {value!r}.")
+            raise ValueError(f"{name} must be a whole number of at least {least}, but is {printable(value)}.")
+        if value > (most := LARGEST_SIZES.get(name, 2**20)):
+            raise ValueError(f"{name} must be at most {most}, but is {printable(value)}.")
         return value
     try:
         numbers = tuple(float(v) for v in value) if kind.startswith("tuple") else (float(value),)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} must hold numbers, but is {value!r}.") from None
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{name} must hold numbers, but is {printable(value)}.") from None
     if not all(math.isfinite(v) for v in numbers):
-        raise ValueError(f"{name} must hold finite numbers, but is {value!r}.")
+        raise ValueError(f"{name} must hold finite numbers, but is {printable(value)}.")
+    if not all(abs(v) <= LARGEST for v in numbers):
+        raise ValueError(f"{name} must hold numbers of at most {LARGEST:g}, but is {printable(value)}.")
     return numbers if kind.startswith("tuple") else numbers[0]
 
 

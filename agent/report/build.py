@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from latent_planner.common.files import write_text
 
-from ..evaluation.provenance import provenance, write_json
+from ..evaluation.provenance import nameless, provenance, without_folders, write_json
 from .evidence import Evidence, Skipped
 from .registry import NAMES, find
 from .section import Result, Section, Shown
@@ -95,7 +95,11 @@ def build(
                 if not entries:
                     raise
                 break
-    about: dict[str, Any] = {"checkpoint": checkpoint, "env": evidence.config.env, "recording": recording}
+    about: dict[str, Any] = {
+        "checkpoint": nameless(checkpoint),
+        "env": evidence.config.env,
+        "recording": recording,
+    }
     about |= {"sha256": sha256, "seed": evidence.seed, **provenance()}
     return Report(about, entries, stopped=len(entries) < len(chosen))
 
@@ -113,7 +117,7 @@ def _entry(each: Section, evidence: Evidence) -> Entry:
         return Entry(each, "skipped", f"Not measured: {reason}.", None, time.perf_counter() - started)
     except Exception as error:
         log.exception("the section %s broke; the others go on", each.name)
-        sentence = f"This section broke: {type(error).__name__}: {error}"
+        sentence = f"This section broke: {type(error).__name__}: {without_folders(str(error))}"
         return Entry(each, "broken", sentence, None, time.perf_counter() - started)
     verdict = "good" if result.good else "poor"
     return Entry(each, verdict, result.finding, result, time.perf_counter() - started, shown)

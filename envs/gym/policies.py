@@ -10,18 +10,22 @@ mlp:FILE.npz        a network with smooth noise on top, as train.py makes it of 
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
-import zipfile
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from latent_planner.common.bounded import check_archive
+from latent_planner.common.files import read_bytes
+
 from ..policies import RandomPolicy
 from ..world import WorldError
 
 KINDS = "random, smooth, module:function and sb3:FILE.zip"
+LARGEST_NETWORK = 256 << 20  # bytes
 NOISE = (0.0, 0.2, 0.5)  # on top of a network, in halves of the box; one is drawn for each episode
 ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "tanh": np.tanh,
@@ -129,10 +133,14 @@ def _function(module: str, name: str, how: str) -> Any:
 def _network(world: Any, path: str) -> Network:
     """From an .npz of weight_0, bias_0, …, and kinds, as `latent_planner.checkpoints.sb3` writes it."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        data = io.BytesIO(read_bytes(path, LARGEST_NETWORK))
+        check_archive(data, LARGEST_NETWORK)
+        data.seek(0)
+        with np.load(data, allow_pickle=False) as file:
             kinds = [str(kind) for kind in file["kinds"]]
             layers = [(file[f"weight_{i}"], file[f"bias_{i}"]) for i in range(len(kinds))]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        _check_chain(layers, kinds)
+    except Exception as error:  # zip and numpy raise nearly every type on damaged files
         raise WorldError(f"{path} holds no policy that can be read: make it again.") from error
     sizes = layers[0][0].shape[1], layers[-1][0].shape[0]
     wanted = len(world.state_names), world.action_size
@@ -142,3 +150,18 @@ def _network(world: Any, path: str) -> Network:
             f"{wanted[0]} and {wanted[1]}: choose one that was trained in it."
         )
     return Network(world, layers, kinds)
+
+
+def _check_chain(layers: list[tuple[np.ndarray, np.ndarray]], kinds: list[str]) -> None:
+    """ValueError unless these are layers of finite numbers, each as wide as the one before gives."""
+    if not layers or not set(kinds) <= set(ACTIVATIONS):
+        raise ValueError("no layers, or activations that are not known")
+    wide = layers[0][0].shape[-1]
+    for weight, bias in layers:
+        if weight.dtype != np.float32 or bias.dtype != np.float32 or weight.ndim != 2 or not weight.size:
+            raise ValueError("a layer is a matrix and a vector, float32")
+        if weight.shape[1] != wide or bias.shape != weight.shape[:1]:
+            raise ValueError("layers that do not follow on each other")
+        if not np.isfinite(weight).all() or not np.isfinite(bias).all():
+            raise ValueError("numbers that are not finite")
+        wide = len(weight)
