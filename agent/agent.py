@@ -12,9 +12,10 @@ place in its block, so it acts as it would alone, up to rounding.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,10 @@ from torch import Tensor
 
 from latent_planner.planners import Plan, PlanError
 
+from . import looks as known_looks
 from .checkpoints import checkpoint
 from .imagination import Solver
+from .looks import Look, Looks
 from .model.device import pick_device
 from .model.threads import Threads
 from .model.world_model import WorldModel
@@ -43,6 +46,8 @@ from .problem import (
 )
 from .settings import AgentSettings, checked_deadline
 
+log = logging.getLogger(__name__)
+
 PASSED = 0.05  # a waypoint counts as passed at this share of the squared distance between unrelated latents
 
 
@@ -55,6 +60,7 @@ class Agent:
         precision, deadline, plan_config, horizon, num_samples, …
     device: "auto" takes CUDA, else MPS, else the CPU.   seed: default plan_config.seed.
     context_len: most frames, its own past included, that a plan starts from; default all the model looks at.
+    looks: what the frames that the model learned from look like; goals unlike them are warned of.
 
     Whatever cannot be planned with raises PlanError: no goal, pixels of a wrong shape or type, unknown names.
     """
@@ -67,6 +73,7 @@ class Agent:
         device: torch.device | str = "auto",
         seed: int | None = None,
         context_len: int | None = None,
+        looks: Looks | None = None,
         **changes: Any,
     ) -> None:
         self.settings = (settings or AgentSettings()).changed(**changes)
@@ -75,6 +82,9 @@ class Agent:
         self.config = world_model.config
         self.context_len = min(context_len or self.config.context_len, self.config.context_len)
         self.seed = self.settings.plan_config.seed if seed is None else seed
+        self.looks = looks
+        self.goal_looks: list[Look] = []  # of the goals set last, where looks are known
+        self.warn: Callable[[str], None] = log.warning  # gets what the agent warns of
         self.last_plan: Plan | None = None  # of the last replanning in `act`, as `plan` gives it
         self._solver = Solver(self.world_model, self.settings, self.device)
         self._problems: list[Problem] = []
@@ -97,14 +107,16 @@ class Agent:
         """
         world_model, info = checkpoint.load(name_or_path, env=env, actions=actions)
         settings = checkpoint.agent_settings(info["planner"])
-        return cls(world_model, settings, device=device, seed=seed, **changes)
+        looks = known_looks.load(Path(info["path"]), info["sha256"])
+        return cls(world_model, settings, device=device, seed=seed, looks=looks, **changes)
 
     def clone(self, seed: int | None = None) -> Agent:
         """A fresh agent with the same weights, settings and number of threads, and nothing else in common."""
         seed = self.seed if seed is None else seed
         twin = Agent(
-            self.world_model, self.settings, device=self.device, seed=seed, context_len=self.context_len
-        )
+            self.world_model, self.settings, device=self.device, seed=seed, context_len=self.context_len,
+            looks=self.looks,
+        )  # fmt: skip
         twin._solver.threads = self.threads
         return twin
 
@@ -149,6 +161,9 @@ class Agent:
         """
         frames, _ = checked_frames(pixels)
         self._pursue(frames[:, None], steps, mask, near=0.0)
+        self.goal_looks = self._looks(frames[chosen_problems(mask, len(frames))], "goal")
+        if odd := known_looks.complaint(self.goal_looks):
+            self.warn(odd)
 
     @torch.no_grad()
     def set_waypoints(
@@ -292,6 +307,24 @@ class Agent:
         frames, single = self._checked(pixels)
         distance = (self._encode(frames) - goals_of(self._problems)).float().norm(dim=-1).cpu().numpy()
         return float(distance[0]) if single else distance
+
+    def unfamiliarity(self, pixels: np.ndarray, *, goal: bool = False) -> np.ndarray | float:
+        """How little pixels look like what the model has seen: 0 in the middle of that, 1 at its border, more
+        outside, where neither distances nor plans mean much. A float, or (B,); NaN where nobody measured
+        what the model has seen, see `latent_planner.looks`.
+
+        pixels: uint8 (H, W, 3) or (B, H, W, 3).   goal: a picture that may have been resized or compressed,
+        and not a frame of the scene.
+        """
+        frames, single = checked_frames(pixels)
+        found = [look.unfamiliarity for look in self._looks(frames, "goal" if goal else "scene")]
+        found = found or [math.nan] * len(frames)
+        return found[0] if single else np.array(found)
+
+    def _looks(self, frames: np.ndarray, kind: str) -> list[Look]:
+        """What frames (B, H, W, 3) look like; [] where nobody measured what the model has seen."""
+        with self.threads.using():
+            return [] if self.looks is None else self.looks.of(self.world_model, frames, kind)
 
     def _replan(
         self,

@@ -17,6 +17,7 @@ COMMANDS = {
     "train": Command("cli.train", "record a world, learn it, test what was learned"),
     "plan": Command("cli.plan", "reach a goal picture; run the benchmark"),
     "report": Command("cli.report", "one page on what a trained model knows"),
+    "looks": Command("cli.looks", "measure what a model's frames look like: other goals are noticed"),
     "serve": Command("deploy.serve", "a policy server that openpi's client can talk to"),
     "export": Command("deploy.export", "write a checkpoint as ONNX or torch.export"),
     "collect": Command("envs.recordings.collect", "record a world under its behaviour policy"),

@@ -4,6 +4,7 @@
     python plan.py --goal goal.png                   # reach it: plan.mp4, plan.png, result.json
     python plan.py --goal goal.png --checkpoint runs/mine --seed 3 --budget 100
     python plan.py --goal goal.png planner=mppi planner.num_samples=100
+    python plan.py --goal photo.jpg --anyway         # act even if it looks like nothing the model has seen
     python plan.py --goal goal.png --explain         # also draw how the plans came about: explain.png
     python plan.py --benchmark --env two_room        # success on the fixed start/goal pairs
     python plan.py --benchmark --env two_room benchmark.offset=100   # on goals that are farther away
@@ -35,6 +36,7 @@ from tqdm.auto import tqdm
 
 from latent_planner import Agent, envs
 from latent_planner import goal_image as images
+from latent_planner import looks as known_looks
 from latent_planner.checkpoints import checkpoint, hub
 from latent_planner.common.commands import in_words
 from latent_planner.common.files import blame
@@ -52,6 +54,7 @@ from latent_planner.pixels import resize_picture
 from latent_planner.planners import Plan
 
 from .benchmark_words import OFFSET, PROTOCOL, SHIFT
+from .goal_checks import as_the_model_sees, check_looks, warn_out_of_reach
 from .overrides import ConfigError
 from .plan_options import BUDGET, parse_options
 from .planner_words import planner_settings
@@ -115,7 +118,8 @@ def load_agent(args: argparse.Namespace, env_name: str | None) -> tuple[Agent, d
         raise ConfigError(f"checkpoint {name} is of the world {model.config.env}, not of {env_name}")
     context_len = 1 if lewm else None
     device = args.device or "auto"
-    agent = Agent(model, settings, device=device, seed=args.seed, context_len=context_len)
+    looks = known_looks.load(Path(info["path"]), info["sha256"])
+    agent = Agent(model, settings, device=device, seed=args.seed, context_len=context_len, looks=looks)
     return agent, {"name": str(name), "sha256": info["sha256"]}
 
 
@@ -150,16 +154,21 @@ def reach(args: argparse.Namespace) -> None:
     if text is not None and not fits(text, env, shown):
         log.warning("the state that %s carries is not the one it shows, so it is ignored", args.goal)
         text = None
+    shown = as_the_model_sees(agent, env, shown, args.goal)
     if text is not None and agent.config.reference_look:  # the picture was drawn as our world looks
         shown = env.render_state(np.array(text.state))
     observation, success = start(args, env, text)
+    judge = check_looks(args, agent, shown, observation["pixels"])
     print(f"planning to {args.goal} in {agent.config.env}, checkpoint {about['name']}, on {agent.device}")
     budget = args.budget or BUDGET
     agent.set_goal(shown, steps=budget)
+    most = reachability.load(checkpoint.find(about["name"]), about["sha256"])
     with tqdm(total=budget, desc="planning", unit="step") as bar:
-        on_step = partial(show_step, bar, partial(warn_out_of_reach, agent, about, shown))
-        played = attempt(agent, env, observation, budget=budget, success=success, on_step=on_step)
-    print("\n".join([*story(played), *computed_with(agent)]))
+        on_step = partial(show_step, bar, partial(warn_out_of_reach, agent, most, shown))
+        played = attempt(
+            agent, env, observation, budget=budget, success=success, on_step=on_step, judge=judge
+        )
+    print("\n".join([*story(played, most), *computed_with(agent)]))
     goal = {"goal": str(args.goal), "goal_state": list(text.state) if text else None, "seed": agent.seed}
     notes = {"env": agent.config.env, "checkpoint": about, **goal, **about_agent(agent)}
     folder = out_folder(args.out, Path(args.goal).stem)
@@ -188,24 +197,6 @@ def painter(
     seen = [start(args, scene, text)[0], *(scene.step(action)[0] for action in played.actions)]
     frames = {state.tobytes(): obs["pixels"] for state, obs in zip(played.states, seen)}
     return lambda state: frames[state.tobytes()]
-
-
-def warn_out_of_reach(agent: Agent, about: dict[str, Any], goal: np.ndarray, first_plan: Plan) -> None:
-    """Say so when this plan expects to stay farther from the goal than those that led to their goals.
-
-    Only where the checkpoint's report has measured how far that is.
-    """
-    most = reachability.load(checkpoint.find(about["name"]), about["sha256"])
-    if most is None:
-        return
-    expected = reachability.expected_distance(agent, first_plan, goal[None])[0]
-    if expected > most:
-        message = (
-            "the goal seems out of reach: the first plan ends %.1f away from it in latent space, and %.0f %% "
-            "of the goals that were reached began with one that ends within %.1f"
-        )
-        with tqdm.external_write_mode():
-            log.warning(message, expected, 100 * reachability.KEPT, most)
 
 
 def explain(

@@ -16,7 +16,7 @@ BUDGET = 50  # env steps
 # Which options go with which of the three things this program does.
 USES = {
     "goal": {"checkpoint", "env", "seed", "state", "budget", "out", "device", "overrides"}
-    | {"explain", "recording", "module"},
+    | {"explain", "recording", "module", "anyway"},
     "make_goal": {"env", "seed", "module"},
     "benchmark": {"module", "checkpoint", "env", "seed", "out", "device", "pairs", "pairs_seed", "overrides"},
 }
@@ -50,6 +50,7 @@ def parser(about: str, worlds: Sequence[str]) -> Parser:
     how("--device", help="auto, cpu, cuda or mps (default: auto)")
     how("--explain", action="store_true", help="with --goal: also draw the search and the imagined paths")
     how("--recording", metavar="FILE", help="frames for --explain (default: some are recorded on the spot)")
+    how("--anyway", action="store_true", help="act even if the goal looks like nothing the model has seen")
     how("--pairs", type=int, metavar="N", help="only the first N pairs of the benchmark")
     how(
         "--pairs-seed", type=int, metavar="SEED",

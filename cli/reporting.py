@@ -75,12 +75,13 @@ def report_on(
 
 def _folder(run: str | Path, out: str | Path | None) -> Path:
     """Where the report goes; OSError when files of its names there are links."""
-    folder = _wanted_folder(run, out)
+    folder = checkpoint_folder(run, out)
     refuse_links(folder, (PAGE, NUMBERS, reachability.FILE))
     return folder
 
 
-def _wanted_folder(run: str | Path, out: str | Path | None) -> Path:
+def checkpoint_folder(run: str | Path, out: str | Path | None) -> Path:
+    """The folder asked for, else the run's own, else a new one in reports/."""
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
         return Path(out)

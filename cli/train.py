@@ -48,6 +48,7 @@ from latent_planner.training.tracker import Tracker
 from latent_planner.training.train_config import TrainConfig
 from latent_planner.training.trainer import Trainer
 
+from . import looks
 from .overrides import ConfigError, checked, listing
 from .recording import RECORDED, open_recording, warn_of_short_sight
 from .reporting import report_on
@@ -159,6 +160,8 @@ def _train(config: DictConfig, locks: ExitStack) -> Path:
             progress=first,
         )
         trained = trainer.fit()
+    if first:
+        looks.write(folder, reader)
     reader.close()
     if first:
         result = test(config, folder, device)

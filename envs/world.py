@@ -125,6 +125,12 @@ class World(gymnasium.Env):
         raise NotImplementedError
 
     @classmethod
+    def without_reference_marker(cls, frame: np.ndarray) -> np.ndarray:
+        """A frame uint8 (H, W, 3) of any size without the goal marker of the published look; itself where no
+        such marker is seen."""
+        return frame
+
+    @classmethod
     def too_quick(cls, name: str, reader: Any, steps: int) -> list[str]:
         """Numbers of the state that a recording shows to move too far within `steps` steps to be followed.
 

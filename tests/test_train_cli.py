@@ -56,7 +56,7 @@ def test_a_run_from_nothing_leaves_everything_in_its_folder(run) -> None:
     names = {path.name for path in (folder / "run").iterdir()}
     assert names >= {
         "train.yaml", "model.safetensors", "config.json", "metrics.jsonl", "benchmark.json", "loss.png",
-        "success.png", "planned.mp4", "wandb",
+        "success.png", "planned.mp4", "wandb", "looks.json",
     }  # fmt: skip
     assert not [name for name in names if ".tmp-" in name]
     assert list((folder / "run" / "wandb").glob("offline-run-*"))

@@ -13,7 +13,8 @@ from pathlib import Path
 from .checkpoint import CheckpointError
 
 SCHEME = "hf://"
-FILES = ["config.json", "model.safetensors", "weights.safetensors", "weights.pt"]
+WEIGHTS = ["model.safetensors", "weights.safetensors", "weights.pt"]
+FILES = ["config.json", *WEIGHTS, "reach.json", "looks.json"]
 
 
 def is_remote(name: str | Path) -> bool:
@@ -53,6 +54,6 @@ def fetch(name: str) -> Path:
     except (errors.HFValidationError, errors.HfHubHTTPError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"{name} could not be fetched ({reason}): try again later.") from error
-    if not any((folder / file).is_file() for file in FILES[1:]):
-        raise CheckpointError(f"{name} holds no weights ({', '.join(FILES[1:])}): give another repository.")
+    if not any((folder / file).is_file() for file in WEIGHTS):
+        raise CheckpointError(f"{name} holds no weights ({', '.join(WEIGHTS)}): give another repository.")
     return folder

@@ -13,7 +13,8 @@ A request is the bare observation, {"observation/image": uint8 (H, W, 3)}, with 
 
 Other keys (a prompt, more cameras, joint angles) are ignored: the model knows one camera. The reply holds
 actions float32 (K, A), cost, iterations, policy_timing and missed_deadlines, of this connection's plans so
-far; or, where no frame came, only the timing. The first reply that ignores a key names it under "ignored".
+far; or, where no frame came, only the timing. The first reply that ignores a key names it under "ignored",
+and the reply to a new goal holds goal_unfamiliarity: above 1, it looks like nothing that the model has seen.
 """
 
 from __future__ import annotations
@@ -91,8 +92,10 @@ class Session:
         if _flag(request, "reset"):
             self.agent.reset()
             self._goal = self._stamp = None
-        self._take_goal(request)
+        new_goal = self._take_goal(request)
         reply: dict[str, Any] = {} if stamp is None else {"timestamp": stamp}
+        if new_goal and self.agent.goal_looks:
+            reply["goal_unfamiliarity"] = self.agent.goal_looks[0].unfamiliarity
         if frame is None and not {"goal/image", "reset"} & set(request):
             raise RequestError(self._no_frame(request))
         if ignored := self._newly_ignored(request):
@@ -133,17 +136,19 @@ class Session:
         self._ignored.update(chosen)
         return [_shown(key) for key in chosen]
 
-    def _take_goal(self, request: dict[str, Any]) -> None:
+    def _take_goal(self, request: dict[str, Any]) -> bool:
+        """Pursue the goal that came with the request; whether that is a new one."""
         if request.get("goal/image") is None:
-            return
+            return False
         goal = _picture(request, "goal/image")
         steps = request.get("goal/steps")
         if steps is None and self._goal is not None and np.array_equal(goal, self._goal):
-            return
+            return False
         if steps is not None and (isinstance(steps, bool) or not isinstance(steps, (int, np.integer))):
             raise RequestError(f"goal/steps is a whole number of steps, not {_told(steps)}.")
         self.agent.set_goal(goal, steps=None if steps is None else int(steps))
         self._goal = goal.copy()
+        return True
 
     def _executed(self, request: dict[str, Any], stamp: float | None) -> Any:
         """What was done since the frame before, by the request or, where the rate is known, by the clock: but

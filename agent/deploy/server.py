@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -259,7 +259,9 @@ class PolicyServer:
     def _new_session(self) -> Session:
         from .connection import Session
 
-        return Session(self.agent.clone(), self.image_key, self.limits.deadline)
+        agent = self.agent.clone()
+        agent.warn = partial(self._log.say, "goal", "a goal: %s")
+        return Session(agent, self.image_key, self.limits.deadline)
 
     def _answer(
         self, session: Callable[[], Session], message: bytes | str, arrived: float, took: float | None

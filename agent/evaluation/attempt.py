@@ -12,6 +12,7 @@ import numpy as np
 
 from latent_planner.planners import Plan
 
+from ..looks import Look
 from ..protocols import Environment
 from . import video
 from .provenance import durations, provenance, write_json
@@ -29,6 +30,7 @@ class Attempt:
 
     budget: env steps allowed.   judged: whether the world knows the goal, so that success can be told.
     reached_at: the first step after which the world reported success; None if it never did.
+    left: how the last frame differs from all that the model has seen; "" where it does not.
     """
 
     budget: int
@@ -40,6 +42,7 @@ class Attempt:
     plan_seconds: list[float] = field(default_factory=list)  # wall clock of each call that planned
     plans: list[tuple[int, Plan]] = field(default_factory=list)  # each with the env step it was made at
     reached_at: int | None = None
+    left: str = ""
 
 
 def attempt(
@@ -50,23 +53,26 @@ def attempt(
     budget: int,
     success: bool | None = None,
     on_step: Callable[[Attempt], None] | None = None,
+    judge: Callable[[np.ndarray], Look] | None = None,
 ) -> Attempt:
     """Act from `observation`, the env's last, for at most `budget` env steps; the agent has its goal already.
 
     success: `info["success"]` of the reset; None when the env does not know the goal, and the whole budget is
     then used. Otherwise the attempt ends where the env first reports success; the agent is never told.
     on_step: called with what there is so far, before the first action and after each.
+    judge: frame (H, W, 3) -> its look; the attempt ends at a frame that is not familiar.
     """
     so_far = Attempt(budget, judged=success is not None, reached_at=0 if success else None)
 
     def look() -> None:
         so_far.states.append(np.asarray(observation["state"], dtype=float))
         so_far.distances.append(float(agent.latent_distance(observation["pixels"])))
+        so_far.left = "" if judge is None else judge(observation["pixels"]).reason
         if on_step is not None:
             on_step(so_far)
 
     look()
-    while so_far.reached_at is None and len(so_far.actions) < budget:
+    while so_far.reached_at is None and not so_far.left and len(so_far.actions) < budget:
         last_plan, started = agent.last_plan, time.perf_counter()
         action = agent.act(observation["pixels"])
         if agent.last_plan is not None and agent.last_plan is not last_plan:
@@ -80,8 +86,11 @@ def attempt(
     return so_far
 
 
-def story(played: Attempt) -> list[str]:
-    """What happened, in sentences for the user."""
+def story(played: Attempt, near: float | None = None) -> list[str]:
+    """What happened, in sentences for the user.
+
+    near: latent distance within which plans to goals that were reached end; None where it is not known.
+    """
     distances, steps = played.distances, len(played.actions)
     if played.reached_at == 0:
         return ["the start already is at the goal, so nothing was planned: choose another start or goal"]
@@ -91,8 +100,12 @@ def story(played: Attempt) -> list[str]:
     elif played.judged:
         first = f"goal not reached in {steps} steps"
     else:
-        first = f"{steps} steps taken; the picture carries no state, so judge by the video"
+        first = f"{steps} steps taken; the picture carries no state, so {_verdict(distances[-1], near)}"
+    left = f"stopped at step {steps}: the scene has left what the model knows ({played.left})"
+    if played.left and steps:
+        left += "; the pictures end one step before"
     lines = [
+        *([left] if played.left else []),
         first,
         f"latent distance to the goal: {distances[0]:.3g} at the start, {distances[-1]:.3g} at the end, "
         f"least {distances[nearest]:.3g} at step {nearest}",
@@ -104,6 +117,15 @@ def story(played: Attempt) -> list[str]:
             f"planned {spent['plans']} times, {spent['median']:.2f} s each (median), {total:.1f} s in all"
         )
     return lines
+
+
+def _verdict(distance: float, near: float | None) -> str:
+    """How near a goal is that only its picture describes, at this latent distance."""
+    if near is None:
+        return "judge by the video"
+    if distance <= near:
+        return f"judge by the distance: it ends about as near as goals that were reached (within {near:.3g})"
+    return f"judge by the distance: it ends farther away than goals that were reached (within {near:.3g})"
 
 
 def write_results(
@@ -124,6 +146,7 @@ def write_results(
         "reached": played.reached_at is not None if played.judged else None,
         "reached_at": played.reached_at,
         "steps": len(played.actions),
+        "left": played.left or None,
         "budget": played.budget,
         **about,
         "start_state": played.states[0].tolist(),
@@ -137,8 +160,11 @@ def write_results(
         **provenance(),
     }
     write_json(folder / "result.json", result)
-    frames = [render(state) for state in played.states]
-    episode = video.Clip(frames, goal, played.distances, played.budget, played.reached_at, played.judged)
+    shown = len(played.states) - bool(played.left and played.actions)  # up to the last familiar frame
+    frames = [render(state) for state in played.states[:shown]]
+    episode = video.Clip(
+        frames, goal, played.distances[:shown], played.budget, played.reached_at, played.judged
+    )
     video.write_picture(folder / "plan.png", video.summary_picture(episode))
-    shown = video.held(video.episode_frames(episode), round(HOLD_SECONDS * fps))
-    video.write_video(folder / "plan.mp4", shown, fps)
+    played_back = video.held(video.episode_frames(episode), round(HOLD_SECONDS * fps))
+    video.write_video(folder / "plan.mp4", played_back, fps)

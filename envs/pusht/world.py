@@ -15,6 +15,7 @@ import pymunk
 
 from ..factors import Choice, Color, Factor, Number, background
 from ..world import World, WorldError
+from . import target
 from .frames import SmoothFrames
 from .geometry import BOARD, WALLS, block_corners, gap
 from .reference_frames import SIZE, PublishedFrames
@@ -169,6 +170,12 @@ class PushT(World):
         self._frames: SmoothFrames | PublishedFrames | VariedFrames = self._plain_frames
         self._bodies = BODIES
         self._simulation = Simulation()
+
+    @classmethod
+    def without_reference_marker(cls, frame: np.ndarray) -> np.ndarray:
+        """A frame uint8 (H, W, 3) of any size without the published green T; itself where none is seen."""
+        seen = target.shows(frame, cls.reference_marker)
+        return target.painted_away(frame, cls.reference_marker) if seen else frame
 
     def _vary(self, varied: dict[str, Any]) -> None:
         self._bodies, look = Bodies.of(varied), Look.of(varied)
