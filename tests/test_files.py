@@ -19,8 +19,11 @@ import numpy as np
 import pytest
 from tiny_run import losses, tiny_trainer
 
-from latent_planner.checkpoints import checkpoint
+from latent_planner.checkpoints import checkpoint, lewm
+from latent_planner.cli import plan, report, train
 from latent_planner.common import files
+from latent_planner.deploy import serve
+from latent_planner.envs.recordings.action_table import read_table
 from latent_planner.envs.recordings.episodes import EpisodeWriter
 from latent_planner.envs.recordings.journal import RecordingError
 from latent_planner.evaluation import provenance, reachability
@@ -226,6 +229,26 @@ def test_a_report_names_no_folders_of_this_machine(monkeypatch: pytest.MonkeyPat
 def test_a_damaged_threshold_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / reachability.FILE).write_text(text, encoding="latin-1")
     assert reachability.load(tmp_path, "x") is None
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
+def test_no_command_waits_for_a_pipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for command, words in (
+        (plan, ["--goal", pipe]),
+        (plan, ["--goal", pipe, "--checkpoint", pipe]),
+        (plan, ["--make-goal", pipe]),
+        (report, [pipe]),
+        (report, ["pusht", "--recording", pipe, "--out", tmp_path / "report"]),
+        (train, ["env=recorded", f"data.path={pipe}"]),
+        (lewm, [pipe, "--env", "pusht", "--actions", pipe, "--out", tmp_path / "out"]),
+        (serve, ["pusht", "--api-key-file", pipe]),
+    ):
+        assert command.main([str(word) for word in words]) == 2
+        assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
+    with pytest.raises(RecordingError, match="is not a regular file"):
+        read_table(pipe)
 
 
 class TestOneRunAFolder:

@@ -20,13 +20,14 @@ import os
 import signal
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from latent_planner.common.commands import in_words
+from latent_planner.common.files import read_bytes
 
 from .server import Limits, PolicyServer, use_threads
 
 log = logging.getLogger(__name__)
+LARGEST_KEY = 1 << 16  # bytes of the file that holds it
 KEY_VARIABLE = "AGENT_API_KEY"
 
 
@@ -117,7 +118,7 @@ def _api_key(args: argparse.Namespace) -> str | None:
     key = os.environ.get(KEY_VARIABLE)
     if args.api_key_file is not None:
         try:
-            key = Path(args.api_key_file).read_text(encoding="utf-8").strip()
+            key = read_bytes(args.api_key_file, LARGEST_KEY).decode("utf-8").strip()
         except UnicodeDecodeError:
             raise ServeError(f"{args.api_key_file} is no text in UTF-8: put the API key into it") from None
     if key is not None and not key:

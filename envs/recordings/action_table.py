@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from latent_planner.common.files import read_bytes
 
 from .formats.names import is_clock, runs_like_a_clock
 from .journal import RecordingError
@@ -42,8 +45,8 @@ class Table:
 def read_table(path: Path) -> Table:
     """Read and check the table; RecordingError names the line that is wrong."""
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = [(reader.line_num, row) for reader in [csv.reader(file)] for row in reader if any(row)]
+        reader = csv.reader(io.StringIO(read_bytes(path).decode("utf-8-sig"), newline=""))
+        rows = [(reader.line_num, row) for row in reader if any(row)]
     except FileNotFoundError:
         raise RecordingError(f"there is no file {path}: give the table of actions") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
