@@ -53,6 +53,18 @@ def test_a_row_cut_off_in_writing_is_left_out(tmp_path) -> None:
     assert plots.read_rows(tmp_path / "absent.jsonl") == []
 
 
+@pytest.mark.parametrize("value", ['"x"', "null", "[0.5]", "{}", "NaN", "Infinity", "1" + "0" * 400])
+def test_what_is_no_number_is_not_drawn(value: str, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    names = ("prediction", "held_out", "sigreg", "effective_rank", "success", "probe/x/linear_r2")
+    damaged = ", ".join(f'"{name}": {value}' for name in names)
+    path.write_text(f'{json.dumps(TESTED)}\n{{"step": 99, {damaged}}}\n{{"step": {value}}}\n')
+    rows = plots.read_rows(path)
+    assert rows[1:] == [{"step": 99}]
+    plots.plot_loss(rows, tmp_path / "loss.png")
+    plots.plot_success(rows, tmp_path / "success.png")
+
+
 def test_probes_are_those_of_the_last_row_that_has_any() -> None:
     later = {"step": 75, "probe/block_x/linear_r": 0.99}
     assert plots.probes([TESTED, later, {"step": 80, **LOSS}]) == {"block_x": {"linear_r": 0.99}}

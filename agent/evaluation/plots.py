@@ -23,7 +23,8 @@ CAPTION = 9  # points
 
 
 def read_rows(path: str | os.PathLike) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl, without lines that are none, as a last one that was cut off.
+    """The rows of a metrics.jsonl, without lines that are none, as a last one that was cut off, and without
+    values that are no numbers to draw.
 
     A missing file has none.
     """
@@ -34,9 +35,13 @@ def read_rows(path: str | os.PathLike) -> list[dict[str, Any]]:
                 row = json.loads(line)
             except (ValueError, RecursionError):
                 continue
-            if isinstance(row, dict) and isinstance(row.get("step"), (int, float)):
-                rows.append(row)
+            if isinstance(row, dict) and _is_number(row.get("step")):
+                rows.append({key: value for key, value in row.items() if _is_number(value)})
     return rows
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and abs(value) < 1e300
 
 
 def probes(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
