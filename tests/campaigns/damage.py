@@ -25,16 +25,17 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the samples of the tests
 
 import hostile
 import interruptions
 import mutations
 import numpy as np
+import reading
 import samples
-from samples import FINE, LATE, LOST, SENTENCE, TRACEBACK
+from reading import FINE, LATE, LOST, SENTENCE, TRACEBACK
 
+HERE = Path(__file__).resolve().parent
 SECONDS = 60.0  # for one input
 COLUMNS = (FINE, SENTENCE, TRACEBACK, LOST, LATE)
 STARTER = multiprocessing.get_context("forkserver")
@@ -50,7 +51,7 @@ class Reader:
     def _start(self) -> None:
         self.ours, theirs = STARTER.Pipe()
         words = (theirs, self.name, str(self.home))
-        self.process = STARTER.Process(target=samples.serve, args=words, daemon=True)
+        self.process = STARTER.Process(target=reading.serve, args=words, daemon=True)
         self.process.start()
         theirs.close()
 
@@ -83,7 +84,7 @@ def damaged(name: str, args: argparse.Namespace, home: Path) -> Counter[str]:
     for index in range(-1, args.count):
         rng = np.random.default_rng([args.seed, zlib.crc32(name.encode()), index + 1])
         change = mutations.damage if index >= 0 else lambda *_: None  # the sound one first
-        chosen = samples.prepare(home, name, rng, change)
+        chosen = reading.prepare(home, name, rng, change)
         kept = home / "kept"
         shutil.copytree(home / "case", kept)
         found, words = reader.read()
@@ -122,7 +123,8 @@ def campaign(args: argparse.Namespace, home: Path) -> Counter[str]:
     """All that is asked for; the table goes to standard output row by row."""
     said: Any = lambda *words: report(args, *words)  # noqa: E731
     parts: dict[str, Any] = {
-        name: lambda name=name, i=i: damaged(name, args, home / str(i)) for i, name in enumerate(samples.KINDS)
+        name: lambda name=name, i=i: damaged(name, args, home / str(i))
+        for i, name in enumerate(samples.KINDS)
     }
     for i, name in enumerate(interruptions.JOBS):
         parts[f"killed: {name}"] = lambda name=name, i=i: interruptions.kills(
@@ -163,7 +165,7 @@ def main(words: list[str] | None = None) -> int:
     add("--out", type=Path, help="folder for the inputs that went wrong")
     args = parser.parse_args(words)
     os.environ["PYTHONPATH"] = f"{HERE}{os.pathsep}{HERE.parent}"  # where the starter finds these:
-    STARTER.set_forkserver_preload(["samples", "interruptions"])
+    STARTER.set_forkserver_preload(["reading", "interruptions"])
     with tempfile.TemporaryDirectory(prefix="campaign-") as folder:
         total = campaign(args, Path(folder))
     return int(any(total[column] for column in (TRACEBACK, LOST, LATE)))

@@ -28,9 +28,21 @@ def message(rng: np.random.Generator) -> bytes:
         return frame(rng.bytes(int(rng.integers(0, 400))), pick(rng, (1, 2)))
     if kind == 1:
         shape = tuple(int(side) for side in rng.integers(0, 9, int(rng.integers(0, 5))))
-        request[pick(rng, (IMAGE, "goal/image"))] = np.zeros(shape, pick(rng, ("u1", "f4", "f8", "i8", "?", "U3")))
+        request[pick(rng, (IMAGE, "goal/image"))] = np.zeros(
+            shape, pick(rng, ("u1", "f4", "f8", "i8", "?", "U3"))
+        )
     elif kind in (2, 3):
-        names = (IMAGE, "goal/image", "goal/steps", "reset", "timestamp", "executed", "committed", "deadline", "x")
+        names = (
+            IMAGE,
+            "goal/image",
+            "goal/steps",
+            "reset",
+            "timestamp",
+            "executed",
+            "committed",
+            "deadline",
+            "x",
+        )
         request[pick(rng, names)] = odd_value(rng)
     try:
         packed = pack(request)

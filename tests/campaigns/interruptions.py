@@ -1,7 +1,6 @@
 """Processes that are killed, and disks that fill up, at any moment: afterwards the same command goes on.
 
-Each command runs in a process of its own that works in a folder of its own; what it leaves is compared with
-what an undisturbed run leaves.
+Each command runs in a process and a folder of its own; what it leaves is compared with an undisturbed run's.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ import numpy as np
 import published
 import tiny_run
 from PIL import Image
-from safetensors.numpy import load_file
+from reading import FINE, LATE, LOST, SENTENCE, TRACEBACK, quiet
 from safetensors import safe_open
-from samples import FINE, LATE, LOST, SENTENCE, TRACEBACK, quiet
+from safetensors.numpy import load_file
 
 from latent_planner import goal_image
 from latent_planner.checkpoints import checkpoint
@@ -45,7 +44,7 @@ Say = Callable[..., None]
 
 @dataclass
 class Job:
-    """run(given) works in the current folder and returns an exit code; given is a folder that `give` filled."""
+    """run(given) works in the current folder and returns an exit code; `give` filled the folder given."""
 
     run: Callable[[Path], int]
     give: Callable[[Path], Any] = lambda given: None
@@ -56,7 +55,9 @@ class Job:
 
 def two_room(given: Path, episodes: int = 8, length: int = 24) -> Path:
     path = given / "two_room.h5"
-    return collect("two_room", path, episodes=episodes, length=length, image_size=64, workers=1, progress=False)
+    return collect(
+        "two_room", path, episodes=episodes, length=length, image_size=64, workers=1, progress=False
+    )
 
 
 def model_of_two_room(given: Path) -> None:
@@ -83,8 +84,9 @@ def learn(given: Path) -> int:
 TINY = [
     "model.latent_dim=12", "model.projector_dim=24", "model.encoder_width=8", "model.predictor_width=24",
     "model.predictor_depth=1", "model.predictor_heads=2", "model.predictor_head_dim=12",
-    "model.predictor_mlp_dim=32", "train.batch_size=4", "train.steps=3", "train.log_every=1", "report=false",
-    "benchmark.pairs=0", "benchmark.validation_pairs=0", "device=cpu", "wandb.mode=disabled", "data.workers=1",
+    "model.predictor_mlp_dim=32", "train.batch_size=4", "train.steps=3", "train.log_every=1",
+    "benchmark.pairs=0", "benchmark.validation_pairs=0", "device=cpu", "wandb.mode=disabled",
+    "data.workers=1", "report=false",
 ]  # fmt: skip
 
 
@@ -103,7 +105,16 @@ def lerobot(given: Path) -> None:
 
 
 def report(given: Path) -> int:
-    words = ["--recording", str(given / "two_room.h5"), "--only", "health", "--out", "page", "--device", "cpu"]
+    words = [
+        "--recording",
+        str(given / "two_room.h5"),
+        "--only",
+        "health",
+        "--out",
+        "page",
+        "--device",
+        "cpu",
+    ]
     return main(["report", str(given / "model"), *words])
 
 

@@ -27,15 +27,11 @@ def odd_value(rng: Rng) -> Any:
     deep: Any = 0
     for _ in range(50):
         deep = [deep]
-    return pick(
-        rng,
-        [
-            None, True, False, 0, -1, 1, 3, 10**6, 2**31, 2**63, 10**18, 10**30, 10**400, 0.5, -0.0, 1e-300, 1e300,
-            float("nan"), float("inf"), "", "x", "7", "nan", "\0", "a/b", "../../x", "/etc/passwd", "$\\x$",
-            "\x1b[2J", "line\nbreak", "é" * 300, "\ud800", "{chunk_index:9d}", [], {}, [None], [1, "a"], [[1], [2, 3]],
-            {"a": {"b": []}}, [0.0] * 1000, deep,
-        ],
-    )  # fmt: skip
+    numbers = (0, -1, 1, 3, 10**6, 2**31, 2**63, 10**18, 10**30, 10**400, 0.5, -0.0, 1e-300, 1e300)
+    texts = ("", "x", "7", "nan", "\0", "a/b", "../../x", "/etc/passwd", "$\\x$", "\x1b[2J", "line\nbreak")
+    more = ("é" * 300, "\ud800", "{chunk_index:9d}", None, True, False, float("nan"), float("inf"))
+    nested = ([], {}, [None], [1, "a"], [[1], [2, 3]], {"a": {"b": []}}, [0.0] * 1000, deep)
+    return pick(rng, (*numbers, *texts, *more, *nested))
 
 
 def damage_bytes(data: bytes, rng: Rng) -> bytes:
@@ -130,7 +126,9 @@ def damage_yaml(data: bytes, rng: Rng) -> bytes:
     if rng.random() < 0.15:
         lines = data.decode().splitlines()
         place = int(rng.integers(len(lines)))
-        extra = pick(rng, ("a: ${oc.env:HOME}", "a: &x [1]", "b: *x", "? [", "!!python/name:os.system", "\t- x"))
+        extra = pick(
+            rng, ("a: ${oc.env:HOME}", "a: &x [1]", "b: *x", "? [", "!!python/name:os.system", "\t- x")
+        )
         lines.insert(place, extra)
         return "\n".join(lines).encode()
     return yaml.safe_dump(damage_tree(yaml.safe_load(data), rng)).encode("utf-8", "surrogatepass")
@@ -163,7 +161,11 @@ def damage_safetensors(data: bytes, rng: Rng) -> bytes:
         head["__metadata__"][name] = damage_json(head["__metadata__"][name].encode(), rng).decode()
     elif rng.random() < 0.3:  # numbers that are none
         place = 4 * int(rng.integers(max(1, len(body) // 4)))
-        body = body[:place] + pick(rng, (b"\0\0\xc0\x7f", b"\0\0\x80\x7f", b"\xff\xff\x7f\x7f")) + body[place + 4 :]
+        body = (
+            body[:place]
+            + pick(rng, (b"\0\0\xc0\x7f", b"\0\0\x80\x7f", b"\xff\xff\x7f\x7f"))
+            + body[place + 4 :]
+        )
     else:
         head = damage_tree(head, rng)
     text = json.dumps(head).encode()
@@ -237,8 +239,9 @@ def damage_torch(data: bytes, rng: Rng) -> bytes:
     number = float(pick(rng, (np.nan, np.inf, 1e38)))
     kinds: list[Callable[[], Any]] = [
         lambda: value.to("meta"), value.to_sparse, lambda: value.to(torch.float8_e4m3fn), value.to_dense,
-        lambda: value.double() * 1e300, lambda: value.to(torch.complex64), lambda: value[None], lambda: number,
-        lambda: None, lambda: [value], lambda: {"a": value}, lambda: torch.full_like(value, number),
+        lambda: value.double() * 1e300, lambda: value.to(torch.complex64), lambda: value[None],
+        lambda: number, lambda: None, lambda: [value], lambda: {"a": value},
+        lambda: torch.full_like(value, number),
         lambda: torch.quantize_per_tensor(value.float(), 0.1, 0, torch.qint8), lambda: value[..., :0],
         lambda: value.float().expand(3, *value.shape), lambda: value.bool(), lambda: str(name),
     ]  # fmt: skip
@@ -327,7 +330,9 @@ IN_PLACE: dict[str, Callable[[Path, Rng], None]] = {
 def damage(path: Path, rng: Rng) -> None:
     """Damage the file: half of the time its bytes, otherwise what its format says."""
     if rng.random() < 0.5:
-        with suppress(ValueError, KeyError, IndexError, TypeError, RuntimeError, NotImplementedError, OSError):
+        with suppress(
+            ValueError, KeyError, IndexError, TypeError, RuntimeError, NotImplementedError, OSError
+        ):
             if path.suffix in IN_PLACE:
                 IN_PLACE[path.suffix](path, rng)
                 return

@@ -6,15 +6,10 @@ import contextlib
 import hashlib
 import io
 import json
-import os
-import resource
-import shutil
 import sys
-import traceback
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,7 +21,6 @@ import published
 import test_other_formats as others
 import tiny_run
 import torch
-from mutations import pick
 from PIL import Image
 
 from latent_planner import Agent, goal_image
@@ -40,9 +34,22 @@ from latent_planner.envs.recordings.collect import collect
 from latent_planner.envs.recordings.episodes import EpisodeWriter
 from latent_planner.evaluation import plots, reachability
 
-MEMORY = 4 << 30  # bytes that reading one input may take on top
-FINE, SENTENCE, TRACEBACK, LOST, LATE = "fine", "sentence", "traceback", "lost", "killed"
-PICTURES = ("png", "jpg", "gif", "bmp", "webp", "tif", "ppm", "tga", "ico", "pcx", "qoi", "sgi", "jp2", "avif")
+PICTURES = (
+    "png",
+    "jpg",
+    "gif",
+    "bmp",
+    "webp",
+    "tif",
+    "ppm",
+    "tga",
+    "ico",
+    "pcx",
+    "qoi",
+    "sgi",
+    "jp2",
+    "avif",
+)
 
 
 class Fault(Exception):
@@ -51,16 +58,20 @@ class Fault(Exception):
 
 @dataclass
 class Kind:
-    """make(folder) writes a sound sample; read(folder) reads it as the program does; files: which to damage."""
+    """make(folder) writes a sound sample; read(folder) reads it as the program does.
+
+    files: those that may be damaged.   keeps: reading leaves them as they were.
+    """
 
     make: Callable[[Path], Any]
     read: Callable[[Path], Any]
     files: str = "**/*"
-    keeps: bool = True  # reading leaves the files as they were
+    keeps: bool = True
 
 
 def command(*words: str | Path) -> None:
-    """Run a command of the console. ValueError with its sentence where it ends with 2, Fault for other ends."""
+    """Run a command of the console. ValueError with its sentence where it ends with 2, Fault where it ends
+    with anything else than 0."""
     out, err = io.StringIO(), io.StringIO()
     code: Any = 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -110,7 +121,12 @@ def columns(episode: int, length: int = 6) -> dict[str, np.ndarray]:
 
 
 def own(folder: Path) -> None:
-    attrs: dict[str, Any] = {"env": "two_room", "state_names": ["x", "y"], "action_low": [-1.0, -1.0], "action_high": [1.0, 1.0]}
+    attrs: dict[str, Any] = {
+        "env": "two_room",
+        "state_names": ["x", "y"],
+        "action_low": [-1.0, -1.0],
+        "action_high": [1.0, 1.0],
+    }
     with EpisodeWriter(folder / "a.h5", attrs=attrs) as writer:
         for episode in range(4):
             writer.append(columns(episode))
@@ -173,7 +189,9 @@ def run(folder: Path) -> None:
     tiny_run.tiny_trainer(folder, steps=3).fit()
     with (folder / "metrics.jsonl").open("a") as file:
         row = {"step": 3, "success": 0.5, "success_low": 0.2, "success_high": 0.8, "probe/x/linear_r2": 0.5}
-        file.write(json.dumps(row | {"probe/x/mlp_r2": 0.4, "probe/x/linear_r": 0.7, "probe/x/mlp_r": 0.6}) + "\n")
+        file.write(
+            json.dumps(row | {"probe/x/mlp_r2": 0.4, "probe/x/linear_r": 0.7, "probe/x/mlp_r": 0.6}) + "\n"
+        )
 
 
 def resume(folder: Path) -> None:
@@ -201,10 +219,20 @@ def settings(folder: Path) -> None:
     from hydra import compose, initialize_config_module
     from omegaconf import OmegaConf
 
-    collect("two_room", folder.parent / "two_room.h5", episodes=8, length=24, image_size=64, workers=1, progress=False)
+    collect(
+        "two_room",
+        folder.parent / "two_room.h5",
+        episodes=8,
+        length=24,
+        image_size=64,
+        workers=1,
+        progress=False,
+    )
     with initialize_config_module("latent_planner.configs", version_base="1.3"):
         words = ["env=two_room", "model=small", f"data.path={folder.parent / 'two_room.h5'}", "train.steps=4"]
-        config = compose("config", [*words, "benchmark.validation_pairs=0", "wandb.mode=disabled", "device=cpu"])
+        config = compose(
+            "config", [*words, "benchmark.validation_pairs=0", "wandb.mode=disabled", "device=cpu"]
+        )
     OmegaConf.save(config, folder / "train.yaml", resolve=True)
 
 
@@ -327,7 +355,9 @@ KINDS = {
     "CSV and videos": Kind(videos, read_videos),
     "config.json": Kind(small_checkpoint, read_checkpoint, "config.json"),
     "model.safetensors": Kind(small_checkpoint, read_checkpoint, "model.safetensors"),
-    "model, SHA made to fit": Kind(small_checkpoint, read_signed_checkpoint, "model.safetensors", keeps=False),
+    "model, SHA made to fit": Kind(
+        small_checkpoint, read_signed_checkpoint, "model.safetensors", keeps=False
+    ),
     "state.safetensors": Kind(run, resume, "state.safetensors", keeps=False),
     "metrics.jsonl": Kind(run, resume_and_plot, "metrics.jsonl", keeps=False),
     "train.yaml": Kind(settings, read_settings, "train.yaml", keeps=False),
@@ -338,74 +368,3 @@ KINDS = {
     "mlp .npz": Kind(mlp, lambda folder: _act(folder / "a.npz")),
     "goal pictures": Kind(goals, read_goals),
 }
-
-
-# -- the process that reads one after the other --------------------------------------------------------------
-
-
-def digest(folder: Path) -> str:
-    """Of names and contents of all files in the folder."""
-    found = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            found.update(str(path.relative_to(folder)).encode() + path.read_bytes())
-    return found.hexdigest()
-
-
-def outcome(kind: Kind, folder: Path) -> tuple[str, str]:
-    """What reading the case in `folder` led to, and the words of it."""
-    before = digest(folder)
-    try:
-        kind.read(folder)
-        found = FINE, ""
-    except Fault as error:
-        found = TRACEBACK, str(error)
-    except (*USER_ERRORS, OSError) as error:
-        found = SENTENCE, str(error)
-        if not str(error).isprintable():
-            found = TRACEBACK, f"not one line: {error!s:.300}"
-    except ValueError as error:
-        found = (SENTENCE, str(error)) if str(error).startswith("error: ") else (TRACEBACK, traceback.format_exc())
-    except BaseException:
-        found = TRACEBACK, traceback.format_exc()
-    if kind.keeps and digest(folder) != before:
-        return LOST, f"reading changed the input; {found}"
-    return found
-
-
-def limit_memory() -> None:
-    taken = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, taken + MEMORY))
-
-
-def serve(cases: Connection, name: str, home: str) -> None:
-    """Read the case in home/case whenever asked to, and reply with the outcome."""
-    quiet(Path(home))
-    limit_memory()
-    while cases.recv():
-        cases.send(outcome(KINDS[name], Path(home) / "case"))
-
-
-def quiet(home: Path) -> None:
-    """Work in `home`, without words, network or many threads."""
-    os.environ |= {"WANDB_MODE": "disabled", "HF_HUB_OFFLINE": "1", "MPLBACKEND": "Agg"}
-    os.chdir(home)
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, 1)
-    os.dup2(nothing, 2)
-    torch.set_num_threads(1)
-    import logging
-
-    logging.disable(logging.CRITICAL)
-
-
-def prepare(home: Path, name: str, rng: np.random.Generator, damage: Callable[[Path, Any], None]) -> Path:
-    """A fresh copy of the sound sample in home/case, one file of it damaged; which."""
-    for entry in home.iterdir():
-        if entry.name not in ("sound", "two_room.h5"):
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-    shutil.copytree(home / "sound", home / "case")
-    files: Sequence[Path] = sorted(path for path in (home / "case").glob(KINDS[name].files) if path.is_file())
-    chosen = pick(rng, files)
-    damage(chosen, rng)
-    return chosen
