@@ -38,7 +38,7 @@ from latent_planner.training.dataset import WindowDataset
 STARTER = multiprocessing.get_context("forkserver")
 SECONDS = 300.0  # for one command
 IN_A_ROW = 3  # kills of one piece of work, at most
-TIMES = ("minutes", "seconds", "time", "rate", "per_second", "date")  # what differs from run to run
+TIMES = ("minutes", "seconds", "took", "wait", "time", "rate", "per_second", "date")  # differ from run to run
 Say = Callable[..., None]
 
 
