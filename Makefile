@@ -42,7 +42,7 @@ $(READY) $(LIGHT): pyproject.toml constraints.txt
 	@test -e $@ || { echo "error: the installation failed, pip says why above; the same command goes on from there"; exit 1; }
 
 LEFT_OUT := import sys; sys.version_info < (3, 13) or print("    without the worlds Reacher and Cube: their packages are not to be had for Python 3.13 and newer")
-NOISE := ^(Collecting|Requirement already|Obtaining|Looking in|Building|Created wheel|Stored in|Installing build|WARNING: Location)|^ +(Using cached|Downloading .*(kB|metadata)|Installing build|Checking if|Getting req|Preparing|Building|Created wheel|Stored in|Attempting|Found existing|Uninstalling|Successfully un|━)|^$$|^(Installing collected|Successfully (built|installed))
+NOISE := ^(Collecting|Processing|Requirement already|Obtaining|Looking in|Building|Created wheel|Stored in|Installing build|WARNING: Location)|^ +(Using cached|Downloading .*(kB|metadata)|Installing build|Checking if|Getting req|Preparing|Building|Created wheel|Stored in|Attempting|Found existing|Uninstalling|Successfully un|━)|^$$|^(Installing collected|Successfully (built|installed))
 
 demo: $(if $(wildcard $(READY)),$(READY),$(LIGHT))
 	@echo "==> planning to agent/pretrained/pusht/goal.png with the bundled PushT model"
