@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -10,6 +12,12 @@ from pathlib import Path
 import pytest
 
 from latent_planner.training.tracker import Tracker
+
+
+@pytest.fixture(autouse=True)
+def no_address(monkeypatch) -> None:
+    monkeypatch.setenv("WANDB_BASE_URL", "")  # so that it is as before at the end, whoever sets it
+    monkeypatch.delenv("WANDB_BASE_URL")
 
 
 class Wandb(types.ModuleType):
@@ -22,7 +30,15 @@ class Wandb(types.ModuleType):
         self.rows: list = []
         self.finished: int | None = None
 
-    def login(self, prompt: bool) -> bool:
+    def setup(self, settings):
+        self.set_up_in = Path.cwd()
+        return types.SimpleNamespace(settings=types.SimpleNamespace(base_url="https://wandb.example"))
+
+    def teardown(self) -> None:
+        self.torn_down = True
+
+    def login(self, prompt: bool, verify: bool) -> bool:
+        self._fail("login")
         return self.logged_in
 
     def Settings(self, **values):
@@ -30,6 +46,7 @@ class Wandb(types.ModuleType):
 
     def init(self, **values):
         self._fail("init")
+        self._fail(f"init {values['mode']}")
         self.started = values
         return self
 
@@ -86,6 +103,36 @@ def test_a_failing_wandb_is_told_of_once(broken, monkeypatch, tmp_path, caplog) 
         track(Wandb(broken=broken), monkeypatch, tmp_path, "offline")
     assert len(caplog.messages) == 1
     assert caplog.messages[0].startswith(f"wandb is off (no network at {broken})")
+
+
+@pytest.mark.parametrize(
+    ("broken", "mode"), [("login", "auto"), ("init online", "auto"), ("init online", "online")]
+)
+def test_without_a_network_the_run_is_written_offline(broken, mode, monkeypatch, tmp_path, caplog) -> None:
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    with caplog.at_level(logging.WARNING):
+        wandb = track(Wandb(logged_in=True, broken=broken), monkeypatch, tmp_path, mode)
+    assert wandb.torn_down and wandb.started["mode"] == "offline" and len(wandb.rows) == 2
+    (said,) = caplog.messages
+    assert said.startswith("wandb cannot be reached (no network") and "wandb sync" in said
+
+
+def test_settings_in_the_current_folder_are_not_wandbs(monkeypatch, tmp_path) -> None:
+    """They may come with somebody else's files, and could send the key to another address."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wandb").mkdir()
+    (tmp_path / "wandb" / "settings").write_text("[default]\nbase_url = http://127.0.0.1:9\n")
+    assert str(track(Wandb(), monkeypatch, tmp_path, "offline").set_up_in) != str(tmp_path)
+    assert Path.cwd() == tmp_path
+    code = (
+        "from latent_planner.training.tracker import _own_settings as own; "
+        "print(own().setup().settings.base_url, __import__('os').environ['WANDB_BASE_URL'])"
+    )
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
+    said = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60
+    ).stdout
+    assert "127.0.0.1" not in said and said.count("http") == 2
 
 
 def test_an_interrupted_run_is_marked_as_failed(monkeypatch, tmp_path) -> None:

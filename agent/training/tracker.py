@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from latent_planner.common.files import blame, refuse_links
+from latent_planner.common.printable import printable
 
 log = logging.getLogger(__name__)
 
@@ -50,18 +51,30 @@ class Tracker:
                 self._give_up(error)
         return self
 
-    def _start(self, mode: Any) -> Any:
-        import wandb
-
+    def _start(self, mode: str) -> Any:
         refuse_planted_links(self.folder / "wandb")
-        if mode == "auto":
-            mode = "online" if wandb.login(prompt=False) else "offline"
+        wandb = _own_settings()
+        try:
+            if mode == "auto":
+                mode = "online" if wandb.login(prompt=False, verify=True) else "offline"
+            if mode == "online":
+                return self._init(wandb, mode)
+        except Exception as error:
+            log.warning(
+                "wandb cannot be reached (%s): the run is written to %s; `wandb sync` sends it later",
+                _reason(error), self.folder / "wandb",
+            )  # fmt: skip
+            wandb.teardown()  # it believes that the run's name is in use
+            wandb, mode = _own_settings(), "offline"
+        return self._init(wandb, mode)
+
+    def _init(self, wandb: Any, mode: Any) -> Any:
         return wandb.init(
             project=self.project,
             name=self.folder.name,
             id=self.folder.name,
             resume="allow",
-            dir=str(self.folder),
+            dir=str(self.folder.absolute()),
             config=self.settings,
             mode=mode,
             settings=wandb.Settings(silent=True, console="off", init_timeout=30),
@@ -102,5 +115,27 @@ class Tracker:
 
     def _give_up(self, error: Exception) -> None:
         self.run = None
-        reason = " ".join((blame(error) if isinstance(error, OSError) else str(error)).split())
-        log.warning("wandb is off (%s); every number is in %s", reason, self.folder / "metrics.jsonl")
+        where = self.folder / "metrics.jsonl"
+        log.warning("wandb is off (%s); every number is in %s", _reason(error), where)
+
+
+def _own_settings() -> Any:
+    """wandb, with the settings of the environment and of the user's home, never those of the current folder.
+
+    ./wandb/settings may come with a folder that somebody else made, and could send the user's key elsewhere.
+    """
+    import wandb
+
+    here = os.getcwd()
+    with tempfile.TemporaryDirectory() as empty:
+        os.chdir(empty)  # wandb looks for its settings where it is first set up
+        try:
+            address = wandb.setup(wandb.Settings(silent=True)).settings.base_url
+        finally:
+            os.chdir(here)
+    os.environ.setdefault("WANDB_BASE_URL", address)
+    return wandb
+
+
+def _reason(error: Exception) -> str:
+    return printable(" ".join((blame(error) if isinstance(error, OSError) else str(error)).split()))
