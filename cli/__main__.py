@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from latent_planner.common.starting import StopsAtOnce
+
 
 class Command(NamedTuple):
     module: str  # below latent_planner; its `main(words)` runs the command and returns the exit code
@@ -44,8 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: there is no command {name!r}; choose from {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     try:
-        return importlib.import_module(f"latent_planner.{COMMANDS[name].module}").main(rest)
-    except KeyboardInterrupt:  # while it was starting
+        with StopsAtOnce():
+            command = importlib.import_module(f"latent_planner.{COMMANDS[name].module}")
+        return command.main(rest)
+    except KeyboardInterrupt:  # where the command itself does not catch it
         print("stopped", file=sys.stderr)
         return 130
 

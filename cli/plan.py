@@ -32,7 +32,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from latent_planner import Agent, envs
 from latent_planner import goal_image as images
@@ -40,6 +39,7 @@ from latent_planner import looks as known_looks
 from latent_planner.checkpoints import checkpoint, hub
 from latent_planner.common.commands import in_words
 from latent_planner.common.files import blame
+from latent_planner.common.progress import Bar, log_above_bars
 from latent_planner.envs.goals import made, recorded
 from latent_planner.envs.goals import pairs as lists
 from latent_planner.envs.gym.making import bring
@@ -72,7 +72,7 @@ SAME_PICTURE = 1.0  # mean difference in grey levels that drawing at another siz
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The program; returns its exit code: 0 when it ran, 2 on a user error, 130 after Ctrl-C."""
-    logging.basicConfig(format="warning: %(message)s")
+    log_above_bars("warning: %(message)s")
     with in_words(*USER_ERRORS, system_error=where_else) as outcome:
         args = parse(sys.argv[1:] if argv is None else argv)
         bring(args.module)
@@ -163,7 +163,7 @@ def reach(args: argparse.Namespace) -> None:
     budget = args.budget or BUDGET
     agent.set_goal(shown, steps=budget)
     most = reachability.load(checkpoint.find(about["name"]), about["sha256"])
-    with tqdm(total=budget, desc="planning", unit="step") as bar:
+    with Bar(total=budget, desc="planning", unit="step") as bar:
         on_step = partial(show_step, bar, partial(warn_out_of_reach, agent, most, shown))
         played = attempt(
             agent, env, observation, budget=budget, success=success, on_step=on_step, judge=judge
@@ -264,7 +264,7 @@ def start(
     return observation, bool(info["success"]) if text else None
 
 
-def show_step(bar: tqdm, look_at: Callable[[Plan], None], so_far: Attempt) -> None:
+def show_step(bar: Bar, look_at: Callable[[Plan], None], so_far: Attempt) -> None:
     """Move the progress bar to this step; look_at gets the first plan."""
     bar.set_postfix(distance=f"{so_far.distances[-1]:.3g}", refresh=False)
     bar.update(len(so_far.actions) - bar.n)

@@ -12,7 +12,6 @@ fresh episodes of its world. report.html is one file that can be sent as it is.
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import NoReturn
 
 from latent_planner.common.commands import in_words
 from latent_planner.common.files import blame
+from latent_planner.common.progress import log_above_bars
 from latent_planner.report.build import Report
 from latent_planner.report.registry import NAMES, ReportError, check
 
@@ -29,7 +29,7 @@ from .user_errors import USER_ERRORS
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns 0 when the report is written, 1 when a section failed, 2 on a user error, 130 after Ctrl-C."""
-    logging.basicConfig(format="%(levelname)s: %(message)s")
+    log_above_bars("%(levelname)s: %(message)s")
     with in_words(*USER_ERRORS, system_error=another_folder) as outcome:
         args = parse(sys.argv[1:] if argv is None else argv)
         report, folder = report_on(

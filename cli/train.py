@@ -34,6 +34,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from latent_planner import Agent, envs
 from latent_planner.common.commands import in_words
+from latent_planner.common.progress import log_above_bars
 from latent_planner.envs.goals import pairs
 from latent_planner.envs.gym import names as gym_names
 from latent_planner.envs.gym.making import bring
@@ -59,6 +60,7 @@ log = logging.getLogger(__name__)
 
 ANY_WORLD = {"env": "any", "action_mean": (0,), "action_std": (1,), "action_low": (-1,), "action_high": (1,)}
 ANY_WORLD |= {"pixel_mean": (0, 0, 0), "pixel_std": (1, 1, 1)}
+ENOUGH = 50  # steps that a training needs at least, as does what follows when the encoder is frozen
 PANEL = 160  # px of a world in the video
 GYM = "gym"  # the env that stands for all of Gymnasium's
 VALIDATION_SEED = 1_000_003  # of the goals planned to while training; the benchmark has others
@@ -70,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if {"-h", "--help"} & set(arguments):
         print(f"{__doc__}\n{listing()}", end="")
         return 0
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    log_above_bars("%(message)s", logging.INFO)
     for noisy in ("absl", "accelerate", "hydra", "matplotlib", "OpenGL", "PIL", "wandb"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     before = sys.argv
@@ -265,20 +267,38 @@ def test(config: DictConfig, folder: Path, device: torch.device) -> dict[str, An
         shown: list[video.Clip] = []
         settable = envs.world_class(config.env.name).settable_states
         large = env_maker(config, PANEL)().render_state if settable else None
-        result = benchmark.run(
-            Agent.from_pretrained(folder, device=device),
-            env_maker(config),
-            pairs.load(config.env.name).first(config.benchmark.pairs),
-            recordings=shown,
-            record=config.benchmark.videos,
-            draw=large,
-        )
+        try:
+            result = benchmark.run(
+                Agent.from_pretrained(folder, device=device),
+                env_maker(config),
+                pairs.load(config.env.name).first(config.benchmark.pairs),
+                recordings=shown,
+                record=config.benchmark.videos,
+                draw=large,
+            )
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"stopped in the benchmark; the trained model is in {folder}, and to go on: "
+                f"python train.py resume={shlex.quote(str(folder))}"
+            ) from None
         provenance.write_json(folder / "benchmark.json", result)
         if shown:
             video.write_video(folder / "planned.mp4", video.tiled_frames(shown, panel=PANEL), fps=10)
     plots.plot_loss(rows, folder / "loss.png")
-    plots.plot_success(rows, folder / "success.png", result)
+    if plots.plot_success(rows, folder / "success.png", result) is None:
+        log.info("no success.png: no goal was planned to, neither while training nor at the end")
     return result
+
+
+def too_short(steps: int, frozen: int | None) -> str:
+    """What to say of a training that cannot have learned anything; nothing of others.
+
+    frozen: the step at which the encoder was.
+    """
+    if min(steps, steps - (frozen or 0)) >= ENOUGH:
+        return ""
+    part = "" if frozen is None else f"the encoder was frozen at step {frozen}, "
+    return f"{part}too few to have learned anything: give it more time"
 
 
 def what_it_knows(folder: Path, device: torch.device, tracker: Tracker) -> None:
@@ -291,7 +311,8 @@ def what_it_knows(folder: Path, device: torch.device, tracker: Tracker) -> None:
 def report(config: DictConfig, folder: Path, trained: dict[str, Any], result: dict[str, Any] | None) -> None:
     """What came out, in one short table, and what to do next."""
     steps, minutes, best = trained["steps"], trained["minutes"], trained["best_step"]
-    print(f"\n{steps} steps in {minutes:.1f} minutes; the best model is that of step {best}")
+    short = too_short(steps, trained["frozen"])
+    print(f"\n{steps} steps in {minutes:.1f} minutes; {short or f'the best model is that of step {best}'}")
     if result is not None:
         low, high = result["interval"]
         print(f"\ngoals reached   {result['success']:5.0%}   (95 % interval {low:.0%} to {high:.0%})")
@@ -307,6 +328,10 @@ def report(config: DictConfig, folder: Path, trained: dict[str, Any], result: di
         f"\n{folder}/  "
         + "  ".join(sorted(path.name for path in folder.iterdir() if path.name not in ("wandb", LOCK)))
     )
+    if short and config.train.steps is None:
+        more = f"train.minutes={10 * config.train.minutes:g}"
+        print(f"next: python train.py resume={shlex.quote(str(folder))} {more}")
+        return
     if config.env.name == RECORDED:
         print(f"next: Agent.from_pretrained({str(folder)!r}) in your own program")
         return

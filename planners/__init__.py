@@ -56,7 +56,7 @@ def find(name: str) -> type[Planner]:
     """The planner of that name; PlanError, with the nearest, if there is none."""
     known = PLANNERS | UNBOUNDED
     if name not in known:
-        raise PlanError(f"Unknown planner {name!r}{nearest_or_all(name, names())}.")
+        raise PlanError(f"Unknown planner {name!r}{nearest_or_all(name, names())}")
     return known[name]
 
 

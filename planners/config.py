@@ -112,7 +112,7 @@ class PlanConfig:
         known = [field.name for field in dataclasses.fields(cls)]
         for key in values:
             if key not in known:
-                raise PlanError(f"Unknown planner option {key!r}{nearest_or_all(key, known)}.")
+                raise PlanError(f"Unknown planner option {key!r}{nearest_or_all(key, known)}")
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -151,5 +151,5 @@ def is_number(value: object) -> bool:
 
 
 def nearest_or_all(name: str, known: Sequence[str]) -> str:
-    """What to add to "Unknown NAME": the nearest known name, or all where none is near."""
-    return did_you_mean(name, known) or f"; choose from {', '.join(known)}"
+    """The end of the sentence "Unknown NAME": the nearest known name, or all where none is near."""
+    return did_you_mean(name, known) or f"; choose from {', '.join(known)}."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import types
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -56,6 +58,28 @@ def test_the_picture_has_a_strip_for_up_to_three_plans(count, tmp_path, monkeypa
     with Image.open(path) as picture:
         height = picture.size[1]
     assert height == round(120 * (3.2 + 3.3 * min(count, 3)))
+
+
+def test_the_last_strip_ends_where_the_attempt_ended(tmp_path, monkeypatch):
+    """In the middle of an action block, as when the goal is reached there."""
+    drawn: list[str] = []
+    monkeypatch.setattr(explain, "_frame", lambda axis, pixels, above, below: drawn.append(above))
+    labels: list[str] = []
+    monkeypatch.setattr(
+        explain, "save", lambda figure, path: labels.extend(a.get_ylabel() for a in figure.axes)
+    )
+    played = Attempt(budget=50, judged=True)
+    played.states, played.distances = [np.zeros(2)] * 8, [float(9 - i) for i in range(8)]
+    plan_of = Plan(np.zeros((10, 2)), 1.0, 1, 0.1, np.ones(1), np.ones(1), {}, np.zeros((3, 2)))
+    played.plans = [(0, plan_of), (5, plan_of)]
+    agent = types.SimpleNamespace(config=types.SimpleNamespace(frameskip=5), world_model=None, device="cpu")
+    monkeypatch.setattr(explain, "_latents", lambda agent, frames: np.zeros((len(frames), 2)))
+    frame = np.zeros((4, 4, 3), np.uint8)
+    library = explain.Library(frame[None], np.zeros((1, 2)))
+    explain.write_explanation(tmp_path / "x.png", agent, played, library, frame, render=lambda state: frame)
+    happened = [text for text in drawn if text != "goal" and not text.endswith(": 0.0 to go")]
+    assert happened == ["now: 9.0 to go", "+5: 4.0 to go", "+7: 2.0 to go", "now: 4.0 to go", "+2: 2.0 to go"]
+    assert labels[0] == "latent distance"
 
 
 def test_plan_py_explains_itself(tiny_checkpoint, pusht_recording, tmp_path, monkeypatch, capsys):

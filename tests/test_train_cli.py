@@ -82,6 +82,39 @@ def test_metrics_hold_losses_and_tests_on_the_way(run) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("steps", "frozen", "said"),
+    [(9, 9, "the encoder was frozen at step 9, too few"), (9, None, "too few to have learned"), (900, 880, "880"),
+     (900, 450, ""), (900, None, "")],
+)  # fmt: skip
+def test_too_few_steps_to_have_learned_anything(steps: int, frozen: int | None, said: str) -> None:
+    assert bool(train.too_short(steps, frozen)) is bool(said) and said in train.too_short(steps, frozen)
+
+
+def test_a_training_that_learned_nothing_says_so_and_how_to_go_on(tmp_path, capsys) -> None:
+    with initialize_config_module("latent_planner.configs", version_base="1.3"):
+        config = compose("config", overrides=["env=recorded", "train.minutes=1.5"])
+    trained = {"steps": 9, "minutes": 1.5, "frozen": 9, "best_step": 9, "success": None}
+    train.report(config, tmp_path, trained, None)
+    said = capsys.readouterr().out
+    assert "9 steps in 1.5 minutes; the encoder was frozen at step 9" in said and "give it more time" in said
+    assert "best model" not in said and "Agent.from_pretrained" not in said
+    assert f"resume={tmp_path} train.minutes=15" in said
+
+
+def test_ctrl_c_in_the_benchmark_says_what_is_kept(run, monkeypatch, capsys) -> None:
+    folder, _ = run
+    monkeypatch.chdir(folder)
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train.benchmark, "run", stopped)
+    assert train.main(["resume=run", "train.steps=6", "wandb.mode=disabled"]) == 130
+    said = capsys.readouterr().err
+    assert "the trained model is in run" in said and "python train.py resume=run" in said
+
+
 def test_a_run_goes_on_in_the_same_folder(run, monkeypatch, capsys) -> None:
     folder, _ = run
     monkeypatch.chdir(folder)

@@ -24,7 +24,7 @@ from tiny_run import SquareRecording, losses, rows, tiny_dataset, tiny_model, ti
 
 from latent_planner.checkpoints import checkpoint
 from latent_planner.model.device import choose_precision
-from latent_planner.training.collapse import effective_rank
+from latent_planner.training.collapse import CollapseWatch, effective_rank
 from latent_planner.training.dataset import DatasetError
 from latent_planner.training.loss import LatentLoss
 from latent_planner.training.optimization import learning_rate_scale, make_optimizer, training_device
@@ -357,6 +357,15 @@ class TestWarnings:
         warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
         assert any("the latents are collapsing at step" in text for text in warnings), warnings
         assert rows(tmp_path)[-2]["latent_std"] < 0.1
+
+    def test_what_never_rose_did_not_fall(self, caplog: pytest.LogCaptureFixture) -> None:
+        watch = CollapseWatch()
+        assert watch.check(9.0, torch.full((4,), 0.01), step=60)
+        (said,) = caplog.messages
+        assert "the latents have not spread out at step 60: their standard deviation is 0.01;" in said
+        assert not watch.check(9.0, torch.full((4,), 0.9), step=70)
+        assert watch.check(9.0, torch.full((4,), 0.05), step=80)
+        assert "are collapsing at step 80: their standard deviation is 0.05, was 0.9" in caplog.messages[-1]
 
     def test_a_healthy_run_is_quiet(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         tiny_trainer(tmp_path, steps=100, log_every=10, batch_size=32).fit()

@@ -26,6 +26,7 @@ import torch
 
 from latent_planner.common.commands import in_words
 from latent_planner.common.files import blame
+from latent_planner.common.progress import Bar
 
 from ..checkpoints import checkpoint
 from ..checkpoints.checkpoint import CheckpointError
@@ -87,7 +88,8 @@ def _write_graphs(
 ) -> dict[str, dict[str, Any]]:
     """Write and compare every graph: what DESCRIPTION says of each. ExportError."""
     written = {}
-    for graph in export_graphs.graphs_of(world_model, horizon):
+    graphs = list(export_graphs.graphs_of(world_model, horizon))
+    for graph in Bar(graphs, desc="exporting", unit=" networks", leave=False, delay=2):
         path = folder / f"{graph.name}{FORMATS[format]}"
         try:
             export_graphs.write(graph, path)
@@ -212,6 +214,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """The command line. Returns 0, 2 on a user error, 130 after Ctrl-C."""
     args = _arguments(words)
     with in_words(ExportError, CheckpointError, system_error=_another_place) as outcome:
+        print(f"exporting {args.checkpoint} as {args.format}, each network compared with torch", flush=True)
         description = export(*checkpoint.load(args.checkpoint), args.out, args.format)
     if outcome.code:
         return outcome.code

@@ -22,7 +22,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm.auto import tqdm
+
+from latent_planner.common.progress import Bar
 
 from ..protocols import Environment, Pairs
 from .provenance import about_agent, durations, provenance
@@ -107,7 +108,7 @@ def run(
     try:
         envs += [make_env() for _ in range(size)]
         runs: list[Trial] = []
-        with tqdm(total=count, desc="benchmark", unit="episode", disable=not progress) as bar:
+        with Bar(total=count, desc="benchmark", unit="episode", disable=not progress) as bar:
             for first in range(0, count, size):
                 indices = range(first, min(first + size, count))
                 runs += _play(agent.clone(), envs, pairs, indices, seed=seed, bar=bar, record=record)

@@ -16,8 +16,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from tqdm.auto import tqdm
 
+from latent_planner.common.progress import Bar
 from latent_planner.planners import Plan
 
 from ..pixels import encode_frames
@@ -48,7 +48,7 @@ class Library:
     @classmethod
     def of(cls, agent: Agent, frames: np.ndarray) -> Library:
         """With latents as the agent sees these frames."""
-        parts = tqdm(np.array_split(frames, -(-len(frames) // 250)), desc="reading", unit=" x 250 frames")
+        parts = Bar(np.array_split(frames, -(-len(frames) // 250)), desc="reading", unit=" x 250 frames")
         return cls(frames, np.concatenate([_latents(agent, part) for part in parts]))
 
     def nearest(self, latent: np.ndarray) -> tuple[np.ndarray, float]:
@@ -97,10 +97,16 @@ def write_explanation(
             _frame(axes[0, h + 1], frame, f"{when}: {to_go[h]:.1f} to go", f"(frame is {off:.1f} off)")
             if h == to_go.argmin():
                 axes[0, h + 1].spines[:].set(color=GREEN, linewidth=2.5)  # as near as it means to come
-            at = step + h * frameskip
-            if at < len(played.states):
+            end = len(played.states) - 1
+            at = min(step + h * frameskip, end)
+            if h == 0 or step + (h - 1) * frameskip < end:  # the last one is where the attempt ended
+                when = "now" if h == 0 else f"+{at - step}"
+                ended = "the end" if at == end else ""
                 _frame(
-                    axes[1, h + 1], render(played.states[at]), f"{when}: {played.distances[at]:.1f} to go", ""
+                    axes[1, h + 1],
+                    render(played.states[at]),
+                    f"{when}: {played.distances[at]:.1f} to go",
+                    ended,
                 )
         _frame(axes[0, -1], goal, "goal", "")
     return save(figure, path)
@@ -118,6 +124,7 @@ def _draw_search(axis: Axes, plans: Sequence[tuple[int, Plan]]) -> None:
             iterations, np.sqrt(np.maximum(plan.history, 0)), label=label, marker="o", markersize=3, **style
         )
     dress(axis, "distance to the goal, best (lines) and elites (dashes)", "iteration")
+    axis.set_ylabel("latent distance", fontsize=CAPTION, color=INK)
     axis.set_ylim(bottom=0)
     axis.set_xlim(left=0.8)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))

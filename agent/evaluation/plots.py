@@ -81,9 +81,14 @@ def plot_loss(rows: Sequence[Row], path: str | os.PathLike) -> Path:
 
 def plot_success(
     rows: Sequence[Row], path: str | os.PathLike, benchmark: Mapping[str, Any] | None = None
-) -> Path:
-    """Share of goals reached on the way, with 95 % intervals; the benchmark and its floors beside it."""
+) -> Path | None:
+    """Share of goals reached on the way, with 95 % intervals; the benchmark and its baselines next to it.
+
+    None, and no file, where no goal was planned to.
+    """
     tested = [row for row in rows if "success" in row]
+    if not tested and benchmark is None:
+        return None
     figure = Figure(figsize=(7, 4), layout="constrained")
     axis = figure.subplots()
     if tested:

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm.auto import tqdm
-
 from latent_planner.common.files import write_text
+from latent_planner.common.progress import Bar
 
 from ..evaluation.provenance import nameless, provenance, without_folders, write_json
 from .evidence import Evidence, Skipped
@@ -86,7 +85,7 @@ def build(
     """
     chosen = [find(name) for name in sorted(set(only), key=_place)]
     entries = []
-    with tqdm(chosen, desc="report", unit="section", disable=not evidence.progress) as bar:
+    with Bar(chosen, desc="report", unit="section", disable=not evidence.progress) as bar:
         for each in bar:
             bar.set_postfix_str(each.name)
             try:

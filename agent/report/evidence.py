@@ -21,7 +21,8 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
+
+from latent_planner.common.progress import Bar
 
 from ..pixels import encode_frames
 from ..training.dataset import DatasetError, split_episodes
@@ -115,7 +116,7 @@ class Evidence:
 
     def bar(self, what: Iterable[Any], text: str, unit: str = "") -> Any:
         """`what`, under a progress bar."""
-        return tqdm(what, desc=text, unit=unit, leave=False, disable=not self.progress)
+        return Bar(what, desc=text, unit=unit, leave=False, disable=not self.progress)
 
     # Latents -----------------------------------------------------------------------------------------------
 
@@ -287,7 +288,7 @@ class Evidence:
         for name, indices, count in zip(SPLITS, (chosen["train"], chosen["held_out"]), most):
             count = max(1, min(len(indices), int(count * min(1.0, room))))
             some = indices[np.linspace(0, len(indices) - 1, count).round().astype(int)]
-            bar = tqdm(some, desc=f"read {name}", leave=False, disable=not others.get("progress", False))
+            bar = Bar(some, desc=f"read {name}", leave=False, disable=not others.get("progress", False))
             tracks[name] = [_track(reader, int(episode)) for episode in bar]
         known, names = with_known_state(tracks, reader.state_names)
         angles = tuple(name for name in reader.angle_names if name in names)

@@ -46,11 +46,16 @@ class CollapseWatch:
         low = [name for name in now if now[name] < floors[name]]
         self.best = {name: max(self.best[name], now[name]) for name in now}
         if low and not self.warned:
-            told = " and ".join(f"their {name} is {now[name]:.2f}, was {self.best[name]:.2f}" for name in low)
+            fallen = any(now[name] < self.best[name] for name in low)
             logger.warning(
-                "the latents are collapsing at step %d: %s; raise sigreg_weight or lower learning_rate",
+                "the latents %s at step %d: %s; raise sigreg_weight or lower learning_rate",
+                "are collapsing" if fallen else "have not spread out",
                 step,
-                told,
+                " and ".join(self._said(name, now[name]) for name in low),
             )
         self.warned = bool(low)
         return self.warned
+
+    def _said(self, name: str, value: float) -> str:
+        best = self.best[name]
+        return f"their {name} is {value:.2g}" + (f", was {best:.2g}" if best > value else "")

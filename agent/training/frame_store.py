@@ -23,7 +23,8 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from torch import Tensor
-from tqdm import tqdm
+
+from latent_planner.common.progress import Bar
 
 from ..protocols import Recording
 
@@ -116,7 +117,7 @@ def _load(reader: Recording, out: Tensor, progress: bool) -> Tensor:
     """Fill `out` (N, h, w, 3) from the reader, a few megabytes at a time."""
     total = len(out)
     slab = max(1, 32 * 1024**2 // max(1, out[0].numel()))
-    with tqdm(total=total, desc="frames", unit="", leave=False, delay=2, disable=not progress) as bar:
+    with Bar(total=total, desc="frames", unit="", leave=False, delay=2, disable=not progress) as bar:
         for start in range(0, total, slab):
             stop = min(start + slab, total)
             out[start:stop] = torch.from_numpy(np.ascontiguousarray(reader.read("pixels", start, stop)))

@@ -21,9 +21,9 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from latent_planner.common.files import remove_leftovers
+from latent_planner.common.progress import Bar
 
 from ..checkpoints import checkpoint
 from ..model.device import choose_precision
@@ -43,6 +43,7 @@ from .train_config import TrainConfig
 
 logger = logging.getLogger(__name__)
 Row = dict[str, Any]
+UNSETTLED = 50  # steps in which nothing can be said of the latents yet
 JOURNEYS = 4  # that the proposer learns from, for each window that the predictor learns from
 
 
@@ -117,13 +118,16 @@ class Trainer:
         self.recent: list[dict[str, Tensor]] = []  # losses and gradient norms of the steps since the last row
         self.part = (0.0, 1.0)  # the share of the budget over which the learning rate rises and falls
         self.in_step, self.shown = False, ""
+        self.began = 0  # step at which this process took over
+        self.frozen: int | None = None  # step at which it froze the encoder
         self.waited, self.row_at = 0.0, time.perf_counter()  # for batches, and when the last row was logged
 
     def fit(self) -> Row:
         """Train until the budget is spent, going on from the run folder's saved state if there is one.
 
-        Returns, in the main process, {"steps", "minutes", "best_step", "success"}: the last two are those of
-        the checkpoint that stays (success None without planning). TrainingError when the loss stops being
+        Returns, in the main process, {"steps", "minutes", "frozen", "best_step", "success"}: the last two are
+        those of the checkpoint that stays (success None without planning), frozen is the step at which the
+        encoder was, or None. TrainingError when the loss stops being
         finite, what was saved before stays; when another process trains in the run folder; when that holds
         links. Ctrl-C saves, then is raised.
         """
@@ -132,8 +136,9 @@ class Trainer:
 
     def _fit(self) -> Row:
         self._resume()
-        bar = tqdm(
-            total=100, desc="train", bar_format="{l_bar}{bar}|{postfix}",
+        self.began = self.step
+        bar = Bar(
+            total=100, desc="train", bar_format="{l_bar}{bar}| {note}",
             disable=not (self.progress and self.accelerator.is_main_process),
         )  # fmt: skip
         try:
@@ -152,9 +157,9 @@ class Trainer:
             raise
         success = self.best["success"] if self.evaluate else None
         best = {"best_step": self.best["step"], "success": success}
-        return {"steps": self.step, "minutes": self.seconds / 60, **best}
+        return {"steps": self.step, "minutes": self.seconds / 60, "frozen": self.frozen, **best}
 
-    def _learn(self, bar: tqdm, begin: float, until: float) -> None:
+    def _learn(self, bar: Bar, begin: float, until: float) -> None:
         """Steps, with logging, evaluations and saves, between these shares of the budget."""
         self.part = begin, until
         with prefetch(self._batch, self.step, workers=self.dataset.workers) as batches:
@@ -173,6 +178,8 @@ class Trainer:
     def _freeze_encoder(self) -> None:
         """From here on the latents stay as they are: predictor and proposer go on, in much quicker steps."""
         logger.info("step %d: the encoder is done, encoding all frames; what predicts goes on", self.step)
+        if self.step > self.began or not self.began:  # else it was frozen before this process took over
+            self.frozen = self.step
         self._log_row()
         with self.ctrl_c.at_once(), torch.no_grad(), self.accelerator.autocast():
             self._settle_statistics()
@@ -235,7 +242,7 @@ class Trainer:
             rank=self.rank, world_size=self.ranks,
         )  # fmt: skip
 
-    def _agree_on_time(self, bar: tqdm) -> float:
+    def _agree_on_time(self, bar: Bar) -> float:
         """The share of the budget that is spent, by the clock of the main process. Raises a noted Ctrl-C."""
         seconds, spent, stop = self.budget.seconds, self.budget.spent(self.step), float(self.ctrl_c.asked)
         if self.ranks > 1:
@@ -295,7 +302,7 @@ class Trainer:
         error = self.accelerator.reduce((predicted - latents[:, 1:]).float().square().mean(), "mean")
         flat = latents.float().flatten(0, 1)
         rank, std = effective_rank(flat), flat.std(0)
-        if self.rank == 0 and self.spent > 0.05:  # before, everything moves
+        if self.rank == 0 and self.spent > 0.05 and self.step >= UNSETTLED:  # before, everything moves
             self.watch.check(rank, std, self.step)
         return {"held_out": float(error), "effective_rank": rank, "latent_std": float(std.mean())}
 

@@ -21,10 +21,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from latent_planner import envs
 from latent_planner.common.commands import in_words
+from latent_planner.common.progress import Bar
 
 from ..gym import first_frames
 from ..gym import policies as gym_policies
@@ -123,14 +122,13 @@ def _say_cost(player: Player, seconds: float, episodes: int, workers: int) -> No
 def _record(writer: EpisodeWriter, player: Player, episodes: int, workers: int, progress: bool) -> None:
     job, first = player.job, writer.count
     workers = min(workers, episodes - first)
-    bar = tqdm(
+    bar = Bar(
         total=episodes * job.length,
         initial=first * job.length,
         desc=f"collecting {job.env}",
         unit=" frames",
         unit_scale=True,
         disable=not progress or workers < 1,
-        mininterval=0.1 if sys.stderr.isatty() else 10.0,
     )
     with bar:
         if workers > 1 and sys.executable:

@@ -15,10 +15,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from latent_planner.common.commands import in_words
 from latent_planner.common.printable import printable
+from latent_planner.common.progress import Bar
 
 from ..drawing.resize import squeezed
 from .columns import usable_cpus
@@ -65,7 +65,7 @@ def convert(
         logger.warning("%s; they are copied, and the bounds are those of the others", remark)
     writer = EpisodeWriter(path, attrs={key: value for key, value in attrs.items() if value is not None})
     lengths = reader.lengths[chosen]
-    bar = tqdm(
+    bar = Bar(
         total=int(lengths.sum()),
         desc=f"writing {path.name}",
         unit=" frames",

@@ -23,9 +23,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from latent_planner.common.commands import in_words
+from latent_planner.common.progress import Bar, log_above_bars
 
 from .action_table import ActionRows, Table, read_table
 from .episodes import EpisodeWriter, RecordingError
@@ -65,9 +65,7 @@ def convert(
     writer = EpisodeWriter(path, attrs={key: value for key, value in attrs.items() if value})
     try:
         todo = list(zip(read.episodes, videos))[writer.count :]
-        for episode, video in tqdm(
-            todo, desc="reading videos", unit=" videos", disable=not progress, delay=2
-        ):
+        for episode, video in Bar(todo, desc="reading videos", unit=" videos", disable=not progress, delay=2):
             writer.append(_columns(read, episode, video, size, (height, width)))
         writer.close(progress=progress)
     except KeyboardInterrupt:
@@ -149,7 +147,7 @@ def _pace(table: Table, fps: float) -> float | None:
 
 def main(words: Sequence[str] | None = None) -> int:
     """The program; returns 0, 2 on a user error, 130 after Ctrl-C."""
-    logging.basicConfig(format="warning: %(message)s")
+    log_above_bars("warning: %(message)s")
     parser = argparse.ArgumentParser(
         prog="latent-planner from-videos",
         description=__doc__,

@@ -15,10 +15,10 @@ from typing import Any, Protocol
 
 import h5py
 import numpy as np
-from tqdm import tqdm
 
 from latent_planner.common import hdf5_files
 from latent_planner.common.printable import printable
+from latent_planner.common.progress import Bar
 
 from . import blosc
 from .columns import AsFloats, Chunks, Library, Memory, map_file
@@ -80,7 +80,7 @@ def write(
                 size = int(np.prod((episode.length, *part.shape)))
                 values = np.frombuffer(view, part.dtype, size, part.offset)
                 dataset[first : first + episode.length] = values.reshape(episode.length, *part.shape)
-        bar = tqdm(zip(offsets.tolist(), episodes), total=len(episodes), disable=not progress, delay=2)
+        bar = Bar(zip(offsets.tolist(), episodes), total=len(episodes), disable=not progress, delay=2)
         bar.set_description(f"writing {path.name}", refresh=False)
         for first, episode in bar:
             for name in packed:

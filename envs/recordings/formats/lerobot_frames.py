@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
+
+from latent_planner.common.progress import Bar
 
 from ..columns import usable_cpus
 from ..journal import RecordingError
@@ -56,7 +57,7 @@ def find_frames(
         inside[span.path].append(span)
     with ThreadPoolExecutor(usable_cpus()) as pool:
         bar = {"desc": "looking at videos", "unit": " files", "total": len(paths), "delay": 2}
-        counts = list(tqdm(pool.map(_count, paths), **bar))
+        counts = list(Bar(pool.map(_count, paths), **bar))
     for number, (path, count) in enumerate(zip(paths, counts)):
         here = sorted(inside[path], key=lambda span: span.begin)
         for span in here:

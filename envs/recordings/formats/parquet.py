@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
+
+from latent_planner.common.progress import Bar
 
 from ..columns import memory, usable_cpus
 from ..journal import RecordingError
@@ -70,7 +71,7 @@ def read_all(paths: Sequence[Path]) -> list[Numbers]:
     _pyarrow()
     with ThreadPoolExecutor(usable_cpus()) as pool:
         bar = {"desc": "reading tables", "unit": " files", "total": len(paths), "delay": 2}
-        return list(tqdm(pool.map(read_numbers, paths), **bar))
+        return list(Bar(pool.map(read_numbers, paths), **bar))
 
 
 def joined(tables: Sequence[Numbers]) -> Numbers:
