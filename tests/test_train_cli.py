@@ -84,8 +84,8 @@ def test_metrics_hold_losses_and_tests_on_the_way(run) -> None:
 
 @pytest.mark.parametrize(
     ("steps", "frozen", "said"),
-    [(9, 9, "the encoder was frozen at step 9, too few"), (9, None, "too few to have learned"), (900, 880, "880"),
-     (900, 450, ""), (900, None, "")],
+    [(9, 9, "the encoder was frozen at step 9, too few"), (9, None, "too few to have learned"),
+     (900, 880, "880"), (900, 450, ""), (900, None, "")],
 )  # fmt: skip
 def test_too_few_steps_to_have_learned_anything(steps: int, frozen: int | None, said: str) -> None:
     assert bool(train.too_short(steps, frozen)) is bool(said) and said in train.too_short(steps, frozen)

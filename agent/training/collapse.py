@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 logger = logging.getLogger(__name__)
+UNSETTLED = 50  # steps in which nothing can be said of the latents yet
 
 
 def effective_rank(latents: Tensor) -> float:
@@ -43,7 +44,7 @@ class CollapseWatch:
             "effective rank": max(1.5, self.best["effective rank"] / 2),
             "standard deviation": max(0.1, self.best["standard deviation"] / 3),
         }
-        low = [name for name in now if now[name] < floors[name]]
+        low = [name for name in now if now[name] < floors[name] and step >= UNSETTLED]
         self.best = {name: max(self.best[name], now[name]) for name in now}
         if low and not self.warned:
             fallen = any(now[name] < self.best[name] for name in low)

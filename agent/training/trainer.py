@@ -43,7 +43,6 @@ from .train_config import TrainConfig
 
 logger = logging.getLogger(__name__)
 Row = dict[str, Any]
-UNSETTLED = 50  # steps in which nothing can be said of the latents yet
 JOURNEYS = 4  # that the proposer learns from, for each window that the predictor learns from
 
 
@@ -302,7 +301,7 @@ class Trainer:
         error = self.accelerator.reduce((predicted - latents[:, 1:]).float().square().mean(), "mean")
         flat = latents.float().flatten(0, 1)
         rank, std = effective_rank(flat), flat.std(0)
-        if self.rank == 0 and self.spent > 0.05 and self.step >= UNSETTLED:  # before, everything moves
+        if self.rank == 0 and self.spent > 0.05:  # before, everything moves
             self.watch.check(rank, std, self.step)
         return {"held_out": float(error), "effective_rank": rank, "latent_std": float(std.mean())}
 
