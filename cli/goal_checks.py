@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from latent_planner import Agent, envs
 from latent_planner import looks as known_looks
@@ -70,5 +69,4 @@ def warn_out_of_reach(agent: Agent, most: float | None, goal: np.ndarray, first_
             "the goal seems out of reach: the first plan ends %.1f away from it in latent space, and %.0f %% "
             "of the goals that were reached began with one that ends within %.1f"
         )
-        with tqdm.external_write_mode():
-            log.warning(message, expected, 100 * reachability.KEPT, most)
+        log.warning(message, expected, 100 * reachability.KEPT, most)

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
+
+from latent_planner.common.progress import Bar
 
 from .. import policies
 from ..gym.world import undrawn
@@ -41,7 +42,7 @@ def draw(name: str, count: int, seed: int, offset: int) -> ReplayedPairs:
     """`count` pairs of the world `name` from fresh episodes, the same for a seed. Raises WorldError."""
     world: Any = undrawn(name)
     policy = policies.make_policy(name, world=world)
-    with tqdm(total=count, desc=f"finding goals in {name}", unit=" pairs", delay=2, leave=False) as bar:
+    with Bar(total=count, desc=f"finding goals in {name}", unit=" pairs", delay=2, leave=False) as bar:
         found = _search(world, policy, count, seed, offset, bar)
     seeds, starts, goals, actions_taken, waits = zip(*found)
     return ReplayedPairs(

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from tqdm import tqdm
+
+from latent_planner.common.progress import Bar
 
 from ..world import WorldError
 from .names import GymName
@@ -91,7 +92,7 @@ def measured(world: Any) -> Ranges:
     episodes = EPISODES // 4 if world.has_thumb else EPISODES  # those have to be drawn
     noise = Smooth(world.action_space.low, world.action_space.high)
     states = []
-    bar = tqdm(
+    bar = Bar(
         total=episodes * STEPS, desc=f"measuring ranges in {world.name}", unit=" steps", delay=2, leave=False
     )
     with bar:
