@@ -14,7 +14,7 @@ EVERY = 30.0  # seconds between two lines in a file
 
 
 class Bar(tqdm):
-    """A tqdm bar; where standard error is no terminal, a line every half a minute, and none before.
+    """A tqdm bar; where standard error is no terminal, a line every half a minute, and one at the end.
 
     A bar_format may hold {note}: the text of set_postfix_str without tqdm's comma.
     """
@@ -23,7 +23,7 @@ class Bar(tqdm):
         self.lines = not sys.stderr.isatty()
         if self.lines:
             options |= {"file": io.StringIO(), "mininterval": 1.0, "dynamic_ncols": False}
-        self.line_at = time.monotonic()
+        self.began = self.line_at = time.monotonic()
         super().__init__(*args, **options)
 
     @property
@@ -37,6 +37,12 @@ class Bar(tqdm):
             self.line_at = time.monotonic()
             tqdm.write(self.line(), file=sys.stderr)
         return True
+
+    def close(self) -> None:
+        """End it, with a last line where a bar would stay on the screen."""
+        if self.lines and not self.disable and self.leave and time.monotonic() - self.began >= self.delay:
+            tqdm.write(self.line(), file=sys.stderr)
+        super().close()
 
     def line(self) -> str:
         """What the bar would show, as one line of text."""

@@ -27,7 +27,7 @@ with Bar(total=4, desc="train", bar_format="{l_bar}{bar}| {note}", mininterval=0
 
 def test_a_file_gets_whole_lines_and_no_bar() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, timeout=60)
-    assert done.stderr == "".join(f"message {step}\n" for step in range(4))
+    assert done.stderr == "".join(f"message {step}\n" for step in range(4)) + "train: 100 %, step 3\n"
 
 
 def test_on_a_terminal_messages_stand_above_the_bar() -> None:
