@@ -215,6 +215,7 @@ class Agent:
             problems[i].goal, problems[i].later, problems[i].near = goal, later, near
             problems[i].steps_left = left[i]
         self._problems = problems
+        self._solver.legs.prepare()
 
     @torch.no_grad()
     def act(self, pixels: np.ndarray, *, deadline: float | None = None) -> np.ndarray:
@@ -337,7 +338,7 @@ class Agent:
         """Give these problems, which can be one batch, a new plan; it is `last_plan` in numpy."""
         plan = self._solver.solve(problems, until, committed)
         self.last_plan = self._solver.in_numpy(plan, looked, single)
-        distances = (plan.latents - goals_of(problems)[:, None]).norm(dim=-1)
+        distances = (plan.latents - plan.aims[:, None]).norm(dim=-1)
         nowhere_nearer = (distances[:, 1:].amin(1) >= distances[:, 0]).tolist()
         for problem, blocks, stalled in zip(problems, plan.actions.cpu(), nowhere_nearer):
             problem.take_plan(blocks, stalled=stalled)

@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
 from latent_planner import planners
 from latent_planner.planners import Plan
 
+from .legs import Legs
 from .model.cuda_graphs import Graphed
 from .model.device import choose_precision
 from .model.threads import Threads
@@ -42,6 +44,7 @@ class Solver:
         self.planner = planners.make(
             settings.planner, settings.plan_config, config.block_low, config.block_high, **limits
         )
+        self.legs = Legs(world_model, settings.legs)
         self._low = np.asarray(config.action_low, np.float32)
         self._high = np.asarray(config.action_high, np.float32)
         self.threads = Threads()
@@ -49,10 +52,13 @@ class Solver:
 
     def horizon(self, problem: Problem) -> int:
         """Model steps to look ahead: the config's, but no more than the steps left."""
-        longest = self.planner.config.horizon
-        if problem.steps_left is None:
-            return longest
-        return max(1, min(longest, math.ceil(problem.steps_left / self.world_model.config.frameskip)))
+        longest, left = self.planner.config.horizon, self._blocks_left(problem)
+        return longest if left is None else max(1, min(longest, left))
+
+    def _blocks_left(self, problem: Problem) -> int | None:
+        """Model steps until the problem's steps are used up; None: no limit."""
+        left = problem.steps_left
+        return None if left is None else math.ceil(left / self.world_model.config.frameskip)
 
     def solve(
         self, problems: Sequence[Problem], until: float | None, committed: Tensor | None = None
@@ -72,13 +78,16 @@ class Solver:
             last = torch.stack([torch.as_tensor(problem.last) for problem in problems]).to(self.device)
         if self.device.type == "cpu":
             self.threads.choose(partial(self._one_step, latents, past))
+        begun = time.perf_counter()
         with self.threads.using():
+            goal, proposals = self._aim(latents[:, -1], goal, problems, horizon, until)
+            aimed = time.perf_counter() - begun
             plan = self.planner.plan(
                 partial(self._cost, latents, goal, past, last),
                 batch_size=len(problems),
                 horizon=horizon,
                 warm_start=blocks if self.planner.config.warm_start else None,
-                proposals=self.world_model.propose(latents[:, -1], goal, horizon),
+                proposals=proposals,
                 committed=committed,
                 last_action=None if last is None else self.world_model.normalise_actions(last),
                 deadline=None if until is None else until - time.perf_counter(),
@@ -87,14 +96,29 @@ class Solver:
             )
             begun = time.perf_counter()
             imagined = self.imagine(latents, plan.actions[:, None], past)[:, 0]
-        seconds = {**plan.seconds, "imagine": time.perf_counter() - begun}
+        seconds = {"aim": aimed, **plan.seconds, "imagine": time.perf_counter() - begun}
         self.threads.planned(plan.solve_seconds / plan.iterations, size=(len(problems), horizon))
-        return replace(plan, latents=imagined, seconds=seconds)
+        return replace(plan, latents=imagined, aims=goal, seconds=seconds)
 
     def _one_step(self, latents: Tensor, past: Tensor | None) -> None:
         """Imagine as many candidates as a plan does, one step far."""
         size = len(latents), self.planner.config.num_samples, 1, len(self.planner.limits.low)
         self.imagine(latents, torch.zeros(size), past)
+
+    def _aim(
+        self, latents: Tensor, goals: Tensor, problems: Sequence[Problem], horizon: int, until: float | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """What to plan to from latents (B, D): goals or ends of first legs; and proposals that may lead
+        there."""
+        aim = None
+        if until is None or time.perf_counter() + self.legs.seconds <= until:
+            aim = self.legs.aim(latents, goals, [self._blocks_left(problem) for problem in problems])
+        goals = goals if aim is None else aim.goals
+        proposals = self.world_model.propose(latents, goals, horizon)
+        if aim is not None and proposals is not None:
+            leg = F.pad(aim.plans, (0, 0, 0, horizon - aim.plans.shape[2]))  # a negative pad crops
+            proposals = torch.cat([leg, proposals], 1)
+        return goals, proposals
 
     def imagine(self, latents: Tensor, candidates: Tensor, past: Tensor | None) -> Tensor:
         """(B, T, D), (B, N, H, F·A), (B, T-1, F·A) -> (B, N, H+1, D) in float32."""
@@ -122,6 +146,7 @@ class Solver:
             "history": plan.history.cpu().numpy(),
             "elites": plan.elites.cpu().numpy(),
             "latents": plan.latents.float().cpu().numpy(),
+            "aims": plan.aims.float().cpu().numpy(),
         }
         seconds = {"encode": looked, **plan.seconds}
         return replace(plan, seconds=seconds, **({k: v[0] for k, v in arrays.items()} if single else arrays))

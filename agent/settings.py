@@ -14,15 +14,18 @@ import torch
 from torch import Tensor
 
 from latent_planner import planners
-from latent_planner.common.kinds import Choice, Kind, Number, Several, Text
+from latent_planner.common.kinds import Choice, Kind, Number, Several, Text, Whole
 from latent_planner.planners import PlanConfig, PlanError
 
 from .model.device import PRECISIONS
 from .objective import Objective, parse
 
+LEGS = 5
+
 # What is named in addition to the planner and the fields of PlanConfig.
 OWN_KINDS: Mapping[str, Kind] = {
     "objective": Text(),
+    "legs": Whole(low=1),
     "max_change": Several(optional=True, single=True, each=Number(low=0, above=True)),  # or a tensor
     "precision": Choice(names=PRECISIONS),
     "deadline": Number(optional=True, low=0, of="a number of seconds"),
@@ -35,6 +38,7 @@ class AgentSettings:
     """How to search, and for what. PlanError for values that make no sense.
 
     planner, plan_config: see `latent_planner.planners`.   objective: see `latent_planner.objective`.
+    legs: most legs of a way to a far goal, over landmarks that the checkpoint holds; 1: always straight.
     max_change: the most that an action may differ from the one before, in environment units: one number or
         one per action component; None: any change.
     precision: of imagining, float32, bfloat16 or auto (bfloat16 where the device computes it natively).
@@ -44,6 +48,7 @@ class AgentSettings:
     planner: str = "cem"
     plan_config: PlanConfig = PlanConfig()
     objective: str | Objective = "closest"
+    legs: int = LEGS
     max_change: float | Sequence[float] | None = None
     precision: str = "float32"
     deadline: float | None = None
@@ -54,7 +59,7 @@ class AgentSettings:
             raise PlanError(f"plan_config must be a PlanConfig, not {self.plan_config!r}.")
         parse(self.objective)
         self.change_limit()
-        for name in ("precision", "deadline"):
+        for name in ("legs", "precision", "deadline"):
             try:
                 OWN_KINDS[name].check(name, getattr(self, name))
             except ValueError as error:
@@ -75,6 +80,7 @@ class AgentSettings:
         return {
             "name": self.planner,
             "objective": str(parse(self.objective)),
+            "legs": self.legs,
             "max_change": None if limit is None else limit.tolist(),
             "precision": self.precision,
             "deadline": self.deadline,

@@ -19,7 +19,7 @@ COMMANDS = {
     "train": Command("cli.train", "record a world, learn it, test what was learned"),
     "plan": Command("cli.plan", "reach a goal picture; run the benchmark"),
     "report": Command("cli.report", "one page on what a trained model knows"),
-    "looks": Command("cli.looks", "measure what a model's frames look like: other goals are noticed"),
+    "looks": Command("cli.upkeep.looks", "measure what a model's frames look like: other goals are noticed"),
     "serve": Command("deploy.serve", "a policy server that openpi's client can talk to"),
     "export": Command("deploy.export", "write a checkpoint as ONNX or torch.export"),
     "collect": Command("envs.recordings.collect", "record a world under its behaviour policy"),
@@ -29,6 +29,7 @@ COMMANDS = {
         "envs.recordings.from_videos", "make a recording of videos and a table of actions"
     ),
     "lewm": Command("checkpoints.lewm", "make a checkpoint of published LeWorldModel weights"),
+    "landmarks": Command("cli.upkeep.landmarks", "let an older checkpoint plan to far goals"),
     "coverage": Command("envs.coverage", "what the behaviour policy of a world covers"),
     "shifts": Command("envs.shifts", "the factors of variation of each world"),
     "pairs": Command("envs.goals.pairs", "write the benchmark's start/goal pairs again"),

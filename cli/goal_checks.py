@@ -61,8 +61,8 @@ def warn_out_of_reach(agent: Agent, most: float | None, goal: np.ndarray, first_
     most: how far that is; None where no report has measured it. Goals that look unlike anything the model has
     seen are left out: distances to them mean nothing.
     """
-    if most is None or not all(look.familiar for look in agent.goal_looks):
-        return
+    if most is None or reachability.leads_elsewhere(agent, first_plan, goal[None])[0]:
+        return  # the first of several legs is not judged
     expected = reachability.expected_distance(agent, first_plan, goal[None])[0]
     if expected > most:
         message = (

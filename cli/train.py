@@ -49,11 +49,11 @@ from latent_planner.training.tracker import Tracker
 from latent_planner.training.train_config import TrainConfig
 from latent_planner.training.trainer import Trainer
 
-from . import looks
 from .overrides import ConfigError, checked, listing
 from .recording import RECORDED, open_recording, warn_of_short_sight
 from .reporting import report_on
 from .run_folder import check_free, resumed, run_folder
+from .upkeep import looks
 from .user_errors import USER_ERRORS
 
 log = logging.getLogger(__name__)

@@ -18,9 +18,7 @@ class Outcome:
 
 
 @contextmanager
-def in_words(
-    *mistakes: type[Exception], system_error: Callable[[OSError], str] = blame
-) -> Iterator[Outcome]:
+def in_words(*mistakes: type[Exception], system_error: Callable[[OSError], str] = blame) -> Iterator[Outcome]:
     """Run a command; `mistakes`, errors of the system and Ctrl-C become one sentence and an exit code.
 
     system_error: words an OSError, with what to do about it.

@@ -130,6 +130,7 @@ class Plan:
     elites: (B, iterations), mean cost of the num_elites cheapest candidates of each iteration.
     seconds: wall clock of each phase; on a GPU, work is charged to the phase that waits for it.
     latents: (B, H+1, D), where a model filled it in.
+    aims: (B, D), the latents that the plans lead to, likewise: the goals, or ends of first legs towards them.
     """
 
     actions: Any
@@ -140,6 +141,7 @@ class Plan:
     elites: Any = None
     seconds: dict[str, float] = field(default_factory=dict)
     latents: Any = None
+    aims: Any = None
 
 
 def is_int(value: object) -> bool:

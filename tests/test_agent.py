@@ -70,6 +70,8 @@ class DotModel(torch.nn.Module):
         side = pixels.shape[-1]
         return torch.stack([which % side, which // side], dim=-1).float() * (SIZE / side)
 
+    landmarks = None  # goals are near
+
     def propose(self, latents, goals, horizon):
         return None
 

@@ -16,8 +16,8 @@ from PIL import Image
 
 from latent_planner import Agent, envs, looks
 from latent_planner.checkpoints import checkpoint
-from latent_planner.cli import looks as looks_command
 from latent_planner.cli import plan
+from latent_planner.cli.upkeep import looks as looks_command
 from latent_planner.envs.goals import pairs
 from latent_planner.envs.mujoco import gl
 from latent_planner.envs.pusht import target

@@ -93,9 +93,7 @@ def coloured(path: Path, matrix: str, full: bool, bits: int) -> None:
 @pytest.mark.parametrize("bits", [8, 10])
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("matrix", MATRICES)
-def test_colours_are_right_whatever_the_file_says(
-    tmp_path: Path, matrix: str, full: bool, bits: int
-) -> None:
+def test_colours_are_right_whatever_the_file_says(tmp_path: Path, matrix: str, full: bool, bits: int) -> None:
     coloured(tmp_path / "a.mp4", matrix, full, bits)
     found = Video(tmp_path / "a.mp4").frames(None, 0, (32, 32))[:, 16, 16]
     assert np.abs(found.astype(int) - COLOURS).max() <= 3

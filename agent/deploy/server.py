@@ -47,7 +47,7 @@ class Limits:
     are refused each second, after the first twenty; what comes above that is read later."""
 
     connections: int = 32
-    message_bytes: int = 4 * 2**20
+    message_bytes: int = 8 * 2**20  # a raw 1080p picture is 6.2 MB
     idle_seconds: float = 600.0
     deadline: float | None = None
     patience: float = 10.0

@@ -38,6 +38,17 @@ def expected_distance(agent: Agent, plans: Plan, goals: np.ndarray) -> np.ndarra
     return least
 
 
+def leads_elsewhere(agent: Agent, plans: Plan, goals: np.ndarray) -> np.ndarray:
+    """Whether each plan is a first leg, which does not lead to the goal itself: (B,) bool.
+
+    plans, goals: as for `expected_distance`.
+    """
+    goal = encode_frames(agent.world_model, goals, agent.device).float().cpu().numpy()
+    aims = np.asarray(plans.aims).reshape(goal.shape)
+    elsewhere: np.ndarray = np.linalg.norm(aims - goal, axis=-1) > 1e-3
+    return elsewhere
+
+
 def save(folder: Path, threshold: float, sha256: str) -> Path:
     """Leave the threshold (a latent distance) for the weights of this SHA-256 in folder."""
     return write_json(folder / FILE, {"threshold": threshold, "sha256": sha256})

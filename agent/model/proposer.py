@@ -9,6 +9,7 @@ word on which one is any good.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -47,14 +48,19 @@ class Proposer(nn.Module):
         before = torch.arange(self.longest, device=steps.device) < steps[:, None]
         return guesses * before[:, None, :, None]
 
-    def propose(self, latents: Tensor, goals: Tensor, horizon: int) -> Tensor:
-        """(B, D), (B, D) -> (B, P, horizon, F·A): guesses for arriving after 1, 2, … model steps."""
-        longest = min(self.longest, horizon)
-        found = [
-            self(latents, goals, torch.full((len(latents),), k, device=latents.device))
-            for k in range(1, longest + 1)
-        ]
+    def propose(
+        self, latents: Tensor, goals: Tensor, horizon: int, steps: Sequence[int] | None = None
+    ) -> Tensor:
+        """(B, D), (B, D) -> (B, P, horizon, F·A): guesses for arriving after each of `steps` model steps, by
+        default 1, 2, … up to the longest that was learned."""
+        steps = range(1, min(self.longest, horizon) + 1) if steps is None else steps
+        found = [self(latents, goals, torch.full((len(latents),), k, device=latents.device)) for k in steps]
         return F.pad(torch.cat(found, 1), (0, 0, 0, horizon - self.longest))  # a negative pad crops
+
+    @property
+    def leg_steps(self) -> tuple[int, ...]:
+        """Model steps of the plans that a leg is judged by: half of the longest, and the longest."""
+        return tuple(sorted({(self.longest + 1) // 2, self.longest}))
 
     def loss(self, latents: Tensor, goals: Tensor, steps: Tensor, actions: Tensor) -> Tensor:
         """Mean squared error of the best guess, and a little of all, for the blocks (B, longest, F·A) that

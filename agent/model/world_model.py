@@ -18,6 +18,7 @@ from latent_planner.common.words import did_you_mean
 
 from ..pixels import resize
 from .encoder import make_encoder
+from .landmarks import Landmarks
 from .predictor import make_predictor
 from .proposer import Proposer
 
@@ -70,6 +71,7 @@ class WorldModelConfig:
     proposals: int = 0  # guesses of a plan, for each number of steps it may take; 0: no proposer
     proposal_steps: int = 5  # longest plan that is proposed, in model steps
     proposer_width: int = 512
+    landmarks: int = 0  # recorded latents to plan through when a goal is far; 0: none, goals are near
     reference_look: bool = False  # frames show what the world's published version draws, see envs.make
     control_hz: float | None = None  # environment actions a second in the recording; None: not known
 
@@ -184,7 +186,7 @@ def _checked(name: str, kind: str, value: Any) -> Any:
             raise ValueError(f"{name} must be true or false, but is {printable(value)}.")
         return value
     if kind == "int":
-        least = 0 if name == "proposals" else 1
+        least = 0 if name in ("proposals", "landmarks") else 1
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"{name} must be a whole number of at least {least}, but is {printable(value)}.")
         if value > (most := LARGEST_SIZES.get(name, 2**20)):
@@ -219,6 +221,7 @@ class WorldModel(nn.Module):
         self.encoder = make_encoder(config)
         self.predictor = make_predictor(config)
         self.proposer = Proposer(config) if config.proposals else None
+        self.landmarks = Landmarks(config) if config.landmarks else None
         for name in ("action_mean", "action_std", "pixel_mean", "pixel_std"):
             # they belong to the config, not to the weights: hence not persistent
             self.register_buffer(name, torch.tensor(getattr(config, name)), persistent=False)
@@ -292,6 +295,13 @@ class WorldModel(nn.Module):
         for name, given in (("propose", latents), ("propose (goals)", goals)):
             self._check(name, given, (len(latents), self.config.latent_dim))
         return self.proposer.propose(latents, goals, horizon)
+
+    def clip_blocks(self, blocks: Tensor) -> Tensor:
+        """Normalised blocks (…, F·A), put inside the action bounds."""
+        low, high = (
+            torch.tensor(side).to(blocks) for side in (self.config.block_low, self.config.block_high)
+        )
+        return blocks.clamp(low, high)
 
     def normalise_actions(self, actions: Tensor) -> Tensor:
         """Environment units (…, A) -> the model's, same shape."""

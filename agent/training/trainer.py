@@ -29,6 +29,7 @@ from ..checkpoints import checkpoint
 from ..model.device import choose_precision
 from ..model.world_model import WorldModel
 from ..settings import AgentSettings
+from . import landmarks as landmark
 from .budget import Budget, CtrlC
 from .collapse import CollapseWatch, effective_rank
 from .dataset import Batch, Journeys, WindowDataset
@@ -43,6 +44,7 @@ from .train_config import TrainConfig
 
 logger = logging.getLogger(__name__)
 Row = dict[str, Any]
+PAIRS_A_STEP = 4  # of latents, for each step of the run: landmarks are learned in a part of its time
 JOURNEYS = 4  # that the proposer learns from, for each window that the predictor learns from
 
 
@@ -146,9 +148,11 @@ class Trainer:
                 if self.config.freeze_encoder < 1 and self._agree_on_time(bar) < 1:
                     self._freeze_encoder()
                     self._learn(bar, self.config.freeze_encoder, 1.0)
+                self._learn_landmarks(self.world_model)
                 if self.evaluated["step"] < self.step:
                     self._evaluate()
                 self._save()
+                self._complete_best()
         except KeyboardInterrupt:
             if not self.in_step:  # a second Ctrl-C may come in the middle of an update
                 self._save()
@@ -188,6 +192,25 @@ class Trainer:
         self.world_model.train()
         if self.ranks > 1:  # so that DistributedDataParallel waits for no gradients of the encoder
             self.loss = self.accelerator.prepare(self.latent_loss)
+
+    def _learn_landmarks(self, world_model: WorldModel) -> None:
+        """What plans to far goals lead over: once, in the main process, which alone plans and saves."""
+        landmarks = world_model.landmarks
+        if self.rank == 0 and landmarks is not None and not landmarks.known:
+            pairs = max(2, min(landmark.PAIRS, PAIRS_A_STEP * self.step))
+            with self.ctrl_c.at_once(), torch.random.fork_rng():
+                landmark.learn_landmarks(
+                    world_model, self.dataset, pairs=pairs, seed=self.config.seed, progress=self.progress
+                )
+            self.world_model.train()
+
+    def _complete_best(self) -> None:
+        """Give the checkpoint that stays its landmarks, if it is of an earlier step, when there were none."""
+        if self.rank == 0 and self.best["step"] < self.step and self.world_model.landmarks is not None:
+            world_model, info = checkpoint.load(self.run_dir, self.accelerator.device)
+            if world_model.landmarks is not None and not world_model.landmarks.known:
+                self._learn_landmarks(world_model)
+                checkpoint.save(world_model, self.run_dir, planner=self.planner, training=info["training"])
 
     def _settle_statistics(self, batches: int = 20) -> None:
         """BatchNorm's running statistics trail the weights: average the encoder's anew.

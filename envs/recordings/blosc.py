@@ -30,9 +30,7 @@ Unpack = Callable[[bytes, memoryview], memoryview]  # packed block, room for wha
 
 def unpackers() -> dict[int, Unpack]:
     """How to unpack a block, by the number of its codec: zlib, and LZ4 where cramjam is (an extra)."""
-    known: dict[int, Unpack] = {
-        3: lambda packed, into: memoryview(inflated(packed, len(into)))
-    }
+    known: dict[int, Unpack] = {3: lambda packed, into: memoryview(inflated(packed, len(into)))}
     with suppress(ImportError):
         import cramjam
 

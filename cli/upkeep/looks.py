@@ -25,8 +25,8 @@ from latent_planner.common.files import blame
 from latent_planner.envs.recordings.episodes import EpisodeReader
 from latent_planner.model.world_model import WorldModel
 
-from .reporting import checkpoint_folder, episodes
-from .user_errors import USER_ERRORS
+from ..reporting import checkpoint_folder, episodes
+from ..user_errors import USER_ERRORS
 
 MOST_BYTES, MOST_FRAMES = 256_000_000, 20_000  # of frames looked at
 

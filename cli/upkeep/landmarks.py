@@ -1,0 +1,102 @@
+"""Give a trained checkpoint landmarks, so that it plans to far goals in several legs.
+
+    latent-planner landmarks runs/mine --out runs/mine-far          # on the recording the run learned from
+    latent-planner landmarks runs/mine --recording my.h5 --out runs/mine-far
+    latent-planner landmarks pusht --out runs/pusht-far             # on fresh episodes of its world
+
+A run with model.landmarks=512 learns them at the end of training. This is for checkpoints without; their
+encoder, predictor and proposer stay as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from latent_planner import envs
+from latent_planner.checkpoints import checkpoint
+from latent_planner.common.commands import in_words
+from latent_planner.envs.recordings.collect import collect
+from latent_planner.envs.recordings.episodes import EpisodeReader
+from latent_planner.model.world_model import WorldModel
+from latent_planner.training.dataset import WindowDataset
+from latent_planner.training.landmarks import PAIRS, learn_landmarks
+
+from ..overrides import ConfigError
+from ..reporting import training_data
+from ..user_errors import USER_ERRORS
+
+COUNT = 512
+EPISODES, LENGTH, SEED = 400, 101, 20_260_919  # of fresh episodes
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The program; returns 0, 2 on a user error, 130 after Ctrl-C."""
+    args = _arguments(words)
+    with in_words(*USER_ERRORS) as outcome:
+        if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
+            raise ConfigError(f"{args.out} is there already: choose another folder with --out")
+        found = add_landmarks(args.checkpoint, args.out, args.recording, count=args.count, pairs=args.pairs)
+        print(f"{args.out}: {args.count} landmarks, a leg is trusted to within {found['trust']:.2f}")
+    return outcome.code
+
+
+def add_landmarks(
+    name: str, out: Path, recording: Path | None = None, *, count: int = COUNT, pairs: int = PAIRS
+) -> dict[str, float]:
+    """Write the checkpoint `name` with landmarks into `out`; returns what `learn_landmarks` found.
+
+    recording: default the one that the run learned from, or fresh episodes of its world.
+    """
+    old, info = checkpoint.load(name)
+    if old.proposer is None:
+        raise ConfigError(f"{name} proposes no plans (model.proposals=0), so it cannot judge legs")
+    model = WorldModel(replace(old.config, landmarks=count))
+    kept = {key: value for key, value in old.state_dict().items() if not key.startswith("landmarks.")}
+    model.load_state_dict(kept, strict=False)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        path = recording or _training_recording(name) or _fresh(old.config.env, old.config.image_size, folder)
+        with EpisodeReader(path) as reader:
+            frames, skip = old.config.context_len + 1, old.config.frameskip
+            dataset = WindowDataset(reader, num_frames=frames, frameskip=skip)
+            dataset.check(old.config)
+            found = learn_landmarks(model, dataset, pairs=pairs)
+    checkpoint.save(model, out, planner=info["planner"], training={**info["training"], "landmarks": found})
+    return found
+
+
+def _training_recording(name: str) -> Path | None:
+    path = training_data(checkpoint.find(name)).get("path")
+    return Path(path) if path and Path(path).is_file() else None
+
+
+def _fresh(env: str, size: int, folder: str) -> Path:
+    if env not in envs.names():
+        raise ConfigError(f"there are no episodes of {env} to take landmarks from: add --recording FILE")
+    path = Path(folder) / "fresh.h5"
+    return collect(env, path, episodes=EPISODES, length=LENGTH, image_size=size, seed=SEED)
+
+
+def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="latent-planner landmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("checkpoint", help="a bundled name, a run folder, or hf://owner/name")
+    parser.add_argument("--out", type=Path, required=True, help="new folder for the checkpoint")
+    parser.add_argument("--recording", type=Path, help="HDF5 file or LeRobot folder to take landmarks from")
+    parser.add_argument("--count", type=int, default=COUNT, help=f"landmarks (default {COUNT})")
+    parser.add_argument("--pairs", type=int, default=PAIRS, help=f"imagined legs (default {PAIRS})")
+    args = parser.parse_args(words)
+    for option in ("count", "pairs"):
+        if getattr(args, option) < 2:
+            parser.error(f"--{option} must be at least 2")
+    return args
