@@ -12,8 +12,7 @@ Everything else is imported from its own module.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # true for type checkers; typing is not imported, so that commands start quickly
 if TYPE_CHECKING:
     from .agent import Agent as Agent
 
