@@ -6,6 +6,7 @@
     python plan.py --goal goal.png planner=mppi planner.num_samples=100
     python plan.py --goal photo.jpg --anyway         # act even if it looks like nothing the model has seen
     python plan.py --goal goal.png --explain         # also draw how the plans came about: explain.png
+    python plan.py --play --checkpoint two_room      # a page on which goals are set with the mouse
     python plan.py --benchmark --env two_room        # success on the fixed start/goal pairs
     python plan.py --benchmark --env two_room benchmark.offset=100   # on goals that are farther away
     python plan.py --benchmark --env pusht benchmark.shift=color     # under a distribution shift
@@ -80,6 +81,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             make_goal(args)
         elif args.benchmark:
             benchmark(args)
+        elif args.play:
+            from .play.command import play  # which needs this module
+
+            play(args.checkpoint or args.env or "pusht", args.overrides, device=args.device, seed=args.seed)
         else:
             reach(args)
     return outcome.code

@@ -18,6 +18,7 @@ USES = {
     "goal": {"checkpoint", "env", "seed", "state", "budget", "out", "device", "overrides"}
     | {"explain", "recording", "module", "anyway"},
     "make_goal": {"env", "seed", "module"},
+    "play": {"checkpoint", "env", "seed", "device", "overrides"},
     "benchmark": {"module", "checkpoint", "env", "seed", "out", "device", "pairs", "pairs_seed", "overrides"},
 }
 
@@ -31,13 +32,15 @@ class Parser(argparse.ArgumentParser):
 
 def parser(about: str, worlds: Sequence[str]) -> Parser:
     """Every option, for these worlds; key=value words are picked up by `parse_options`."""
-    usage = "python plan.py (--goal FILE | --make-goal FILE | --benchmark) [options] [planner.KEY=VALUE ...]"
+    what = "--goal FILE | --make-goal FILE | --benchmark | --play"
+    usage = f"python plan.py ({what}) [options] [planner.KEY=VALUE ...]"
     form = argparse.RawDescriptionHelpFormatter
     made = Parser("plan.py", usage, description=about, formatter_class=form, allow_abbrev=False)
-    what = made.add_argument_group("what to do (one of these)").add_argument
-    what("--goal", metavar="FILE", help="reach what this picture shows")
-    what("--make-goal", metavar="FILE", help="write a reachable goal picture (PNG) that carries its state")
-    what("--benchmark", action="store_true", help="success on the world's fixed start/goal pairs")
+    do = made.add_argument_group("what to do (one of these)").add_argument
+    do("--goal", metavar="FILE", help="reach what this picture shows")
+    do("--make-goal", metavar="FILE", help="write a reachable goal picture (PNG) that carries its state")
+    do("--benchmark", action="store_true", help="success on the world's fixed start/goal pairs")
+    do("--play", action="store_true", help="a page on which goals are set with the mouse")
     how = made.add_argument_group("options").add_argument
     how("--checkpoint", metavar="NAME", help="bundled name or run folder (default: the world's bundled one)")
     known = f"world: {', '.join(worlds)}, gym:ID (default: the picture's or checkpoint's, else pusht)"
@@ -79,7 +82,7 @@ def parse_options(argv: Sequence[str], *, about: str, worlds: Sequence[str]) -> 
     args.settings = {}
     modes = [mode for mode in USES if getattr(args, mode) not in (None, False)]
     if len(modes) != 1:
-        raise ConfigError("say one of --goal FILE, --make-goal FILE and --benchmark; see --help")
+        raise ConfigError("say one of --goal FILE, --make-goal FILE, --benchmark and --play; see --help")
     for name, value in vars(args).items():
         if name not in USES and value not in (None, [], {}, False) and name not in USES[modes[0]]:
             label = value[0] if name == "overrides" else f"--{name.replace('_', '-')}"

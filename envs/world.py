@@ -15,6 +15,7 @@ from gymnasium import spaces
 
 from . import factors as variation
 from .errors import WorldError
+from .handles import Handle
 
 __all__ = ["World", "WorldError"]
 
@@ -123,6 +124,10 @@ class World(gymnasium.Env):
         Raises WorldError without `settable_states`.
         """
         raise NotImplementedError
+
+    def handles(self) -> dict[str, Handle]:
+        """What can be dragged or turned in a frame, by name; none where the world names none."""
+        return {}
 
     @classmethod
     def without_reference_marker(cls, frame: np.ndarray) -> np.ndarray:

@@ -30,7 +30,7 @@ PACKAGES = {
     "planners": {"torch"},
     "common": {"numpy", "h5py", "tqdm"},  # what a recording is and how progress shows, alike in every room
     "configs": set(),
-    "cli": {"hydra", "omegaconf", "yaml", "numpy", "tqdm", "torch", "accelerate"},
+    "cli": {"hydra", "omegaconf", "yaml", "numpy", "tqdm", "torch", "accelerate", "PIL", "websockets"},
     "envs": {
         "numpy", "gymnasium", "h5py", "pymunk", "mujoco", "PIL", "tqdm", "av",
         "hdf5plugin", "cramjam", "pyarrow", "lance", "ogbench",

@@ -13,6 +13,7 @@ Models, and what is needed to draw them, are made once a process for all worlds 
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Hashable
 from typing import Any, ClassVar
@@ -86,6 +87,11 @@ class MujocoWorld(World):
         """The frame of `state` (S,), drawn from data of its own."""
         self._put(self._other, self.check_state(state))
         return self._frames.draw(self._other)
+
+    def _half_view(self, height: float) -> float:
+        """Half the side, in m, of what a camera above the middle shows at this height."""
+        camera = self._model.cam(self.camera)
+        return float((camera.pos[2] - height) * math.tan(math.radians(camera.fovy[0]) / 2))
 
     def _shared(self) -> tuple[mujoco.MjModel, Frames]:
         reference_look = self.reference_look and self.has_reference_look

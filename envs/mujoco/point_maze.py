@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..handles import Handle, Point
 from ..world import WorldError
 from .base import MujocoWorld, mujoco
 
@@ -88,6 +89,18 @@ class PointMaze(MujocoWorld):
     def is_success(self, state: Any, goal_state: Any) -> bool:
         """Closer than 0.5 m."""
         return math.dist([float(v) for v in state[:2]], [float(v) for v in goal_state[:2]]) < NEAR
+
+    def handles(self) -> dict[str, Handle]:
+        """The ball, which is at rest where it is put."""
+        half = self._half_view(RADIUS)
+
+        def at(state: np.ndarray) -> Point:
+            return 0.5 + state[0] / (2 * half), 0.5 - state[1] / (2 * half)
+
+        def move(state: np.ndarray, x: float, y: float) -> np.ndarray:
+            return np.array([(2 * x - 1) * half, (1 - 2 * y) * half, 0.0, 0.0])
+
+        return {"ball": Handle(at, move)}
 
     def _in_wall(self, place: np.ndarray) -> bool:
         row, column = cell_of(self.maze, place)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..angles import wrapped
+from ..handles import Handle, Point
 from ..world import WorldError
 from .base import MujocoWorld, mujoco
 
@@ -21,6 +22,7 @@ _MODEL = resources.files("dm_control") / "suite" / "reacher.xml"
 
 NEAR = 0.05  # rad, of each joint
 WRIST = math.radians(160.0)  # the wrist stops here on both sides; the shoulder turns freely
+LINK, _ARM_HEIGHT = 0.12, 0.01  # m: of both links, and above the ground
 _FASTEST = 100.0  # rad/s; the motors reach 5
 
 # The plain look: the camera just above the arm's reach, thicker links in two colours, one ground, one light.
@@ -81,6 +83,42 @@ class Reacher(MujocoWorld):
         """Each joint within 0.05 rad, the short way round for the shoulder."""
         shoulder = float(abs(wrapped(float(state[0]) - float(goal_state[0]))))
         return shoulder < NEAR and abs(float(state[1]) - float(goal_state[1])) < NEAR
+
+    def handles(self) -> dict[str, Handle]:
+        """The elbow, which turns the shoulder, and the finger, which takes both joints along."""
+        half = self._half_view(_ARM_HEIGHT)
+
+        def shown(x: float, y: float) -> Point:
+            return 0.5 + x / (2 * half), 0.5 - y / (2 * half)
+
+        def elbow(state: np.ndarray) -> Point:
+            return shown(LINK * math.cos(state[0]), LINK * math.sin(state[0]))
+
+        def finger(state: np.ndarray) -> Point:
+            both = state[0] + state[1]
+            return shown(
+                LINK * (math.cos(state[0]) + math.cos(both)), LINK * (math.sin(state[0]) + math.sin(both))
+            )
+
+        def move_elbow(state: np.ndarray, x: float, y: float) -> np.ndarray:
+            return np.array([math.atan2(0.5 - y, x - 0.5), state[1], 0.0, 0.0])
+
+        def move_finger(state: np.ndarray, x: float, y: float) -> np.ndarray:
+            across, up = (2 * x - 1) * half, (1 - 2 * y) * half
+            bent = 2 * math.acos(min(1.0, math.hypot(across, up) / (2 * LINK)))  # both links are equally long
+            wrist = math.copysign(min(bent, WRIST), state[1])
+            return np.array([float(wrapped(math.atan2(up, across) - wrist / 2)), wrist, 0.0, 0.0])
+
+        def turn_elbow(state: np.ndarray, radians: float) -> np.ndarray:
+            return np.array([float(wrapped(state[0] - radians)), state[1], 0.0, 0.0])
+
+        def turn_finger(state: np.ndarray, radians: float) -> np.ndarray:
+            return np.array([state[0], min(max(state[1] - radians, -WRIST), WRIST), 0.0, 0.0])
+
+        return {
+            "elbow": Handle(elbow, move_elbow, turn_elbow),
+            "finger": Handle(finger, move_finger, turn_finger),
+        }
 
     def tidy(self, data: mujoco.MjData) -> None:
         data.qpos[0] = wrapped(data.qpos[0])

@@ -14,10 +14,11 @@ import numpy as np
 import pymunk
 
 from ..factors import Choice, Color, Factor, Number, background
+from ..handles import Handle, Point
 from ..world import World, WorldError
 from . import target
 from .frames import SmoothFrames
-from .geometry import BOARD, WALLS, block_corners, gap
+from .geometry import AGENT_RADIUS, BOARD, T_COG, WALLS, block_corners, block_points, gap
 from .reference_frames import SIZE, PublishedFrames
 from .shapes import BLOCKS, BODIES, TOOLS, Bodies
 from .varied_frames import Look, VariedFrames
@@ -222,6 +223,10 @@ class PushT(World):
         simulation.place(self.check_state(state))
         return self._frames.draw(simulation, self.reference_marker if self.reference_look else None)
 
+    def handles(self) -> dict[str, Handle]:
+        """The agent, and the block, which turns about its centre of gravity."""
+        return {"agent": Handle(_agent_at, _move_agent), "block": Handle(_block_at, _move_block, _turn_block)}
+
     def _place(self, state: np.ndarray) -> None:
         self._simulation = Simulation(self._bodies)
         self._simulation.place(state, moving=self.reference_look)
@@ -234,3 +239,38 @@ class PushT(World):
 
     def _draw(self, marker: np.ndarray | None) -> np.ndarray:
         return self._frames.draw(self._simulation, marker)
+
+
+def _agent_at(state: np.ndarray) -> Point:
+    return state[0] / BOARD, state[1] / BOARD
+
+
+def _move_agent(state: np.ndarray, x: float, y: float) -> np.ndarray:
+    low, high = WALLS[0] + AGENT_RADIUS, WALLS[1] - AGENT_RADIUS
+    return np.array([*np.clip([x * BOARD, y * BOARD], low, high), *state[2:5], 0.0, 0.0])
+
+
+def _block_at(state: np.ndarray) -> Point:
+    x, y = block_points(state, T_COG) / BOARD
+    return x, y
+
+
+def _move_block(state: np.ndarray, x: float, y: float) -> np.ndarray:
+    """At rest, with the middle there, or pushed back inside the walls."""
+    moved = np.array([*state[:5], 0.0, 0.0])
+    moved[2:4] += np.array([x * BOARD, y * BOARD]) - block_points(state, T_COG)
+    return _inside(moved)
+
+
+def _turn_block(state: np.ndarray, radians: float) -> np.ndarray:
+    moved = np.array([*state[:5], 0.0, 0.0])
+    moved[4] = (state[4] + radians) % (2 * math.pi)
+    moved[2:4] += block_points(state, T_COG) - block_points(moved, T_COG)
+    return _inside(moved)
+
+
+def _inside(state: np.ndarray) -> np.ndarray:
+    """The state with the block moved as far as it stuck out of the walls."""
+    corners, (low, high) = block_corners(state), WALLS
+    state[2:4] += np.maximum(low + 2.0 - corners.min(0), 0.0) - np.maximum(corners.max(0) - high + 2.0, 0.0)
+    return state

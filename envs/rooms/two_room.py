@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..factors import Choice, Color, Factor, Number, background
+from ..handles import Handle
 from ..world import World, WorldError
-from .frames import LAYOUT, LOOK, SHAPES, SIDE, Frames, Look, PublishedFrames, SmoothFrames
+from .frames import LAYOUT, LOOK, SHAPES, SIDE, Frames, Layout, Look, PublishedFrames, SmoothFrames
 
 SPEED = 5.0  # px a control step under a full action
 LOW, HIGH = 21.0, 203.0  # the agent's centre stays between these
@@ -69,7 +70,23 @@ class TwoRoom(World):
         return abs(float(state[0]) - self._wall_of(state)) >= FACE
 
     def _wall_of(self, state: np.ndarray) -> float:
-        return LAYOUT.wall
+        return self._layout_of(state).wall
+
+    def _layout_of(self, state: np.ndarray) -> Layout:
+        return LAYOUT
+
+    def handles(self) -> dict[str, Handle]:
+        """The dot; it stays inside the rooms and out of the wall."""
+        return {"dot": Handle(lambda state: (state[0] / SIDE, state[1] / SIDE), self._moved)}
+
+    def _moved(self, state: np.ndarray, x: float, y: float) -> np.ndarray:
+        """The state with the dot at x, y, shares of the frame, or beside what is there."""
+        moved = np.array(state, dtype=float)
+        moved[:2] = np.clip([x * SIDE, y * SIDE], LOW, HIGH)
+        wall, door = self._layout_of(moved)
+        if abs(moved[0] - wall) < FACE and abs(moved[1] - door) > DOOR_REACH:
+            moved[0] = wall + math.copysign(FACE + 0.5, moved[0] - wall)
+        return moved
 
     def sample_state(self, rng: np.random.Generator) -> np.ndarray:
         """Anywhere in the two rooms, clear of the wall between them: (2,)."""

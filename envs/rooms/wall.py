@@ -37,8 +37,8 @@ class Wall(TwoRoom):
     def _make_frames(self) -> Frames:
         return SmoothFrames(self.image_size)  # at 224 px too: there are no published frames to equal
 
-    def _wall_of(self, state: np.ndarray) -> float:
-        return float(state[2])
+    def _layout_of(self, state: np.ndarray) -> Layout:
+        return Layout(float(state[2]), float(state[3]))
 
     def sample_state(self, rng: np.random.Generator) -> np.ndarray:
         """Any layout, in whole px, and the dot anywhere in its two rooms: (4,)."""

@@ -1,0 +1,72 @@
+"""What a tab may ask for: checked, before anything comes of it."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+DEADLINES = (None, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # seconds for a plan, to choose from
+SPEEDS = (1.0, 0.5, 0.25, 0.1)  # of the world's own pace
+PLACES = ("goal", "world")
+# Each order, and what must come with it.
+FIELDS: dict[str, tuple[str, ...]] = {
+    "run": (), "pause": (), "step": (), "restart": (), "freeze": (), "another": (), "hello": (),
+    "speed": ("value",), "deadline": ("value",), "planner": ("value",),
+    "move": ("where", "handle", "x", "y"), "turn": ("where", "handle", "by"),
+}  # fmt: skip
+
+
+class OrderError(ValueError):
+    """An order that cannot be read; the message is for whoever sent it."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """One of FIELDS, or "picture" with the bytes of a file."""
+
+    do: str
+    value: Any = None
+    where: str = ""
+    handle: str = ""
+    x: float = 0.0
+    y: float = 0.0
+    by: float = 0.0
+
+    def replaces(self, earlier: Order) -> bool:
+        """Whether `earlier` need not be done when this one follows at once."""
+        same = (self.do, self.where, self.handle) == (earlier.do, earlier.where, earlier.handle)
+        return same and self.do in ("move", "hello")
+
+
+def read(message: bytes | str) -> Order:
+    """The order in a message: JSON text, or the bytes of a picture. OrderError."""
+    if isinstance(message, bytes):
+        return Order("picture", message)
+    try:
+        fields = json.loads(message)
+    except (ValueError, RecursionError):
+        raise OrderError("That message is not JSON.") from None
+    do = fields.get("do") if isinstance(fields, dict) else None
+    if not isinstance(do, str) or do not in FIELDS:
+        raise OrderError(f"An order is one of {', '.join(FIELDS)}.")
+    if set(fields) != {"do", *FIELDS[do]}:
+        raise OrderError(f"The order {do} comes with {', '.join(FIELDS[do]) or 'nothing else'}.")
+    for name in ("x", "y", "by"):
+        value = fields.get(name, 0.0)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e3:
+            raise OrderError(f"{name} is a number.")
+    if fields.get("where", "goal") not in PLACES or not isinstance(fields.get("handle", ""), str):
+        raise OrderError(f"where is one of {', '.join(PLACES)}, and handle a name.")
+    choices = {"speed": SPEEDS, "deadline": DEADLINES}.get(do)
+    if choices and (isinstance(fields["value"], bool | list | dict) or fields["value"] not in choices):
+        raise OrderError(f"The {do} is one of {', '.join(map(json.dumps, choices))}.")
+    if do == "planner" and not isinstance(fields["value"], str):
+        raise OrderError("A planner is a name.")
+    return Order(**fields)
+
+
+def finite(value: float | None) -> float | None:
+    """For JSON, which has no NaN."""
+    return None if value is None or not math.isfinite(value) else float(value)

@@ -1,0 +1,123 @@
+// A picture with things in it that can be dragged and turned: by mouse, finger or keys.
+
+const MOVE = 0.02, LITTLE = 0.004, TURN = Math.PI / 24; // shares of the picture; radians
+
+export class Scene {
+  // order(fields) sends what was done; where is "world" or "goal".
+  constructor(figure, where, order) {
+    this.box = figure.querySelector(".scene");
+    this.canvas = figure.querySelector("canvas");
+    this.pen = this.canvas.getContext("2d");
+    this.where = where;
+    this.order = order;
+    this.handles = new Map();
+    this.places = {};
+    this.drawing = 0;
+  }
+
+  // The pictures (addresses; null: none) one over the other, and lines along `paths`, lists of [x, y].
+  async show(pictures, paths = []) {
+    const mine = ++this.drawing;
+    const images = await Promise.all(pictures.filter(Boolean).map(decoded));
+    if (mine !== this.drawing) return; // a newer one came meanwhile
+    const { width, height } = this.canvas;
+    for (const image of images) this.pen.drawImage(image, 0, 0, width, height);
+    for (const path of paths) this.line(path, width, height);
+  }
+
+  line(path, width, height) {
+    for (const [colour, thick] of [["#fff", 6], ["#a85a00", 3]]) {
+      this.pen.strokeStyle = this.pen.fillStyle = colour;
+      this.pen.lineWidth = thick / 1.5;
+      this.pen.setLineDash([]);
+      this.pen.beginPath();
+      path.forEach(([x, y]) => this.pen.lineTo(x * width, y * height));
+      this.pen.stroke();
+      for (const [x, y] of path.slice(1)) {
+        this.pen.beginPath();
+        this.pen.arc(x * width, y * height, thick, 0, 7);
+        this.pen.fill();
+      }
+    }
+  }
+
+  // places: name -> [x, y], shares of the picture.   turns: name -> whether it can be turned.
+  place(places, turns) {
+    this.places = places;
+    for (const [name, button] of this.handles) {
+      if (!(name in places)) { button.remove(); this.handles.delete(name); }
+    }
+    for (const [name, [x, y]] of Object.entries(places)) {
+      if (!this.handles.has(name)) this.add(name, turns[name]);
+      const button = this.handles.get(name);
+      if (!button.classList.contains("held")) this.put(button, x, y);
+    }
+  }
+
+  put(button, x, y) {
+    button.style.left = `${100 * x}%`;
+    button.style.top = `${100 * y}%`;
+  }
+
+  add(name, turns) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "handle";
+    button.dataset.name = name;
+    const keys = turns ? "arrow keys move it, [ and ] turn it" : "arrow keys move it";
+    button.setAttribute("aria-label", `${name} in the ${this.where}: ${keys}`);
+    button.title = turns ? `${name}: drag it, turn it with the wheel` : `${name}: drag it`;
+    const move = (x, y) => this.order({ do: "move", where: this.where, handle: name, x, y });
+    const turn = (by) => turns && this.order({ do: "turn", where: this.where, handle: name, by });
+    let offset = null, waiting = null;
+    button.onpointerdown = (event) => {
+      const [x, y] = this.at(event), [ownX, ownY] = this.places[name];
+      offset = [ownX - x, ownY - y];
+      button.setPointerCapture(event.pointerId);
+      button.classList.add("held");
+    };
+    button.onpointermove = (event) => {
+      if (!offset) return;
+      const [x, y] = this.at(event);
+      const first = waiting === null;
+      waiting = [x + offset[0], y + offset[1]];
+      this.put(button, ...waiting);
+      if (first) requestAnimationFrame(() => { move(...waiting); waiting = null; });
+    };
+    button.onpointerup = button.onpointercancel = () => {
+      if (waiting) move(...waiting);
+      offset = null;
+      button.classList.remove("held");
+    };
+    button.addEventListener("wheel", (event) => {
+      if (!turns) return;
+      event.preventDefault();
+      turn(Math.sign(event.deltaY) * TURN);
+    }, { passive: false });
+    button.onkeydown = (event) => {
+      const by = event.shiftKey ? LITTLE : MOVE;
+      const way = { ArrowLeft: [-by, 0], ArrowRight: [by, 0], ArrowUp: [0, -by], ArrowDown: [0, by] }[event.key];
+      if (way) {
+        const [x, y] = this.places[name];
+        this.places[name] = [x + way[0], y + way[1]];
+        move(...this.places[name]);
+      } else if (event.key === "[" || event.key === "]") turn(event.key === "]" ? TURN : -TURN);
+      else return;
+      event.preventDefault();
+    };
+    this.handles.set(name, button);
+    this.box.append(button);
+  }
+
+  at(event) {
+    const box = this.box.getBoundingClientRect();
+    return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+  }
+}
+
+async function decoded(address) {
+  const image = new Image();
+  image.src = address;
+  await image.decode();
+  return image;
+}

@@ -1,0 +1,236 @@
+"""The page's server: files of page/ and one WebSocket for each tab, on this machine alone.
+
+Everything lies below a key that cannot be guessed, http://127.0.0.1:PORT/KEY/. The name that the browser
+asked for must be this machine's, so that no stranger's name can be made to lead here, and a WebSocket must
+come from the page itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import logging
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from importlib import resources
+from typing import Any
+from urllib.parse import urlsplit
+
+from latent_planner.goal_image import GoalImageError
+
+from . import orders
+from .orders import Order, OrderError
+from .session import Session
+
+log = logging.getLogger(__name__)
+
+HERE = "127.0.0.1"
+NAMES = (HERE, "localhost", "::1")
+KINDS = {
+    "html": "text/html; charset=utf-8",
+    "css": "text/css",
+    "js": "text/javascript",
+    "svg": "image/svg+xml",
+}
+MESSAGE_BYTES = 16 * 2**20  # of a picture, mostly
+TABS = 8
+HANDSHAKE = 5.0  # seconds
+STOPPED = 1001
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+class PageServer:
+    """Serves `session` on this machine until `stop`.
+
+    port: 0 takes any free one; `address` then says which.   key: part of the address; default a new one.
+    """
+
+    def __init__(self, session: Session, *, port: int = 0, key: str | None = None) -> None:
+        self.session, self.port, self.key = session, port, key or secrets.token_urlsafe(18)
+        session.publish = self.publish
+        self._latest: dict[str, str] = {}
+        self._tabs: set[_Tab] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Event | None = None
+        page = resources.files("latent_planner.cli.play") / "page"
+        self._files = {entry.name: entry.read_bytes() for entry in page.iterdir() if entry.is_file()}
+
+    @property
+    def address(self) -> str:
+        """What to open."""
+        return f"http://{HERE}:{self.port}/{self.key}/"
+
+    async def run(self, ready: Callable[[], None] = lambda: None) -> None:
+        """Serve until `stop`; ready is called once tabs can connect. OSError for a taken port."""
+        from websockets.asyncio.server import serve
+
+        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        quiet = logging.getLogger(f"{__name__}.websockets")
+        quiet.setLevel(logging.CRITICAL)  # it logs each handshake that fails with a traceback
+        server = await serve(
+            self._handle,
+            HERE,
+            self.port,
+            max_size=MESSAGE_BYTES,
+            max_queue=4,
+            process_request=self._answer,
+            open_timeout=HANDSHAKE,
+            close_timeout=2,
+            logger=quiet,
+        )
+        self.port = server.sockets[0].getsockname()[1]
+        self.session.start()
+        self.session.order(Order("hello"))
+        try:
+            ready()
+            await self._stopping.wait()
+        finally:
+            server.close()
+            await server.wait_closed()
+            await asyncio.to_thread(self.session.close)
+
+    def stop(self) -> None:
+        """End `run`. For any thread, and for signal handlers."""
+        if self._loop is not None and self._stopping is not None:
+            self._loop.call_soon_threadsafe(self._stopping.set)
+
+    def publish(self, message: dict[str, Any]) -> None:
+        """Show a message to every tab. For any thread."""
+        kind, text = message["kind"], json.dumps(message, allow_nan=False)
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._spread, kind, text)
+
+    def _spread(self, kind: str, text: str) -> None:
+        if kind != "note":
+            self._latest[kind] = text
+        for tab in self._tabs:
+            tab.put(kind, text)
+
+    def _answer(self, connection: Any, request: Any) -> Any:
+        """The HTTP answer, or None to go on with a WebSocket."""
+        from websockets.datastructures import Headers
+        from websockets.http11 import Response
+
+        def answer(status: HTTPStatus, body: bytes, kind: str = "text/plain; charset=utf-8") -> Any:
+            headers = {
+                **HEADERS,
+                "Content-Type": kind,
+                "Content-Length": str(len(body)),
+                "Connection": "close",
+            }
+            return Response(status.value, status.phrase, Headers(headers), body)
+
+        hosts = request.headers.get_all("Host")
+        if len(hosts) != 1 or _name_of(hosts[0]) not in NAMES:
+            return answer(
+                HTTPStatus.FORBIDDEN, b"This page is for this machine alone: open it as 127.0.0.1.\n"
+            )
+        _, _, rest = request.path.partition("?")[0].partition("/")
+        key, _, name = rest.partition("/")
+        if not hmac.compare_digest(key.encode("utf-8", "replace"), self.key.encode()):
+            return answer(
+                HTTPStatus.NOT_FOUND, b"Open the address that the program has printed: it holds a key.\n"
+            )
+        if name == "socket":
+            if request.headers.get_all("Origin") != [f"http://{hosts[0]}"]:
+                return answer(HTTPStatus.FORBIDDEN, b"Only the page itself may connect.\n")
+            if len(self._tabs) >= TABS:
+                return answer(HTTPStatus.SERVICE_UNAVAILABLE, b"Too many tabs are open: close one.\n")
+            return None
+        if name == "goal.png":
+            return answer(HTTPStatus.OK, self.session.goal_file(), "image/png")
+        name = name or "index.html"
+        if name not in self._files:
+            return answer(HTTPStatus.NOT_FOUND, b"There is no such file.\n")
+        return answer(HTTPStatus.OK, self._files[name], KINDS.get(name.rpartition(".")[2], "text/plain"))
+
+    async def _handle(self, socket: Any) -> None:
+        from websockets.exceptions import ConnectionClosed
+
+        tab = _Tab(self._latest)
+        self._tabs.add(tab)
+        self.session.viewers = len(self._tabs)
+        self.session.order(Order("hello"))
+        sending = asyncio.create_task(tab.send_to(socket))
+        try:
+            async for message in socket:
+                try:
+                    if not self.session.order(orders.read(message)):
+                        raise OrderError("Too much is waiting: try again in a moment.")
+                except (OrderError, GoalImageError) as error:
+                    tab.put("note", json.dumps({"kind": "note", "text": str(error), "bad": True}))
+        except ConnectionClosed:
+            pass
+        finally:
+            sending.cancel()
+            self._tabs.discard(tab)
+            self.session.viewers = len(self._tabs)
+
+
+class _Tab:
+    """What one tab is still to be sent: the newest message of each kind, so a slow one is never behind."""
+
+    def __init__(self, latest: dict[str, str]) -> None:
+        self._waiting, self._some = dict(latest), asyncio.Event()
+        self._some.set()
+
+    def put(self, kind: str, text: str) -> None:
+        self._waiting[kind] = text
+        self._some.set()
+
+    async def send_to(self, socket: Any) -> None:
+        from websockets.exceptions import ConnectionClosed
+
+        try:
+            while await self._some.wait():
+                self._some.clear()
+                waiting, self._waiting = self._waiting, {}
+                for text in waiting.values():
+                    await socket.send(text)
+        except ConnectionClosed:
+            pass
+
+
+def _name_of(host: str) -> str | None:
+    """The name in a Host header, without the port."""
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
+
+
+@contextmanager
+def running(session: Session, **options: Any) -> Iterator[PageServer]:
+    """A PageServer in a thread of this process, for tests."""
+    server = PageServer(session, **options)
+    ready, failed = threading.Event(), []
+
+    def main() -> None:
+        try:
+            asyncio.run(server.run(ready.set))
+        except Exception as error:
+            failed.append(error)
+        finally:
+            ready.set()
+
+    thread = threading.Thread(target=main, name="page server", daemon=True)
+    thread.start()
+    ready.wait()
+    if failed:
+        raise failed[0]
+    try:
+        yield server
+    finally:
+        server.stop()
+        thread.join()
