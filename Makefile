@@ -1,4 +1,5 @@
 # make demo   plan to a bundled goal picture with the bundled PushT model
+# make play   a page in the browser: set goals with the mouse, watch the agent think
 # make test   run the test suite
 # make lint   ruff and mypy
 #
@@ -12,11 +13,11 @@ TORCH_INDEX ?=
 READY := $(VENV)/.ready
 LIGHT := $(VENV)/.ready-demo
 
-.PHONY: help setup demo test lint clean
+.PHONY: help setup demo play test lint clean
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,7p'
+	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,8p'
 
 setup: $(READY)
 
@@ -47,6 +48,11 @@ NOISE := ^(Collecting|Processing|Requirement already|Obtaining|Looking in|Buildi
 demo: $(if $(wildcard $(READY)),$(READY),$(LIGHT))
 	@echo "==> planning to agent/pretrained/pusht/goal.png with the bundled PushT model"
 	@"$(VENV)/bin/python" plan.py --checkpoint pusht --goal agent/pretrained/pusht/goal.png --out demo
+
+play: $(if $(wildcard $(READY)),$(READY),$(LIGHT))
+	@"$(VENV)/bin/python" -c 'import websockets' 2>/dev/null || \
+		"$(VENV)/bin/python" -m pip install --disable-pip-version-check -q -c constraints.txt -e ".[serve]"
+	@"$(VENV)/bin/python" plan.py --play
 
 test: $(READY)
 	@echo "==> running the tests"

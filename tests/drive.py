@@ -1,8 +1,8 @@
 """A tab of a real browser that is used as a person does: mouse, keys, pictures dropped.
 
-    with tab(address, profile, width=390) as page:
-        page.until("document.body.dataset.ready")
-        page.drag("#goal .handle", 40, 0)
+with tab(address, profile, width=390) as page:
+    page.until("document.body.dataset.ready")
+    page.drag("#goal .handle", 40, 0)
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ class Tab:
         """Wait until this is true in the page; gives it."""
         deadline = time.monotonic() + PATIENCE
         while not (value := self.ask(f"document.body && ({expression})")):
-            assert time.monotonic() < deadline, f"{expression} never came true: {self.ask('document.body.innerText')}"
+            assert time.monotonic() < deadline, (
+                f"{expression} never came true: {self.ask('document.body.innerText')}"
+            )
             time.sleep(0.05)
         return value
 
@@ -65,7 +67,13 @@ class Tab:
         for kind, share in [*steps, ("mouseReleased", 1.0)]:
             place = {"x": x + share * right, "y": y + share * down}
             self._driver.call(
-                "Input.dispatchMouseEvent", self._session, type=kind, button="left", buttons=1, clickCount=1, **place
+                "Input.dispatchMouseEvent",
+                self._session,
+                type=kind,
+                button="left",
+                buttons=1,
+                clickCount=1,
+                **place,
             )
 
     def drop(self, selector: str, data: bytes) -> None:
@@ -104,7 +112,9 @@ class Tab:
 
 
 @contextmanager
-def tab(address: str, profile: Path, *, width: int = 1440, height: int = 1000, dark: bool = False) -> Iterator[Tab]:
+def tab(
+    address: str, profile: Path, *, width: int = 1440, height: int = 1000, dark: bool = False
+) -> Iterator[Tab]:
     """A tab with this address in a browser of its own.   profile: an empty folder."""
     driver = browser._Browser(str(browser.find()), profile)
     try:

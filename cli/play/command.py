@@ -4,8 +4,8 @@
     latent-planner play runs/mine planner=mppi planner.deadline=0.1
 
 The page is served from this machine, to this machine alone, at an address with a key that nobody can guess.
-Ctrl-C ends it. With a key of your own in LATENT_PLANNER_PLAY_KEY, a tab that is open comes back by itself when
-the program is started anew.
+Ctrl-C ends it. With a key of your own in LATENT_PLANNER_PLAY_KEY, a tab that is open comes back by itself
+when the program is started anew.
 """
 
 from __future__ import annotations

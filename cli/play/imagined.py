@@ -1,8 +1,8 @@
 """What the agent imagines, as something to look at.
 
-Latents cannot be looked at. So each imagined latent is shown as the known state whose latent is nearest: some
-are drawn from the world's start distribution and encoded in the background, and those that are visited join.
-What these pictures leave out is what no known state shows.
+Latents cannot be looked at. So each imagined latent is shown as a state: as a linear probe reads it, or,
+until there is one, as the known state whose latent is nearest. What is known is drawn from the world's start
+distribution and encoded in the background, and states that are visited join.
 """
 
 from __future__ import annotations
@@ -13,13 +13,39 @@ from collections.abc import Callable
 
 import numpy as np
 
-from latent_planner.envs import World
+from latent_planner.envs import World, WorldError
 
 KNOWN, SLOW_KNOWN = 1500, 300  # states, and of a world that is slow to draw
 PART = 25  # encoded at once, so that plans are not kept waiting
 EMPTY = 15  # frames whose median shows the world without what moves
 DIFFERENT = 24  # grey levels by which a thing stands out from that
+RIDGE = 1.0
 FAINTEST, STRONGEST = 70, 190  # alpha of the farthest ghost and of the nearest
+
+
+class Probe:
+    """Reads states (S,) of a world out of latents (D,): ridge regression, angles by their sine and cosine."""
+
+    def __init__(self, world: World, states: np.ndarray, latents: np.ndarray) -> None:
+        self._world, self._size = world, states.shape[1]
+        self._angles = [world.state_names.index(name) for name in world.angle_names]
+        angles = states[:, self._angles]
+        targets = np.concatenate([states, np.sin(angles), np.cos(angles)], axis=1)
+        self._latent, self._target = latents.mean(0), targets.mean(0)
+        centred = (latents - self._latent).astype(np.float64)
+        damped = centred.T @ centred + RIDGE * np.eye(centred.shape[1])
+        self._weights = np.linalg.solve(damped, centred.T @ (targets - self._target))
+
+    def read(self, latent: np.ndarray) -> np.ndarray | None:
+        """The state in a latent; None where the world cannot be like that."""
+        read = (latent - self._latent) @ self._weights + self._target
+        sines, cosines = np.split(read[self._size :], 2)
+        state = read[: self._size]
+        state[self._angles] = np.arctan2(sines, cosines)
+        try:
+            return self._world.check_state(state)
+        except WorldError:
+            return None
 
 
 class Known:
@@ -38,6 +64,7 @@ class Known:
         self._latents: list[np.ndarray] = []
         self._lock = threading.Lock()
         self._ended = threading.Event()
+        self.probe: Probe | None = None  # once enough is known
         self.empty = self._median()
         self._thread = threading.Thread(target=self._fill, name="known states", daemon=True)
         self._thread.start()
@@ -57,8 +84,15 @@ class Known:
             if len(self._states) > 2 * self._most:
                 del self._states[0], self._latents[0]
 
-    def nearest(self, latents: np.ndarray) -> list[np.ndarray]:
-        """The known state nearest to each of latents (n, D); none while nothing is known."""
+    def states_of(self, latents: np.ndarray) -> list[np.ndarray]:
+        """A state for each of latents (n, D), the probe's or the nearest; none while nothing is known."""
+        nearest = self._nearest(latents)
+        if self.probe is None or not nearest:
+            return nearest
+        read = map(self.probe.read, latents)
+        return [near if state is None else state for state, near in zip(read, nearest)]
+
+    def _nearest(self, latents: np.ndarray) -> list[np.ndarray]:
         with self._lock:
             if not self._states:
                 return []
@@ -100,3 +134,7 @@ class Known:
                 self.add(state, latent)
             drawn += PART
             time.sleep(0.02)
+        if self._scene.handles() and not self._ended.is_set():  # what has none is no plain matter of places
+            with self._lock:
+                states, latents = np.stack(self._states), np.stack(self._latents)
+            self.probe = Probe(self._world, states, latents)

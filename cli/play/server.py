@@ -14,7 +14,7 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from importlib import resources
 from typing import Any
@@ -102,14 +102,19 @@ class PageServer:
 
     def stop(self) -> None:
         """End `run`. For any thread, and for signal handlers."""
-        if self._loop is not None and self._stopping is not None:
-            self._loop.call_soon_threadsafe(self._stopping.set)
+        if self._stopping is not None:
+            self._soon(self._stopping.set)
 
     def publish(self, message: dict[str, Any]) -> None:
         """Show a message to every tab. For any thread."""
         kind, text = message["kind"], json.dumps(message, allow_nan=False)
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._spread, kind, text)
+        self._soon(self._spread, kind, text)
+
+    def _soon(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Call it in the server's thread; not at all once that has ended."""
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(function, *arguments)
 
     def _spread(self, kind: str, text: str) -> None:
         if kind != "note":

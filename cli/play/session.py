@@ -6,7 +6,8 @@ or reads slowly is given the newest only:
     settings   what is chosen, and what there is to choose from; also as a command line and as Python
     frame      the world now: picture, places of the handles, distance to the goal
     goal       the goal: picture, places of the handles where its state is known
-    plan       the newest plan: expected distances, milliseconds, ghosts, the path of each handle
+    plan       the newest plan: expected distances, milliseconds, ghosts, the path of each handle; empty after
+               the goal has changed
     history    distances so far, for a tab that was opened later
     note       one sentence for the user
 """
@@ -35,6 +36,7 @@ from ..plan import check_state, world_of
 from ..planner_words import planner_settings
 from ..user_errors import USER_ERRORS
 from . import pictures, words
+from .doubts import Doubts
 from .imagined import Known
 from .orders import DEADLINES, SPEEDS, Order, finite
 
@@ -43,17 +45,15 @@ log = logging.getLogger(__name__)
 SCENE_SIZE = 384  # px of what people see
 REMEMBERED = 600  # steps in the chart
 WAITING = 200  # orders
-UNFAMILIAR = (
-    0.35  # of the distance between unrelated latents: farther from everything known looks like nothing
-)
+
 Publish = Callable[[dict[str, Any]], None]
 
 
 class Session:
     """checkpoint_name, sha256, stored: of the checkpoint, as `checkpoint.load` gives them ("planner").
 
-    publish: called with each message, in this session's thread.   viewers: tabs that are open; with none the
-    world rests.   ConfigError for a world whose states cannot be set.
+    publish: called with each message, in this session's thread.   viewers: tabs that are open.
+    ConfigError for a world whose states cannot be set.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Session:
         self._reach = reachability.load(checkpoint.find(checkpoint_name), sha256)
         self._scale = math.sqrt(2 * agent.config.latent_dim)  # distance between unrelated latents
         self.reached_at: int | None = None
-        self._within = False  # whether a plan came near enough to this goal
+        self._doubts = Doubts(self._reach, self._scale)
         self._orders: queue.Queue[Order] = queue.Queue(WAITING)
         self._ended = threading.Event()
         self._period, self.speed, self.running = 1 / self.world.control_hz, 1.0, False
@@ -114,12 +114,12 @@ class Session:
         self._restart()
         due = time.monotonic()
         while not self._ended.is_set():
-            active = self.running and self.viewers > 0
+            active = self._active()
             wait = max(0.0, due - time.monotonic()) if active else 0.5
             try:
                 for order in self._take(wait):
                     self._obey(order)
-                if self.running and self.viewers > 0 and time.monotonic() >= due:
+                if self._active() and time.monotonic() >= due:
                     self._step()
                     due = max(due + self._period / self.speed, time.monotonic())
             except USER_ERRORS as error:
@@ -129,6 +129,10 @@ class Session:
                 self.running = False
                 self._note("Something failed; the program's log says what. It is paused.", bad=True)
                 self._publish_settings()
+
+    def _active(self) -> bool:
+        """Whether the world moves: it rests at its goal, and while nobody looks."""
+        return self.running and self.viewers > 0 and self.reached_at is None
 
     def _take(self, wait: float) -> list[Order]:
         """The orders that wait, of drags only the last; waits so many seconds for a first one."""
@@ -185,7 +189,8 @@ class Session:
     def _take_observation(self, observation: dict[str, np.ndarray]) -> None:
         self.pixels, self.state = observation["pixels"], observation["state"]
         self.latent = self._latents(self.pixels[None])[0]
-        self.steps, self.surprise = 0, None
+        self.steps = 0
+        self.surprise: float | None = None
         self._plan: Plan | None = None
         self._planned_at = 0
         self._stepped: deque[float] = deque(maxlen=20)
@@ -238,7 +243,7 @@ class Session:
         self.latent = self._latents(self.pixels[None])[0]
         self.surprise, self.reached_at, self._plan = None, None, None
         self.agent.reset()
-        self.agent.set_goal(self.goal_picture)
+        self.agent.set_goal(self._goal_seen)
         self._publish_frame()
 
     def _set_goal(self, state: np.ndarray | None, picture: np.ndarray | None = None) -> None:
@@ -253,10 +258,12 @@ class Session:
         self.goal_state, self.goal_picture, self._goal_seen = state, picture, seen
         self.agent.set_goal(seen)
         self.goal_latent = self._latents(seen[None])[0]
-        self.reached_at, self._within = None, False
+        self.reached_at = None
         self._history.clear()
         places = {} if state is None else self._places(state)
-        warning = self._unfamiliar()
+        assert self._known is not None
+        self._doubts = Doubts(self._reach, self._scale)
+        warning = self._doubts.unfamiliar(self._known, self._known.distance(self.goal_latent))
         self.publish(
             {"kind": "goal", "png": pictures.png(picture), "places": places, "known": state is not None,
              "warning": warning}
@@ -336,10 +343,10 @@ class Session:
         )
 
     def _publish_plan(self, plan: Plan) -> None:
-        states = self._known.nearest(plan.latents[1:]) if self._known is not None else []
+        assert self._known is not None
+        states = self._known.states_of(plan.latents[1:])
         path = [self._places(self.state), *map(self._places, states)] if states else []
         expected = np.linalg.norm(plan.latents - self.goal_latent, axis=-1)
-        assert self._known is not None
         self.publish(
             {
                 "kind": "plan",
@@ -352,28 +359,9 @@ class Session:
                 "ghosts": pictures.png(self._known.ghosts(states)) if states else None,
                 "path": path,
                 "known": len(self._known),
-                "warning": self._out_of_reach(float(expected[1:].min())),
+                "probed": self._known.probe is not None,
+                "warning": self._doubts.out_of_reach(float(expected[1:].min())),
             }
-        )
-
-    def _out_of_reach(self, nearest: float) -> str | None:
-        """A sentence as long as no plan expects to come as near as those that led to their goals."""
-        self._within = self._within or self._reach is None or nearest <= self._reach
-        if self._within:
-            return None
-        return (
-            f"The goal seems out of reach: this plan expects to come within {nearest:.1f} of it, and "
-            f"{reachability.KEPT:.0%} of the goals that were reached began with a plan within {self._reach:.1f}."
-        )
-
-    def _unfamiliar(self) -> str | None:
-        """A sentence where the goal looks like nothing known."""
-        away = None if self._known is None else self._known.distance(self.goal_latent)
-        if away is None or away < UNFAMILIAR * self._scale:
-            return None
-        return (
-            f"This goal looks like nothing that the model knows: the nearest of {len(self._known or [])} known "
-            f"frames is {away:.1f} away, and unrelated frames are about {self._scale:.0f} apart."
         )
 
     def _note(self, text: str, *, bad: bool) -> None:

@@ -92,7 +92,8 @@ function showPlan(now) {
   if (now.narrowing) {
     const [first, last] = [now.narrowing[0], now.narrowing[now.narrowing.length - 1]].map((each) => each.toFixed(1));
     $("thinking").textContent = `The newest plan: ${now.iterations} rounds; its best candidates went from a cost of `
-      + `${first} to ${last}. Ghosts show the nearest of ${now.known} known states to each imagined one.`;
+      + `${first} to ${last}. Ghosts show each imagined latent as ${now.probed ? "a linear probe reads it, fitted to" : "the nearest of"} `
+      + `${now.known} known states.`;
   }
   showWarning();
   showWorld();
