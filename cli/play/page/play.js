@@ -91,8 +91,8 @@ function showPlan(now) {
   $("ms").textContent = now.ms === undefined ? "–" : `${now.ms.toFixed(0)} ms`;
   if (now.narrowing) {
     const [first, last] = [now.narrowing[0], now.narrowing[now.narrowing.length - 1]].map((each) => each.toFixed(1));
-    $("thinking").textContent = `The newest plan: ${now.iterations} rounds; its best candidates went from a cost of `
-      + `${first} to ${last}. Ghosts show each imagined latent as ${now.probed ? "a linear probe reads it, fitted to" : "the nearest of"} `
+    $("thinking").textContent = `The newest plan: ${now.iterations} rounds; its best candidates went from ${first} `
+      + `to ${last} (root of the cost). Ghosts show each imagined latent as ${now.probed ? "a linear probe reads it, fitted to" : "the nearest of"} `
       + `${now.known} known states.`;
   }
   showWarning();
