@@ -136,5 +136,5 @@ class Known:
             time.sleep(0.02)
         if self._scene.handles() and not self._ended.is_set():  # what has none is no plain matter of places
             with self._lock:
-                states, latents = np.stack(self._states), np.stack(self._latents)
-            self.probe = Probe(self._world, states, latents)
+                known = np.stack(self._states), np.stack(self._latents)
+            self.probe = Probe(self._world, *known)
