@@ -117,6 +117,8 @@ def test_a_goal_that_is_dragged_is_reached(line: Line) -> None:
 def test_things_in_the_running_world_can_be_dragged(line: Line) -> None:
     line.send("move", where="world", handle="dot", x=0.25, y=0.75)
     line.until("frame", lambda frame: np.allclose(frame["places"]["dot"], (0.25, 0.75), atol=0.01))
+    line.send("nudge", where="world", handle="dot", x=0.02, y=0.0)
+    line.send("nudge", where="world", handle="dot", x=-0.02, y=0.0)
     line.send("freeze")
     goal = line.until("goal", lambda goal: np.allclose(goal["places"]["dot"], (0.25, 0.75), atol=0.01))
     assert goal["known"]

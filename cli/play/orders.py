@@ -14,7 +14,8 @@ PLACES = ("goal", "world")
 FIELDS: dict[str, tuple[str, ...]] = {
     "run": (), "pause": (), "step": (), "restart": (), "freeze": (), "another": (), "hello": (),
     "speed": ("value",), "deadline": ("value",), "planner": ("value",),
-    "move": ("where", "handle", "x", "y"), "turn": ("where", "handle", "by"),
+    "move": ("where", "handle", "x", "y"), "nudge": ("where", "handle", "x", "y"),
+    "turn": ("where", "handle", "by"),
 }  # fmt: skip
 
 
@@ -24,7 +25,10 @@ class OrderError(ValueError):
 
 @dataclass(frozen=True)
 class Order:
-    """One of FIELDS, or "picture" with the bytes of a file."""
+    """One of FIELDS, or "picture" with the bytes of a file.
+
+    x, y: where a "move" leads to, or how far a "nudge" leads, in shares of the picture.   by: radians.
+    """
 
     do: str
     value: Any = None

@@ -161,7 +161,7 @@ class Session:
             self._set_goal(self.state)
         elif order.do == "picture":
             self._take_picture(order.value)
-        elif order.do in ("move", "turn"):
+        elif order.do in ("move", "nudge", "turn"):
             self._drag(order)
             return
         elif order.do == "speed":
@@ -226,6 +226,9 @@ class Session:
         state = self.state if order.where == "world" or self.goal_state is None else self.goal_state
         if order.do == "move":
             moved = handle.move(state, order.x, order.y)
+        elif order.do == "nudge":  # from where it is, whatever the tab has heard of that
+            x, y = handle.at(state)
+            moved = handle.move(state, x + order.x, y + order.y)
         elif handle.turn is not None:
             moved = handle.turn(state, order.by)
         else:

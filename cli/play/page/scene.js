@@ -97,11 +97,8 @@ export class Scene {
     button.onkeydown = (event) => {
       const by = event.shiftKey ? LITTLE : MOVE;
       const way = { ArrowLeft: [-by, 0], ArrowRight: [by, 0], ArrowUp: [0, -by], ArrowDown: [0, by] }[event.key];
-      if (way) {
-        const [x, y] = this.places[name];
-        this.places[name] = [x + way[0], y + way[1]];
-        move(...this.places[name]);
-      } else if (event.key === "[" || event.key === "]") turn(event.key === "]" ? TURN : -TURN);
+      if (way) this.order({ do: "nudge", where: this.where, handle: name, x: way[0], y: way[1] });
+      else if (event.key === "[" || event.key === "]") turn(event.key === "]" ? TURN : -TURN);
       else return;
       event.preventDefault();
     };
