@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from latent_planner import Agent, goal_image
+from latent_planner import Agent, goal_image, looks
 from latent_planner.checkpoints import checkpoint
 from latent_planner.cli import plan
 from latent_planner.cli.overrides import ConfigError
@@ -143,7 +143,7 @@ def test_pictures_become_goals_and_broken_ones_a_sentence(line: Line, server: Pa
         time.sleep(0.05)
     line.socket.send(as_png(noise))
     goal = line.until("goal", lambda goal: not goal["known"])
-    assert goal["places"] == {} and goal["warning"].startswith("This goal looks like nothing")
+    assert goal["places"] == {} and "looks like nothing that the model knows" in goal["warning"]
     saved = pictures.goal_file(
         session.scene.render_state(session.state), session.state, session.state, "two_room"
     )
@@ -321,3 +321,17 @@ def test_imagined_latents_are_shown_where_the_dot_would_be() -> None:
         assert (near[0] | near[1]).all() and near[0].any() and near[1].any()  # nothing but the two dots
     finally:
         known.close()
+
+
+def test_what_the_checkpoint_says_of_looks_comes_first() -> None:
+    session = new_session()
+    said: list[dict[str, Any]] = []
+    session.publish = said.append
+    session.agent.looks = looks.load(checkpoint.find("two_room"), checkpoint.load("two_room")[1]["sha256"])
+    session._restart()
+    try:
+        session._set_goal(None, np.full((64, 64, 3), (200, 40, 120), np.uint8))
+        warning = [message["warning"] for message in said if message["kind"] == "goal"][-1]
+        assert warning == looks.complaint(session.agent.goal_looks) != ""
+    finally:
+        session.close()

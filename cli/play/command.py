@@ -19,8 +19,9 @@ import signal
 import sys
 import webbrowser
 from collections.abc import Sequence
+from pathlib import Path
 
-from latent_planner import Agent
+from latent_planner import Agent, looks
 from latent_planner.checkpoints import checkpoint
 from latent_planner.common.commands import in_words
 
@@ -96,7 +97,9 @@ def play(
     if key is not None and not re.fullmatch(r"[A-Za-z0-9_-]{16,100}", key):
         raise ConfigError(f"{KEY_VARIABLE} must be 16 to 100 letters and digits that nobody can guess")
     model, info = checkpoint.load(name)
-    agent = Agent(model, planner_settings(overrides, info["planner"]), device=device or "auto", seed=seed)
+    settings = planner_settings(overrides, info["planner"])
+    known = looks.load(Path(info["path"]), info["sha256"])
+    agent = Agent(model, settings, device=device or "auto", seed=seed, looks=known)
     server = PageServer(Session(agent, str(name), info["sha256"], info["planner"]), port=port, key=key)
     try:
         asyncio.run(_serve(server, show))

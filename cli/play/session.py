@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from latent_planner import Agent, envs
+from latent_planner import Agent, envs, looks
 from latent_planner.checkpoints import checkpoint
 from latent_planner.evaluation import reachability
 from latent_planner.pixels import encode_frames
@@ -66,6 +66,7 @@ class Session:
         publish: Publish = lambda message: None,
     ) -> None:
         self.agent, self.publish, self.viewers = agent, publish, 0
+        agent.warn = log.info  # the page says it
         self.checkpoint_name, self.stored = checkpoint_name, dict(stored)
         self.world = world_of(agent)
         if not self.world.settable_states:
@@ -266,7 +267,8 @@ class Session:
         places = {} if state is None else self._places(state)
         assert self._known is not None
         self._doubts = Doubts(self._reach, self._scale)
-        warning = self._doubts.unfamiliar(self._known, self._known.distance(self.goal_latent))
+        warning = looks.complaint(self.agent.goal_looks)
+        warning = warning or self._doubts.unfamiliar(self._known, self._known.distance(self.goal_latent))
         self.publish(
             {"kind": "goal", "png": pictures.png(picture), "places": places, "known": state is not None,
              "warning": warning}
@@ -298,8 +300,10 @@ class Session:
             settings = planner_settings(chosen, self.stored)
         old = self.agent
         self.agent = Agent(
-            old.world_model, settings, device=old.device, seed=old.seed, context_len=old.context_len
-        )
+            old.world_model, settings, device=old.device, seed=old.seed, context_len=old.context_len,
+            looks=old.looks,
+        )  # fmt: skip
+        self.agent.warn = log.info
         self.agent.set_goal(self._goal_seen)
         self._plan = None
 
