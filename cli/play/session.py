@@ -267,7 +267,7 @@ class Session:
         places = {} if state is None else self._places(state)
         assert self._known is not None
         self._doubts = Doubts(self._reach, self._scale)
-        warning = looks.complaint(self.agent.goal_looks)
+        warning = _sentence(looks.complaint(self.agent.goal_looks))
         warning = warning or self._doubts.unfamiliar(self._known, self._known.distance(self.goal_latent))
         self.publish(
             {"kind": "goal", "png": pictures.png(picture), "places": places, "known": state is not None,
@@ -372,7 +372,7 @@ class Session:
         )
 
     def _note(self, text: str, *, bad: bool) -> None:
-        self.publish({"kind": "note", "text": text[:1].upper() + text[1:], "bad": bad})
+        self.publish({"kind": "note", "text": _sentence(text), "bad": bad})
 
     def _places(self, state: np.ndarray) -> dict[str, list[float]]:
         return {name: [float(share) for share in handle.at(state)] for name, handle in self.handles.items()}
@@ -384,3 +384,7 @@ class Session:
     def _another(self, size: int) -> envs.World:
         config = self.agent.config
         return envs.make(config.env, image_size=size, reference_look=config.reference_look)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
