@@ -267,7 +267,7 @@ class Session:
         places = {} if state is None else self._places(state)
         assert self._known is not None
         self._doubts = Doubts(self._reach, self._scale)
-        warning = _sentence(looks.complaint(self.agent.goal_looks))
+        warning: str | None = _sentence(looks.complaint(self.agent.goal_looks))
         warning = warning or self._doubts.unfamiliar(self._known, self._known.distance(self.goal_latent))
         self.publish(
             {"kind": "goal", "png": pictures.png(picture), "places": places, "known": state is not None,
