@@ -96,7 +96,8 @@ class Solver:
             )
             begun = time.perf_counter()
             imagined = self.imagine(latents, plan.actions[:, None], past)[:, 0]
-        seconds = {"aim": aimed, **plan.seconds, "imagine": time.perf_counter() - begun}
+        plan.seconds["propose"] += aimed
+        seconds = {**plan.seconds, "imagine": time.perf_counter() - begun}
         self.threads.planned(plan.solve_seconds / plan.iterations, size=(len(problems), horizon))
         return replace(plan, latents=imagined, aims=goal, seconds=seconds)
 

@@ -432,3 +432,10 @@ class TestOptimization:
         assert effective_rank(noise) == pytest.approx(8, abs=0.1)
         assert effective_rank(noise[:, :1] @ torch.ones(1, 8)) == pytest.approx(1, abs=1e-3)
         assert effective_rank(torch.zeros(10, 8)) == 1
+
+
+@pytest.mark.parametrize("value", [torch.inf, torch.nan, 1e200])
+def test_the_effective_rank_of_latents_that_explode_is_no_traceback(value: float) -> None:
+    latents = torch.ones(8, 4, dtype=torch.float64)
+    latents[0, 0] = value
+    assert math.isnan(effective_rank(latents)) or effective_rank(latents) >= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 
 import torch
 from torch import Tensor
@@ -14,13 +15,18 @@ UNSETTLED = 50  # steps in which nothing can be said of the latents yet
 def effective_rank(latents: Tensor) -> float:
     """Directions that the latents (n, D) really use: exp of the entropy of their covariance's eigenvalues.
 
-    Between 1 (a line, or a point) and min(n − 1, D). Roy and Vetterli 2007, on the covariance.
+    Between 1 (a line, or a point) and min(n − 1, D); NaN for latents that are not finite. Roy and Vetterli
+    2007, on the covariance.
     """
     centred = latents.flatten(0, -2).cpu().double()
     centred = centred - centred.mean(0)
-    values = torch.linalg.eigvalsh(centred.T @ centred).clamp_min(0)
-    if values.sum() <= 0:
+    covariance = centred.T @ centred
+    largest = covariance.abs().max()
+    if not torch.isfinite(largest):
+        return math.nan
+    if largest == 0:
         return 1.0
+    values = torch.linalg.eigvalsh(covariance / largest).clamp_min(0)
     share = values / values.sum()
     return float(torch.exp(-torch.xlogy(share, share).sum()))
 
