@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from latent_planner.common.files import beside
+from latent_planner.common.words import did_you_mean
+from latent_planner.model.world_model import WorldModelConfig
+from latent_planner.training.train_config import TrainConfig
 
 from .overrides import ConfigError, flat
 from .stored import read_settings
@@ -88,7 +92,9 @@ def resumed(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
     try:
         stored = OmegaConf.create(read_settings(folder / SETTINGS))
         stored.module = None  # code is only ever named on the command line
+        _check_sections(stored, config)
         _bring_up_to_date(stored, config)
+        _check_names(stored)
         if stored.env.get("policy"):
             stored.env.policy = None  # may name code, too, and the recording is there
         if {"train.steps", "train.minutes"} & set(keys):
@@ -103,6 +109,28 @@ def resumed(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
         ) from error
     stored.out, stored.resume = str(folder), str(folder)
     return stored
+
+
+def _check_sections(stored: DictConfig, config: DictConfig) -> None:
+    """Raise ConfigError unless each group of settings is one."""
+    for section in [str(name) for name, part in config.items() if isinstance(part, DictConfig)]:
+        if not isinstance(stored.get(section), DictConfig):
+            raise ConfigError(
+                f"{config.resume}/{SETTINGS}: {section} is no group of settings: only a run as train.py left "
+                "it can go on"
+            )
+
+
+def _check_names(stored: DictConfig) -> None:
+    """Raise ConfigError for names in model or train that do not exist, and for a model without its sizes."""
+    for section, kind in (("model", WorldModelConfig), ("train", TrainConfig)):
+        known = {"name", *(field.name for field in fields(kind))}
+        for name in map(str, stored[section]):
+            if name not in known:
+                raise ConfigError(f"there is no setting {section}.{name}{did_you_mean(name, sorted(known))}")
+    for name in ("name", "image_size", "frameskip", "context_len"):
+        if stored.model.get(name) is None:
+            raise ConfigError(f"the settings of the run lack model.{name}")
 
 
 def _bring_up_to_date(stored: DictConfig, config: DictConfig) -> None:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -408,3 +409,29 @@ def test_the_settings_of_an_older_run_go_on(tmp_path: Path) -> None:
     stored = resumed(config, [f"resume={tmp_path}"])
     assert stored.data.reference_look is True and "published" not in stored.data
     assert stored.report is False and stored.env.name == "two_room"
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"model": None}, "model is no group of settings"),
+        ({"planner": 5}, "planner is no group of settings"),
+        ({"model": ["small"]}, "model is no group of settings"),
+        ({"train": {"learning_ratex": 1.0}}, "no setting train.learning_ratex; did you mean 'learning_rate'"),
+        ({"model": {"name": "small", "image_size": 64, "frameskip": 5}}, "lack model.context_len"),
+    ],
+)
+def test_damaged_settings_of_a_run_are_one_sentence(
+    change: dict[str, Any], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from hydra import compose, initialize_config_module
+    from omegaconf import OmegaConf
+
+    from latent_planner.cli.run_folder import SETTINGS
+
+    with initialize_config_module("latent_planner.configs", version_base="1.3"):
+        stored = OmegaConf.to_container(compose("config", overrides=["env=two_room"]))
+    (tmp_path / SETTINGS).write_text(OmegaConf.to_yaml(OmegaConf.create({**stored, **change})))
+    assert train.main([f"resume={tmp_path}"]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1 and sentence in said[0]

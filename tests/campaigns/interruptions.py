@@ -189,6 +189,14 @@ def without_times(value: Any) -> Any:
     return [without_times(item) for item in value] if isinstance(value, list) else value
 
 
+def _read(text: str) -> Any:
+    """What a JSON text says, or the text itself, such as a checksum."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
 def content(path: Path) -> Any:
     """What a file must hold whenever it was made; ValueError and the like where it is not whole."""
     match path.suffix:
@@ -198,7 +206,7 @@ def content(path: Path) -> Any:
                 return columns, reader.lengths.tolist(), repr(sorted(reader.attrs.items(), key=str))
         case ".safetensors":
             with safe_open(path, framework="np") as file:
-                said = {key: without_times(json.loads(v)) for key, v in (file.metadata() or {}).items()}
+                said = {key: without_times(_read(text)) for key, text in (file.metadata() or {}).items()}
             return {name: value.tobytes() for name, value in load_file(path).items()}, said
         case ".jsonl":
             return [without_times(json.loads(line)) for line in path.read_text().splitlines()]

@@ -320,6 +320,7 @@ def mlp(folder: Path) -> None:
     rng = np.random.default_rng(0)
     layers = {"weight_0": rng.normal(size=(8, 3)), "bias_0": np.zeros(8)}
     layers |= {"weight_1": rng.normal(size=(1, 8)), "bias_1": np.zeros(1)}
+    layers = {name: values.astype(np.float32) for name, values in layers.items()}
     np.savez(folder / "a.npz", kinds=np.array(["relu", "tanh"]), **layers)
 
 
