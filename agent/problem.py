@@ -158,7 +158,8 @@ def executed_per_problem(executed: Any, count: int, action_dim: int) -> list[int
             raise PlanError(f"executed must be at least 0 actions, not {executed}.")
         return [executed if executed is None else int(executed)] * count
     try:
-        actions = np.array(executed, np.float32)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused below
+            actions = np.array(executed, np.float32)
     except (TypeError, ValueError):
         actions = np.full(0, np.nan, np.float32)
     actions = actions[None] if actions.ndim == 2 and count == 1 else actions
