@@ -88,6 +88,17 @@ class TestOpenGL:
         assert gl.choose() is None
         assert "egl: the driver is from another planet" in gl.missing() and "glfw: no display" in gl.missing()
 
+    def test_trying_runs_nothing_from_the_current_folder(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "planted.py").write_text("open('ran', 'w').close()")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(gl, "_loads", lambda library: True)
+        monkeypatch.setattr(gl, "_PROBE", "import planted; print('draws', end='')")
+        monkeypatch.setattr(gl, "_LIBRARIES", {"egl": gl._LIBRARIES["egl"]})
+        assert gl.choose() is None
+        assert not (tmp_path / "ran").exists()
+
     @pytest.mark.parametrize("setting", ["disable", "glfw"])
     def test_a_command_that_cannot_draw_says_so_in_one_line(self, tmp_path: Path, setting: str) -> None:
         command = (

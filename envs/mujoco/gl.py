@@ -116,7 +116,7 @@ def _obstacle(backend: str) -> str | None:
         return "no display"
     if not sys.executable:
         return None  # Python inside another program: nobody to try it first
-    command = [sys.executable, "-c", _PROBE, backend]
+    command = [sys.executable, "-P", "-c", _PROBE, backend]  # nothing from the current folder
     try:
         tried = subprocess.run(
             command, env={**os.environ, VARIABLE: backend}, capture_output=True, text=True, timeout=60
