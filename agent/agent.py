@@ -37,6 +37,7 @@ from .pixels import checked_frames, encode_frames
 from .problem import (
     Problem,
     chosen_problems,
+    committed_per_problem,
     executed_per_problem,
     goals_of,
     groups,
@@ -291,10 +292,8 @@ class Agent:
         problems = [replace(problem) for problem in self._problems]
         for problem, own in zip(problems, done):
             problem.take_back(own, frameskip, self._solver.from_env, assumed)
-        begins = None
-        if committed is not None and np.size(committed):
-            given = executed_per_problem(np.asarray(committed), len(frames), action_dim)
-            begins = torch.stack([self._solver.from_env(np.asarray(actions)) for actions in given])
+        bound = committed_per_problem(committed, len(frames), action_dim)
+        begins = None if bound is None else torch.stack([self._solver.from_env(own) for own in bound])
         problems = one_group(self._look(frames, problems), self._solver.horizon)
         plan = self._replan(problems, until, time.perf_counter() - started, single, begins)
         for problem, actions in zip(problems, plan.actions[None] if single else plan.actions):

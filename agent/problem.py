@@ -151,6 +151,20 @@ def steps_per_problem(steps: int | Sequence[int] | np.ndarray | None, count: int
     return np.broadcast_to(left, count).tolist()
 
 
+def committed_per_problem(committed: Any, count: int, action_dim: int) -> list[np.ndarray] | None:
+    """The actions (n, A) that each problem is bound to begin with; None for none."""
+    if committed is None:
+        return None
+    try:
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused below
+            actions = np.asarray(committed, np.float32)
+    except (TypeError, ValueError):
+        actions = np.full(1, np.nan, np.float32)
+    if actions.size == 0:
+        return None
+    return [np.asarray(own) for own in executed_per_problem(actions, count, action_dim)]
+
+
 def executed_per_problem(executed: Any, count: int, action_dim: int) -> list[int | np.ndarray | None]:
     """What each problem did: one whole number, (n, A) for one problem or (B, n, A) for several; or None."""
     if executed is None or (isinstance(executed, (int, np.integer)) and not isinstance(executed, bool)):

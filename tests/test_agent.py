@@ -610,3 +610,16 @@ def test_several_cameras_are_refused_by_a_model_of_one():
     agent.set_goal(FRAME)
     with pytest.raises(PlanError, match="one camera and without proprioception.* not a dict of top, wrist"):
         agent.act({"top": FRAME, "wrist": FRAME})
+
+
+@pytest.mark.parametrize(
+    "odd", [[[0.1], [0.1, 0.2]], "now", [[1e300, 0.0]], 3, [[float("nan"), 0.0]], {"a": 1}]
+)
+def test_odd_actions_of_a_request_are_one_sentence(odd: Any) -> None:
+    from latent_planner.problem import committed_per_problem, executed_per_problem
+
+    with pytest.raises(PlanError):
+        committed_per_problem(odd, 1, 2)
+    if odd != 3:  # a number of actions
+        with pytest.raises(PlanError):
+            executed_per_problem(odd, 1, 2)
