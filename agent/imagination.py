@@ -96,7 +96,7 @@ class Solver:
             )
             begun = time.perf_counter()
             imagined = self.imagine(latents, plan.actions[:, None], past)[:, 0]
-        plan.seconds["propose"] += aimed
+        plan.seconds["propose"] = plan.seconds.get("propose", 0.0) + aimed
         seconds = {**plan.seconds, "imagine": time.perf_counter() - begun}
         self.threads.planned(plan.solve_seconds / plan.iterations, size=(len(problems), horizon))
         return replace(plan, latents=imagined, aims=goal, seconds=seconds)

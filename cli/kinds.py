@@ -27,7 +27,7 @@ KINDS: Mapping[str, Kind] = {
     "data.reference_look": YesNo(optional=True),
     "data.workers": Whole(low=0, high=1024),
     "data.held_out": Number(low=0, high=1, above=True, below=True),
-    "data.memory_gb": Number(optional=True, low=0, above=True),
+    "data.memory_gb": Number(optional=True, low=0),  # 0: from the disk
     "benchmark.pairs": COUNT,
     "benchmark.validation_pairs": COUNT,
     "benchmark.videos": COUNT,
