@@ -87,7 +87,7 @@ def read_bytes(path: str | os.PathLike, most: int | None = None) -> bytes:
     """All of a file. OSError for a pipe or device, which might never end, and beyond `most` bytes."""
     with open(os.open(path, os.O_RDONLY | _NO_WAIT | _BINARY), "rb") as file:
         found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(found.st_mode) and os.fspath(path) != os.devnull:  # that one is empty
             raise _no_file(path)
         if most is not None and found.st_size > most:
             raise OSError(errno.EFBIG, f"is larger than the {most:,} bytes that it can be", str(path))

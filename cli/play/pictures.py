@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from latent_planner import goal_image
+from latent_planner.common.files import write_bytes
 from latent_planner.goal_image import GoalImageError, GoalText
 
 QUICK = 1  # zlib's level: large flat areas are small anyway
@@ -27,7 +28,7 @@ def read(data: bytes) -> tuple[np.ndarray, GoalText | None]:
     """The picture in these bytes of a file, uint8 (H, W, 3), and what it says of itself. GoalImageError."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "picture"
-        path.write_bytes(data)
+        write_bytes(path, data)
         try:
             return goal_image.read_goal(path), goal_image.read_goal_text(path)
         except GoalImageError as error:
