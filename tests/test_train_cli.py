@@ -325,7 +325,7 @@ def test_ctrl_c_while_it_starts_ends_in_one_word(script, tmp_path) -> None:
 def test_what_a_recording_decides_is_returned_and_not_written(run, monkeypatch) -> None:
     folder, _ = run
     monkeypatch.chdir(folder)
-    with initialize_config_module("configs", version_base="1.3"):
+    with initialize_config_module("latent_planner.configs", version_base="1.3"):
         config = compose("config", overrides=["env=two_room", "env.episodes=12", "env.length=40"])
     before = OmegaConf.to_container(config)
     reader, decided = open_recording(config)
@@ -360,12 +360,12 @@ def test_several_runs_one_after_the_other(tmp_path, monkeypatch) -> None:
 @pytest.mark.parametrize("env", options("env"))
 def test_every_choice_of_options_fits_what_it_configures(env, model, planner) -> None:
     choices = [f"env={env}", f"model={model}", f"planner={planner}"]
-    with initialize_config_module("configs", version_base="1.3"):
+    with initialize_config_module("latent_planner.configs", version_base="1.3"):
         config = compose("config", overrides=choices)
     assert train.model_config(config, train.ANY_WORLD).image_size == config.model.image_size
     assert train.train_config(config).num_frames == config.model.context_len + 1
     assert train.planner_settings(config).planner == planner
-    agents = {"name", "objective", "max_change", "precision", "deadline"}
+    agents = {"name", "objective", "legs", "max_change", "precision", "deadline"}
     assert agents <= set(config.planner) <= agents | {field.name for field in dataclasses.fields(PlanConfig)}
     assert config.env.name in [*envs.names(), train.RECORDED, train.GYM] and config.env.name == env
 
