@@ -17,12 +17,12 @@ import gc
 import ipaddress
 import logging
 import os
-import signal
 import time
 from collections.abc import Sequence
 
 from latent_planner.common.commands import in_words
 from latent_planner.common.files import read_bytes
+from latent_planner.common.serving import stop_on_signals
 
 from .server import Limits, PolicyServer, use_threads
 
@@ -50,12 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 async def _serve(server: PolicyServer, story: str) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        try:
-            loop.add_signal_handler(number, server.stop)
-        except NotImplementedError:  # Windows
-            signal.signal(number, lambda *_: server.stop())
+    stop_on_signals(server.stop)
 
     def ready() -> None:
         print(f"serving {story}", f"ws://{server.host}:{server.port}  (Ctrl-C ends it)", sep="\n", flush=True)

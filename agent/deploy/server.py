@@ -10,7 +10,6 @@ import asyncio
 import hmac
 import logging
 import os
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,6 +19,8 @@ from dataclasses import dataclass
 from functools import cache, partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
+
+from latent_planner.common.serving import in_a_thread
 
 from . import guard
 from .client import WireError, needed, pack, unpack
@@ -309,24 +310,5 @@ def running(agent: Agent, **options: Any) -> Iterator[PolicyServer]:
 
     with running(agent) as server, Client(f"ws://127.0.0.1:{server.port}") as client: ...
     """
-    server = PolicyServer(agent, port=0, **options)
-    ready, failed = threading.Event(), []
-
-    def main() -> None:
-        try:
-            asyncio.run(server.run(ready.set))
-        except Exception as error:
-            failed.append(error)
-        finally:
-            ready.set()
-
-    thread = threading.Thread(target=main, name="serve", daemon=True)
-    thread.start()
-    ready.wait()
-    if failed:
-        raise failed[0]
-    try:
+    with in_a_thread(PolicyServer(agent, port=0, **options), "serve") as server:
         yield server
-    finally:
-        server.stop()
-        thread.join()

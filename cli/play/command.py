@@ -15,7 +15,6 @@ import asyncio
 import logging
 import os
 import re
-import signal
 import sys
 import webbrowser
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from pathlib import Path
 from latent_planner import Agent, looks
 from latent_planner.checkpoints import checkpoint
 from latent_planner.common.commands import in_words
+from latent_planner.common.serving import stop_on_signals
 
 from ..overrides import ConfigError
 from ..plan_options import Parser
@@ -113,12 +113,7 @@ async def _serve(server: object, show: bool) -> None:
     from .server import PageServer
 
     assert isinstance(server, PageServer)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        try:
-            loop.add_signal_handler(number, server.stop)
-        except NotImplementedError:  # Windows
-            signal.signal(number, lambda *_: server.stop())
+    stop_on_signals(server.stop)
 
     def ready() -> None:
         print(f"open {server.address}  (Ctrl-C ends it)", flush=True)

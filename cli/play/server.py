@@ -12,7 +12,6 @@ import hmac
 import json
 import logging
 import secrets
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
@@ -20,6 +19,7 @@ from importlib import resources
 from typing import Any
 from urllib.parse import urlsplit
 
+from latent_planner.common.serving import in_a_thread
 from latent_planner.goal_image import GoalImageError
 
 from . import orders
@@ -218,24 +218,5 @@ def _name_of(host: str) -> str | None:
 @contextmanager
 def running(session: Session, **options: Any) -> Iterator[PageServer]:
     """A PageServer in a thread of this process, for tests."""
-    server = PageServer(session, **options)
-    ready, failed = threading.Event(), []
-
-    def main() -> None:
-        try:
-            asyncio.run(server.run(ready.set))
-        except Exception as error:
-            failed.append(error)
-        finally:
-            ready.set()
-
-    thread = threading.Thread(target=main, name="page server", daemon=True)
-    thread.start()
-    ready.wait()
-    if failed:
-        raise failed[0]
-    try:
+    with in_a_thread(PageServer(session, **options), "page server") as server:
         yield server
-    finally:
-        server.stop()
-        thread.join()
