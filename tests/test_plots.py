@@ -66,6 +66,11 @@ def test_what_is_no_number_is_not_drawn(value: str, tmp_path: Path) -> None:
     plots.plot_success(rows, tmp_path / "success.png")
 
 
+def test_intervals_are_drawn_where_both_ends_are_there(tmp_path: Path) -> None:
+    rows = [TESTED, {"step": 98, "success": 0.5, "success_low": 0.4}, {"step": 99, "success": 0.5}]
+    assert plots.plot_success(rows, tmp_path / "success.png").is_file()
+
+
 def test_probes_are_those_of_the_last_row_that_has_any() -> None:
     later = {"step": 75, "probe/block_x/linear_r": 0.99}
     assert plots.probes([TESTED, later, {"step": 80, **LOSS}]) == {"block_x": {"linear_r": 0.99}}

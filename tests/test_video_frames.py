@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import threading
@@ -16,7 +17,7 @@ from published import video
 
 from latent_planner.envs.recordings import from_videos
 from latent_planner.envs.recordings.episodes import EpisodeReader, RecordingError
-from latent_planner.envs.recordings.formats.video import Video
+from latent_planner.envs.recordings.formats.video import Video, Videos
 
 UPRIGHT = (1, 0, 0, 1)
 # rows of the display matrix -> what is done to the stored picture
@@ -179,6 +180,53 @@ def test_damaged_videos_get_a_sentence(plain: Any, tmp_path: Path) -> None:
             opened.frames(None, 16, opened.size)
         except RecordingError as error:
             assert "\n" not in str(error)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads as Linux tells them")
+def test_many_videos_leave_no_threads_behind(plain: Any, tmp_path: Path) -> None:
+    """Decoders have threads of their own; a long conversion of short videos ran out of them."""
+    path = tmp_path / "a.mp4"
+    path.write_bytes(plain[0])
+    opened = Video(path)
+    opened.frame(1)
+    before, most = len(os.listdir("/proc/self/task")), 0
+    for _ in range(100):
+        another = Video(path)
+        another.frame(1)
+        another.close()
+        most = max(most, len(os.listdir("/proc/self/task")))
+    each = 1 + (os.cpu_count() or 1)
+    assert most <= before + 20 * each
+    opened.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts files as Linux tells them")
+def test_a_column_lets_go_of_the_files_of_every_thread(plain: Any, tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(plain[0])
+    column = Videos([path], *np.zeros((2, 3), np.int64), np.zeros(3, np.int64))
+    finish = threading.Event()
+    read = threading.Semaphore(0)
+
+    def work() -> None:
+        column.read(np.arange(1), np.zeros((1, 32, 64, 3), np.uint8))
+        read.release()
+        finish.wait()
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+        read.acquire()
+    try:
+        here = [link for link in Path("/proc/self/fd").iterdir() if os.path.realpath(link) == str(path)]
+        assert len(here) == 4
+        column.close()
+        here = [link for link in Path("/proc/self/fd").iterdir() if os.path.realpath(link) == str(path)]
+        assert not here
+    finally:
+        finish.set()
+        for thread in threads:
+            thread.join()
 
 
 def test_text_that_is_not_utf8_is_no_matter(tmp_path: Path) -> None:

@@ -93,9 +93,10 @@ def plot_success(
     axis = figure.subplots()
     if tested:
         steps, success = [row["step"] for row in tested], [row["success"] for row in tested]
-        if all("success_low" in row for row in tested):
-            low, high = [row["success_low"] for row in tested], [row["success_high"] for row in tested]
-            axis.vlines(steps, low, high, color=BLUE, alpha=0.35, linewidth=3)
+        for row in tested:
+            if "success_low" in row and "success_high" in row:
+                bar = row["success_low"], row["success_high"]
+                axis.vlines(row["step"], *bar, color=BLUE, alpha=0.35, linewidth=3)
         axis.plot(steps, success, "o-", color=BLUE, markersize=5, label="while training (validation goals)")
     if benchmark is not None:
         at = 1.03 * max((row["step"] for row in rows), default=0)  # beside the last test, not over it

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import io
+import itertools
 import os
 import struct
 import threading
@@ -21,6 +23,7 @@ from .border import readable, reason
 
 ENDINGS = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ogv", ".ts", ".gif")
 OPEN_FILES = 4  # a thread
+COLLECT_EVERY, _DECODERS = 16, itertools.count(1)  # decoders between two garbage collections
 MAX_PIXELS = 1 << 26  # of a frame; 8K has half of it
 _ADVICE = "save it again, for example with: ffmpeg -i OLD -c:v libx264 NEW.mp4"
 # FFmpeg's demuxers of ENDINGS. None of them opens another file, as those of playlists do.
@@ -44,11 +47,15 @@ class Video:
     """
 
     def __init__(self, source: Path, data: bytes | None = None) -> None:
-        self.path, self._data = source, data
+        self.path, self._data, self.process = source, data, os.getpid()
         with readable(source, "a video", _ADVICE):
             self._start()
-            self.fps = float(self._stream.average_rate or 0)
-            self.said = max(int(self._stream.frames), 0)
+            try:
+                self.fps = float(self._stream.average_rate or 0)
+                self.said = max(int(self._stream.frames), 0)
+            except BaseException:
+                self.close()
+                raise
         self._frames: Iterator[Any] = iter(())
         self._at: int | None = None  # stamp of the last decoded frame
         self._last: np.ndarray | None = None
@@ -56,13 +63,17 @@ class Video:
     def _start(self) -> None:
         """Open the file with a decoder at its beginning."""
         self._container, self._fresh = self._open(), True
-        self._stream = self._container.streams.video[0]
-        codec = self._stream.codec_context
-        if not 0 < codec.width * codec.height <= MAX_PIXELS:
-            size = f"{codec.width} x {codec.height} px"
-            raise RecordingError(f"{self.path} is not a video that can be read: its frames have {size}")
-        codec.options = {"max_pixels": str(MAX_PIXELS)}
-        codec.thread_type = "AUTO"
+        try:
+            self._stream = self._container.streams.video[0]
+            codec = self._stream.codec_context
+            if not 0 < codec.width * codec.height <= MAX_PIXELS:
+                size = f"{codec.width} x {codec.height} px"
+                raise RecordingError(f"{self.path} is not a video that can be read: its frames have {size}")
+            codec.options = {"max_pixels": str(MAX_PIXELS)}
+            codec.thread_type = "AUTO"
+        except BaseException:
+            self.close()
+            raise
 
     def _open(self) -> Any:
         import av
@@ -193,8 +204,15 @@ class Video:
         return self._container.decode(self._stream)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file.
+
+        PyAV's containers and streams refer to each other, so a decoder's threads stay until the garbage
+        collector finds them. It is called now and then, or thousands of videos would leave no threads to
+        start.
+        """
         self._container.close()
+        if not self._fresh and next(_DECODERS) % COLLECT_EVERY == 0:
+            gc.collect()
 
 
 def upright(frame: Any) -> np.ndarray:
@@ -250,6 +268,7 @@ class Videos:
     ) -> None:
         self.files, self.which, self.numbers, self.episodes = files, which, numbers, episodes
         self._threads = threading.local()
+        self._lock, self._open = threading.Lock(), set[Video]()
         self.shape: tuple[int, ...] = (len(which), *self._video(int(which[0])).size, 3)
         self.dtype = np.dtype(np.uint8)
 
@@ -267,18 +286,26 @@ class Videos:
             out[i] = picture
 
     def close(self) -> None:
-        """Let go of this thread's files."""
-        for video in self._opened().values():
-            video.close()
-        self._threads = threading.local()
+        """Let go of the files, those of other threads too; nothing may be reading."""
+        with self._lock:
+            for video in self._open:
+                if video.process == os.getpid():  # not those that a fork came with
+                    video.close()
+            self._open.clear()
+            self._threads = threading.local()
 
     def _video(self, number: int) -> Video:
         opened = self._opened()
         if number not in opened:
             file = self.files[number]
             opened[number] = Video(file) if isinstance(file, Path) else Video(file[0], file[1]())
+            with self._lock:
+                self._open.add(opened[number])
             if len(opened) > OPEN_FILES:
-                opened.popitem(last=False)[1].close()
+                _, oldest = opened.popitem(last=False)
+                oldest.close()
+                with self._lock:
+                    self._open.discard(oldest)
         opened.move_to_end(number)
         return opened[number]
 
