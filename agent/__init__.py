@@ -22,7 +22,14 @@ __all__ = ["Agent"]
 def __getattr__(name: str) -> object:
     """Load torch only when the Agent is wanted, so that `import latent_planner.goal_image` stays quick."""
     if name == "Agent":
-        from .agent import Agent
+        import gc
 
+        collecting = gc.isenabled()
+        gc.disable()  # modules that load leave no garbage: looking for it takes a tenth of their time
+        try:
+            from .agent import Agent
+        finally:
+            if collecting:
+                gc.enable()
         return Agent
     raise AttributeError(f"module 'agent' has no attribute {name!r}")

@@ -31,6 +31,7 @@ from latent_planner.common.bounded import parse_json, read_json
 from latent_planner.common.files import flush, write_bytes, write_text
 from latent_planner.common.printable import printable
 
+from ..model.threads import at_most
 from ..model.world_model import WorldModel, WorldModelConfig
 from ..settings import AgentSettings
 from .tensors import as_float32, not_finite, oddity
@@ -113,6 +114,13 @@ def load(
 
         world_model, info = lewm.read_folder(folder, env=env, actions=actions)
         return world_model.to(device), info
+    with at_most(1):  # hundreds of small operations, which a second thread only delays
+        world_model, info = _built(folder)
+    return world_model.to(device).eval(), {**info, "path": str(folder)}
+
+
+def _built(folder: Path) -> tuple[WorldModel, dict[str, Any]]:
+    """The world model in folder, on the CPU, and its config.json."""
     data, info = _read(folder)
     state, seal = _tensors(data, folder)
     try:
@@ -136,7 +144,7 @@ def load(
     ):  # the first weights are thrown away: leave the caller's stream alone
         world_model = WorldModel(config)
     world_model.load_state_dict(state)
-    return world_model.to(device).eval(), {**info, "path": str(folder)}
+    return world_model, info
 
 
 def agent_settings(planner: Mapping[str, Any], *, where: Path | None = None) -> AgentSettings:

@@ -87,9 +87,10 @@ class KeypointNet(nn.Module):
         self.features = width * (5 + values)
         self.norm = BatchNorm(self.features)
         place, spread, value = self.SCALES
-        scale = torch.tensor([place] * 2 + [spread] * 3 + [value] * values)
+        # constants are made on the CPU: on the device meta, torch would load its compiler, a second's work
+        scale = torch.tensor([place] * 2 + [spread] * 3 + [value] * values, device="cpu")
         self.register_buffer("scale", scale / scale.square().mean().sqrt(), persistent=False)
-        axis = torch.linspace(-1, 1, image_size // 4)
+        axis = torch.linspace(-1, 1, image_size // 4, device="cpu")
         y, x = torch.meshgrid(axis, axis, indexing="ij")
         self.register_buffer("places", torch.stack([x, y, x * x, y * y, x * y]).flatten(1), persistent=False)
 

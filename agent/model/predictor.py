@@ -141,7 +141,9 @@ class LeWMPredictor(Predictor):
         self.action_encoder = nn.Sequential(
             nn.Linear(config.block_dim, 10), nn.Linear(10, 4 * width), nn.SiLU(), nn.Linear(4 * width, width)
         )
-        self.positions = nn.Parameter(torch.randn(1, config.context_len, width))
+        self.positions = nn.Parameter(torch.empty(1, config.context_len, width))
+        if not self.positions.is_meta:  # there, torch would load its compiler for it: a second's work
+            nn.init.normal_(self.positions)
         self.head = Projector(width, config.projector_dim, config.latent_dim)
 
     def embed_actions(self, actions: Tensor) -> Tensor:

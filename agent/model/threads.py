@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -21,6 +21,17 @@ HOPELESS = 4.0  # times slower than one thread: measured no further
 WORTH = 0.9  # several threads must need at most this share of the time of one
 SLOW = 3.0  # times slower than the quickest plan: measured again
 PATIENCE = 10  # plans with one thread until that is measured again, then 100, 1000, ...
+
+
+@contextmanager
+def at_most(number: int) -> Iterator[None]:
+    """torch computes with so many threads in here at most, then with as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(before, number))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Threads:
@@ -37,16 +48,10 @@ class Threads:
         self._quickest: dict[Hashable, float] = {}  # plans since then, by their size
         self._plans, self._patience, self._due = 0, PATIENCE, True
 
-    @contextmanager
-    def using(self) -> Iterator[None]:
+    def using(self) -> AbstractContextManager[None]:
         """torch computes with the chosen number in here, with one before the first measurement; then with as
         many as before."""
-        before = torch.get_num_threads()
-        torch.set_num_threads(min(before, self.used or 1))
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
+        return at_most(self.used or 1)
 
     def choose(self, work: Callable[[], Any]) -> None:
         """Measure with `work`, a small part of what a plan computes, if that is due."""
