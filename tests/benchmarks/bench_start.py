@@ -2,8 +2,8 @@
 
     python tests/benchmarks/bench_start.py pusht --repeat 5
 
-Every repetition is a process of its own. Of each step the least wall clock and, in brackets, processor time: what
-else the machine does only adds to them. The total is that of the quickest run.
+Every repetition is a process of its own. Of each step the least wall clock and, in brackets, processor time:
+what else the machine does only adds to them. The total is that of the quickest run.
 """
 
 from __future__ import annotations
