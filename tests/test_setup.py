@@ -28,7 +28,7 @@ ARROWS = {
 # What each room may import of others' packages.
 PACKAGES = {
     "planners": {"torch"},
-    "common": {"numpy", "h5py", "tqdm"},  # what a recording is and how progress shows, alike in every room
+    "common": {"numpy", "h5py", "tqdm", "ray", "submitit"},  # what is alike in every room
     "configs": set(),
     "cli": {"hydra", "omegaconf", "yaml", "numpy", "tqdm", "torch", "accelerate", "PIL", "websockets"},
     "envs": {

@@ -14,15 +14,12 @@ from typing import Any
 import h5py
 import numpy as np
 
+from latent_planner.common.cores import usable_cpus
+
 from .journal import RecordingError
 
 _PIECE = 1 << 20  # bytes of frames that are worth a thread of their own
 _pools: dict[int, ThreadPoolExecutor] = {}
-
-
-def usable_cpus() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def memory() -> int:

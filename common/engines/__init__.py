@@ -1,0 +1,1 @@
+"""Where independent pieces of work run: processes here, a Ray cluster, Slurm jobs; see `engine`."""
