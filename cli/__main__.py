@@ -23,7 +23,8 @@ COMMANDS = {
     "looks": Command("cli.upkeep.looks", "measure what a model's frames look like: other goals are noticed"),
     "serve": Command("deploy.serve", "a policy server that openpi's client can talk to"),
     "export": Command("deploy.export", "write a checkpoint as ONNX or torch.export"),
-    "collect": Command("envs.recordings.collect", "record a world under its behaviour policy"),
+    "collect": Command("envs.recordings.collect_command", "record a world under its behaviour policy"),
+    "merge": Command("envs.recordings.sharded.merging", "check a folder of shards, make one file of it"),
     "inspect": Command("envs.recordings.inspection", "what is in a recording, and a picture of some frames"),
     "convert": Command("envs.recordings.convert", "write any recording that is read here as a file of ours"),
     "from-videos": Command(

@@ -5,12 +5,16 @@ from __future__ import annotations
 import io
 import logging
 import sys
+import threading
 import time
 from typing import Any
 
 from tqdm import tqdm
 
 EVERY = 30.0  # seconds between two lines in a file
+
+# tqdm's own lock is a semaphore of the system, which a process that is killed leaves behind
+tqdm.set_lock(threading.RLock())
 
 
 class Bar(tqdm):

@@ -42,7 +42,7 @@ class Processes(Executor):
         except BrokenExecutor:
             self._mine.pool = None
             self._pools.discard(pool)
-            pool.shutdown(wait=False)
+            pool.shutdown()
             raise
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:

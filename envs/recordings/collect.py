@@ -8,25 +8,20 @@ stopped, the same command continues after the last complete episode.
 
 from __future__ import annotations
 
-import argparse
 import os
 import queue
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from latent_planner import envs
-from latent_planner.common.commands import in_words
 from latent_planner.common.progress import Bar
 
 from ..gym import first_frames
-from ..gym import policies as gym_policies
 from .collect_worker import FAILED, REFUSED, REPLY, Job, Player, request
 from .columns import usable_cpus
 from .episodes import EpisodeReader, EpisodeWriter, RecordingError, partial_path
@@ -63,32 +58,46 @@ def collect(
             disk, or a worker that fails. The complete episodes are kept.
         KeyboardInterrupt: on Ctrl-C, with a message that says what is kept; likewise.
     """
-    path = Path(path)
-    job = Job(name, _whole("length", length, 2), image_size, _whole("seed", seed, 0), policy, module)
-    episodes = _whole("episodes", episodes, 1)
-    workers = usable_cpus() if workers is None else _whole("workers", workers, 1)
-    player = Player(job)
-    attrs = attributes(player)
+    player = Player(job_of(name, length, image_size, seed, policy, module))
+    episodes = whole("episodes", episodes, 1)
+    workers = usable_cpus() if workers is None else whole("workers", workers, 1)
+    return record(player, Path(path), attributes(player), range(episodes), workers=workers, progress=progress)
+
+
+def job_of(
+    name: str, length: int, image_size: int, seed: int, policy: str | None, module: str | None
+) -> Job:
+    """What to record; RecordingError for settings that make no sense."""
+    return Job(name, whole("length", length, 2), image_size, whole("seed", seed, 0), policy, module)
+
+
+def record(
+    player: Player, path: Path, attrs: dict[str, Any], episodes: range, *, workers: int, progress: bool
+) -> Path:
+    """Record the episodes of these numbers into `path`; the rest as for `collect`."""
+    count = len(episodes)
     if path.exists():
-        _check_finished(path, attrs, episodes)
+        check_finished(path, attrs, count)
         return path
     seconds = (
-        first_frames.seconds_per_frame(name, player.play, length) if player.family else None
+        first_frames.seconds_per_frame(player.job.env, player.play, player.job.length)
+        if player.family
+        else None
     )  # before there is a file, or a worker
     writer = EpisodeWriter(path, attrs=attrs)
     try:
-        if writer.count > episodes:
+        if writer.count > count:
             raise RecordingError(
-                f"{writer.partial} holds {writer.count} episodes already, more than the {episodes} asked "
+                f"{writer.partial} holds {writer.count} episodes already, more than the {count} asked "
                 "for: ask for more, or delete it"
             )
         if seconds is not None and progress:
-            _say_cost(player, seconds, episodes - writer.count, workers)
+            _say_cost(player, seconds, count - writer.count, workers)
         _record(writer, player, episodes, workers, progress)
         writer.close(progress=progress)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
-            f"stopped; {writer.partial} keeps {writer.count} of {episodes} episodes, and the same command "
+            f"stopped; {writer.partial} keeps {writer.count} of {count} episodes, and the same command "
             "goes on from there"
         ) from None
     finally:
@@ -119,12 +128,12 @@ def _say_cost(player: Player, seconds: float, episodes: int, workers: int) -> No
         print(said, file=sys.stderr, flush=True)
 
 
-def _record(writer: EpisodeWriter, player: Player, episodes: int, workers: int, progress: bool) -> None:
-    job, first = player.job, writer.count
-    workers = min(workers, episodes - first)
+def _record(writer: EpisodeWriter, player: Player, episodes: range, workers: int, progress: bool) -> None:
+    job, left = player.job, episodes[writer.count :]
+    workers = min(workers, len(left))
     bar = Bar(
-        total=episodes * job.length,
-        initial=first * job.length,
+        total=len(episodes) * job.length,
+        initial=writer.count * job.length,
         desc=f"collecting {job.env}",
         unit=" frames",
         unit_scale=True,
@@ -133,11 +142,11 @@ def _record(writer: EpisodeWriter, player: Player, episodes: int, workers: int, 
     with bar:
         if workers > 1 and sys.executable:
             with _Workers(job, workers) as crew:
-                for record in crew.records(first, episodes):
-                    writer.append_encoded(record)
+                for encoded in crew.records(left.start, left.stop):
+                    writer.append_encoded(encoded)
                     bar.update(job.length)
         else:
-            for index in range(first, episodes):
+            for index in left:
                 writer.append_encoded(player.record(index))
                 bar.update(job.length)
 
@@ -248,7 +257,8 @@ class _Workers:
         self.stop()
 
 
-def _check_finished(path: Path, attrs: dict[str, Any], episodes: int) -> None:
+def check_finished(path: Path, attrs: dict[str, Any], episodes: int) -> None:
+    """RecordingError unless the file at `path` is this recording, of so many episodes."""
     with EpisodeReader(path) as reader:
         found = {key: value for key, value in reader.attrs.items() if key != "format_version"}
         check_same(path, found, attrs)
@@ -261,42 +271,8 @@ def _check_finished(path: Path, attrs: dict[str, Any], episodes: int) -> None:
         partial_path(path).unlink()  # of a writer that died between its last two steps
 
 
-def _whole(name: str, value: Any, least: int) -> int:
+def whole(name: str, value: Any, least: int) -> int:
+    """The value; RecordingError unless it is a whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**63:
         raise RecordingError(f"{name} must be a whole number of at least {least}, not {value!r}")
     return value
-
-
-def main(words: Sequence[str] | None = None) -> int:
-    """The command line. Returns 0, 2 on a user error, 130 after Ctrl-C."""
-    parser = argparse.ArgumentParser(
-        prog="latent-planner collect", description="Record a world under its behaviour policy."
-    )
-    parser.add_argument("env", help=f"world: {', '.join(envs.names())}, or gym:ID")
-    parser.add_argument("path", type=Path, help="HDF5 file to write")
-    parser.add_argument("--episodes", type=int, default=2000)
-    parser.add_argument("--length", type=int, default=100, help="frames an episode (default 100)")
-    parser.add_argument("--image-size", type=int, default=64, help="height and width of a frame (default 64)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=None, help="processes (default: one a core)")
-    parser.add_argument("--policy", help=f"of gym:ID: {gym_policies.KINDS} (default: smooth)")
-    parser.add_argument("--module", help="of gym:ID: the module of yours that registers it")
-    args = parser.parse_args(words)
-    began = time.monotonic()
-    with in_words(RecordingError, envs.WorldError) as outcome:
-        collect(
-            args.env,
-            args.path,
-            episodes=args.episodes,
-            length=args.length,
-            image_size=args.image_size,
-            seed=args.seed,
-            workers=args.workers,
-            policy=args.policy,
-            module=args.module,
-        )
-    if outcome.code:
-        return outcome.code
-    frames, size = args.episodes * args.length, args.path.stat().st_size / 1e6
-    print(f"{args.path}: {frames} frames, {size:.1f} MB, {time.monotonic() - began:.1f} s")
-    return 0

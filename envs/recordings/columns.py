@@ -92,12 +92,12 @@ class Chunks:
         plan = np.stack([chunks, within, self.offsets[chunks], self.sizes[chunks]], axis=1)
         if self.announces:
             self._announce(plan)
-        threads = min(usable_cpus(), 8, len(rows) * self.row_bytes // _PIECE)
-        if threads <= 1:
+        if unpacks_alone(rows, self):
             self._unpack(plan, flat)
             return
+        threads = min(usable_cpus(), 8, len(rows) * self.row_bytes // _PIECE)
         edges = np.linspace(0, len(rows), 4 * threads + 1).astype(int).tolist()
-        size, pool = self.row_bytes, _pool()
+        size, pool = self.row_bytes, unpacking_threads()
         parts = [
             pool.submit(self._unpack, plan[first:last], flat[first * size : last * size])
             for first, last in zip(edges[:-1], edges[1:])
@@ -221,7 +221,12 @@ class Library:
         self._opened = None
 
 
-def _pool() -> ThreadPoolExecutor:
+def unpacks_alone(rows: np.ndarray, column: Chunks) -> bool:
+    """Whether these rows (n,) are so few that one thread reads them, the one that asks."""
+    return min(usable_cpus(), len(rows) * column.row_bytes // _PIECE) <= 1
+
+
+def unpacking_threads() -> ThreadPoolExecutor:
     """The threads that unpack frames, shared by all recordings of this process; a fork starts its own."""
     me = os.getpid()
     if me not in _pools:

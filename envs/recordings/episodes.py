@@ -25,7 +25,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -120,12 +119,11 @@ class EpisodeWriter:
                     raise RecordingError(
                         f"{self.partial} is damaged after {end} bytes: record again from there on"
                     )
-                # HDF5 copes badly with a disk that fills up under it, so ask before
-                index = 64 * sum(episode.length for episode in episodes)
-                if shutil.disk_usage(self.path.parent).free < end + index + (1 << 20):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                lengths = np.array([episode.length for episode in episodes], np.int64)
+                hdf5.check_room(self.path.parent, end, int(lengths.sum()))
                 with beside(self.path) as target:
-                    hdf5.write(target, self.attrs, episodes, view, progress=progress)
+                    columns = hdf5.stored(episodes, view)
+                    hdf5.write(target, self.attrs, lengths, columns, progress=progress)
         finally:
             with suppress(BufferError):  # an exception under way may still hold a part of it
                 view.close()

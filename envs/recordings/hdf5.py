@@ -6,9 +6,12 @@ order: of a file whose end is missing, all episodes before the cut can still be 
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -52,42 +55,81 @@ class Opened:
     missing: int = 0  # episodes that a cut-off file has lost
 
 
+@dataclass
+class Stored:
+    """A column to be written, of rows of `shape`; `parts` yields it one episode at a time.
+
+    An episode is an array (T, ...) or, of a packed column, T zlib streams.
+    """
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    packed: bool
+    parts: Iterator[Any]
+
+
+def stored(episodes: Sequence[Episode], view: Any) -> dict[str, Stored]:
+    """The columns of a journal's episodes, whose bytes `view` holds."""
+
+    def parts(name: str) -> Iterator[Any]:
+        for episode in episodes:
+            column = episode.columns[name]
+            if column.sizes is not None:
+                stops = (column.offset + np.cumsum(column.sizes)).tolist()
+                yield [view[start:stop] for start, stop in zip([column.offset, *stops], stops)]
+            else:
+                size = episode.length * int(np.prod(column.shape, dtype=np.int64))
+                values = np.frombuffer(view, column.dtype, size, column.offset)
+                yield values.reshape(episode.length, *column.shape)
+
+    return {
+        name: Stored(column.dtype, column.shape, column.sizes is not None, parts(name))
+        for name, column in episodes[0].columns.items()
+    }
+
+
+def check_room(folder: Path, size: int, rows: int) -> None:
+    """OSError unless `size` bytes fit: HDF5 copes badly with a disk that fills up under it."""
+    index = 64 * rows
+    if shutil.disk_usage(folder).free < size + index + (1 << 20):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+
+
 def write(
-    path: Path, attrs: dict[str, Any], episodes: Sequence[Episode], view: Any, *, progress: bool = False
+    path: Path,
+    attrs: dict[str, Any],
+    lengths: np.ndarray,
+    columns: Mapping[str, Stored],
+    *,
+    progress: bool = False,
 ) -> None:
-    """Write the journal's episodes, whose bytes `view` holds, as an HDF5 file at `path`, and see it on disk.
+    """Write episodes of these lengths (E,) as an HDF5 file at `path`, and see it on disk.
 
     Raises RecordingError where a stored episode is damaged or the disk is full.
     """
-    lengths = np.array([episode.length for episode in episodes], np.int64)
+    lengths = np.asarray(lengths, np.int64)
     offsets = np.cumsum(lengths) - lengths
-    columns = episodes[0].columns
-    packed = [name for name, column in columns.items() if column.sizes is not None]
+    packed = sorted(name for name, column in columns.items() if column.packed)
     with h5py.File(path, "w", libver=_OURS) as file:
         file.attrs["format_version"] = FORMAT_VERSION
-        for key, value in attrs.items():
-            file.attrs[key] = _attribute(value)
+        for key in sorted(attrs):  # in the order in which they are read, so that a copy has the same bytes
+            file.attrs[key] = _attribute(attrs[key])
         file["ep_len"], file["ep_offset"] = lengths, offsets
-        for name, column in columns.items():
+        for name, column in sorted(columns.items()):
             shape = (int(lengths.sum()), *column.shape)
             if name in packed:
                 chunk = {"chunks": (1, *column.shape), "compression": "gzip", "compression_opts": 1}
                 file.create_dataset(name, shape, column.dtype, **chunk)
                 continue
             dataset = file.create_dataset(name, shape, column.dtype)
-            for first, episode in zip(offsets.tolist(), episodes):
-                part = episode.columns[name]
-                size = int(np.prod((episode.length, *part.shape)))
-                values = np.frombuffer(view, part.dtype, size, part.offset)
-                dataset[first : first + episode.length] = values.reshape(episode.length, *part.shape)
-        bar = Bar(zip(offsets.tolist(), episodes), total=len(episodes), disable=not progress, delay=2)
-        bar.set_description(f"writing {path.name}", refresh=False)
-        for first, episode in bar:
+            for first, values in zip(offsets.tolist(), column.parts):
+                dataset[first : first + len(values)] = values
+        bar = Bar(offsets.tolist(), disable=not progress, delay=2)
+        bar.set_description(f"writing {path.name.partition('.tmp-')[0]}", refresh=False)
+        for first in bar:
             for name in packed:
-                part, target = episode.columns[name], file[name].id
-                stops = (part.offset + np.cumsum(part.sizes)).tolist()
-                for row, (start, stop) in enumerate(zip([part.offset, *stops], stops)):
-                    target.write_direct_chunk((first + row, 0, 0, 0), view[start:stop])
+                for row, stream in enumerate(next(columns[name].parts)):
+                    file[name].id.write_direct_chunk((first + row, 0, 0, 0), stream)
 
 
 def read(path: Path, keys: Mapping[str, str] | None = None) -> Opened:

@@ -42,6 +42,10 @@ class RecordingError(ValueError):
     """A recording cannot be read or written as asked; the message says why and what to do."""
 
 
+class BeingWritten(RecordingError):
+    """Another process is writing this recording."""
+
+
 @dataclass(frozen=True)
 class Column:
     """One column of one episode: rows of `shape` and `dtype`, at byte `offset` of the journal.
@@ -197,7 +201,7 @@ class JournalWriter:
             raise RecordingError(f"cannot write {path}: {error.strerror}") from error
         try:
             if not lock(self._file):
-                raise RecordingError(
+                raise BeingWritten(
                     f"another process is writing {path}: wait for it, or choose another file"
                 )
             self._resume(attrs)

@@ -14,6 +14,7 @@ from .formats import lance, lerobot, robomimic, stable_worldmodel
 from .formats.border import readable, visible
 from .formats.video import ENDINGS
 from .journal import RecordingError, check_frames, is_journal, scan
+from .sharded import layout, reading
 
 # readers of folders: `is_dataset` says whether one is theirs
 FOLDERS: tuple[tuple[Any, str], ...] = (
@@ -21,7 +22,7 @@ FOLDERS: tuple[tuple[Any, str], ...] = (
     (stable_worldmodel, "a folder of stable-worldmodel"),
     (lance, "a Lance table"),
 )
-READ_HERE = "an HDF5 file, or a folder of LeRobot, Lance or stable-worldmodel"
+READ_HERE = "an HDF5 file, or a folder of shards, LeRobot, Lance or stable-worldmodel"
 # what others record and is not read here: files or parts of folders by which it is known
 OTHERS = {
     "an RLDS or TFDS data set": ("dataset_info.json", "*.tfrecord*", "*/*.tfrecord*", "*/*/*.tfrecord*"),
@@ -40,8 +41,10 @@ def partial_path(path: str | Path) -> Path:
 
 
 def open_recording(path: Path, keys: dict[str, str]) -> tuple[hdf5.Opened, bool]:
-    """The recording at `path`, and whether it is a journal that somebody may be writing still."""
+    """The recording at `path`, and whether it is one that somebody may be writing still."""
     if path.is_dir():
+        if layout.is_sharded(path):
+            return reading.read(path, keys)
         for reader, what in FOLDERS:
             if reader.is_dataset(path):
                 with readable(path, what):
@@ -59,7 +62,7 @@ def open_recording(path: Path, keys: dict[str, str]) -> tuple[hdf5.Opened, bool]
 def existing(path: Path) -> Path:
     """`path`, or what is there of it."""
     if path.is_dir():
-        if any(reader.is_dataset(path) for reader, _ in FOLDERS):
+        if layout.is_sharded(path) or any(reader.is_dataset(path) for reader, _ in FOLDERS):
             return path
         files = visible(path, "*.h5") + visible(path, "*.hdf5")
         if len(files) == 1:
