@@ -9,7 +9,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import av
 import h5py
 import numpy as np
 
@@ -278,6 +277,8 @@ def video(path: Path, frames: list[np.ndarray], fps: int, stamps: list[int] | No
 
     stamps: when each frame is shown, in frames; without it one after the other.
     """
+    import av
+
     path.parent.mkdir(parents=True, exist_ok=True)
     height, width = frames[0].shape[:2]
     with av.open(str(path), "w") as container:

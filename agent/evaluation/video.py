@@ -16,7 +16,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -79,6 +78,8 @@ def write_video(path: str | os.PathLike, frames: Iterable[np.ndarray], fps: floa
     H.264 (yuv420p, plays everywhere), or MPEG-4 where PyAV has no H.264 encoder. Odd sizes are padded by one
     line. Raises OSError when it cannot be written, ValueError without frames; no half file is left.
     """
+    import av  # FFmpeg's libraries: a benchmark that writes no video needs none
+
     path = Path(path)
     try:
         with beside(path) as temporary:
@@ -192,6 +193,8 @@ def enlarge(pixels: np.ndarray, side: int) -> np.ndarray:
 
 
 def _encode(path: Path, frames: Iterator[np.ndarray], fps: float) -> None:
+    import av
+
     first = next(frames, None)
     if first is None:
         raise ValueError("a video needs at least one frame")
@@ -213,6 +216,8 @@ def _encode(path: Path, frames: Iterator[np.ndarray], fps: float) -> None:
 @lru_cache(maxsize=1)
 def encoder() -> str:
     """Name of the first of ENCODERS that this PyAV can use."""
+    import av
+
     for name in ENCODERS:
         try:
             av.Codec(name, "w")

@@ -34,8 +34,11 @@ SAMPLES, ELITES, ITERATIONS, HORIZON = 300, 30, 30, 5  # as published
 class Plain:
     """CEM as published: white noise, no bounds, float32, every window computed anew with all its outputs."""
 
-    def __init__(self, world_model: Any, objective: str) -> None:
+    def __init__(
+        self, world_model: Any, objective: str, samples: int = SAMPLES, elites: int = ELITES
+    ) -> None:
         self.world_model, self.objective = world_model, parse(objective)
+        self.samples, self.elites = samples, elites
 
     @torch.no_grad()
     def rollout(self, latent: Tensor, candidates: Tensor) -> Tensor:
@@ -57,11 +60,11 @@ class Plain:
         size = HORIZON, self.world_model.config.block_dim
         mean, std, best = latent.new_zeros(size), latent.new_ones(size), float("inf")
         for _ in range(iterations):
-            noise = torch.randn(SAMPLES, *size, generator=stream, device=latent.device)
+            noise = torch.randn(self.samples, *size, generator=stream, device=latent.device)
             candidates = mean + std * noise
             candidates[0] = mean
             cost = self.cost(latent, goal, candidates)
-            least, which = cost.topk(ELITES, largest=False)
+            least, which = cost.topk(self.elites, largest=False)
             mean, std = candidates[which].mean(0), candidates[which].std(0)
             best = min(best, least[0].item())
         return best
