@@ -6,6 +6,8 @@ plan = planner.plan(cost_fn)             # cost_fn: (B, N, H, FA) -> (B, N)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .cem import CEM
 from .cem_gradient import CEMGradient
 from .cem_lewm import LeWMCEM
@@ -68,10 +70,11 @@ def make(
     *,
     action_dim: int | None = None,
     max_change: Numbers | float | None = None,
+    choices: Sequence[int] | None = None,
 ) -> Planner:
     """The planner of that name, for blocks of actions of action_dim numbers, bounded by low and high (FA,),
-    each at most max_change from the one before.
+    each at most max_change from the one before, some of them perhaps one-hot choices.
 
     PlanError for an unknown name; see Planner.
     """
-    return find(name)(config, low, high, action_dim=action_dim, max_change=max_change)
+    return find(name)(config, low, high, action_dim=action_dim, max_change=max_change, choices=choices)

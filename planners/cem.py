@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .planner import Planner, cheapest, weighted_moments
+from .planner import Planner, cheapest
 
 
 class CEM(Planner):
@@ -17,4 +17,4 @@ class CEM(Planner):
     def update(self, candidates: Tensor, cost: Tensor) -> tuple[Tensor, Tensor]:
         elites, elite_cost = cheapest(candidates, cost, self.config.num_elites)
         weights = elite_cost.isfinite().to(cost.dtype)  # fewer finite costs than elites: only those
-        return weighted_moments(elites, weights / weights.sum(dim=1, keepdim=True))
+        return self.moments(elites, weights / weights.sum(dim=1, keepdim=True))

@@ -17,6 +17,8 @@ from .planner import Search, cheapest
 class CEMGradient(CEM):
     """`iterations` of CEM, then `gradient_steps` of Adam on the `gradient_starts` cheapest candidates."""
 
+    chooses = False
+
     @property
     def rounds(self) -> int:
         return self.config.iterations + self.config.gradient_steps + 1  # one more to see the last step's cost

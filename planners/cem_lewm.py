@@ -27,6 +27,7 @@ class LeWMCEM(Planner):
     """
 
     bounded = False
+    chooses = False
 
     def __init__(self, config: PlanConfig, low: Any, high: Any, **options: Any) -> None:
         super().__init__(config, low, high, **options)

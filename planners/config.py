@@ -29,7 +29,8 @@ class PlanConfig:
     horizon, replan_every: in model steps. `replan_every` is read by whoever executes the plan.
     num_samples, num_elites, iterations: the search's size. MPPI, predictive sampling and the gradient planner
         have no elites; for the gradient planner num_samples are its starts and iterations its steps.
-    init_std, min_std: where the standard deviation starts, and the least it may fall to.
+    init_std, min_std: where the standard deviation starts, and the least it may fall to. Of choices it is the
+        share of the chances, up to 1, that is the same for all of them.
     noise_correlation: of one action's noise with the next one's, in [0, 1). White noise (0) hardly leaves the
         spot, for its steps cancel out; neighbours that go together explore far with few samples, but cannot
         refine. So candidates get correlations spread evenly from 0 to this; see `planners.noise`.

@@ -33,6 +33,8 @@ class Adam:
 class Gradient(Planner):
     """Draws `num_samples` starts around the mean, the mean among them, and moves each for `iterations`."""
 
+    chooses = False
+
     def wants_gradient(self, iteration: int) -> bool:
         return iteration + 1 < self.rounds  # the last step's outcome is only looked at
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .planner import Planner, weighted_moments
+from .planner import Planner
 
 
 class MPPI(Planner):
@@ -25,4 +25,4 @@ class MPPI(Planner):
         excess = cost - cost.amin(dim=1, keepdim=True)
         middle = excess.masked_fill(excess.isinf(), torch.nan).nanmedian(dim=1, keepdim=True).values
         scale = (self.config.temperature * middle).clamp_min(torch.finfo(cost.dtype).tiny)
-        return weighted_moments(candidates, torch.softmax(-excess / scale, dim=1))
+        return self.moments(candidates, torch.softmax(-excess / scale, dim=1))

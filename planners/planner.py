@@ -80,10 +80,12 @@ class Planner:
     low, high: (FA,) bounds of every component of an action block, low <= high; infinite means unbounded.
     action_dim: A, where a block is FA / A actions in the order of time; default: the block is one action.
     max_change: one number or (A,), the most by which an action may differ from the one before it.
+    choices: of one action's components, how many choices each has, 0 for a number; see planners.choices.
     Every candidate that a cost function sees keeps all of these. PlanError if they make no sense.
     """
 
     bounded = True  # whether plans keep inside the bounds
+    chooses = True  # whether it can plan choices
 
     def __init__(
         self,
@@ -93,9 +95,15 @@ class Planner:
         *,
         action_dim: int | None = None,
         max_change: Numbers | float | None = None,
+        choices: Sequence[int] | None = None,
     ) -> None:
         self.config = config
-        self.limits = Limits(low, high, action_dim=action_dim, max_change=max_change)
+        self.limits = Limits(low, high, action_dim=action_dim, max_change=max_change, choices=choices)
+        if self.limits.choices is not None and not self.chooses:
+            raise PlanError(
+                f"{type(self).__name__} plans numbers only, and some of these actions are choices: take cem, "
+                "icem, mppi or predictive."
+            )
         self._warned = False
 
     # -- what planners differ in -----------------------------------------------------------------------------
@@ -123,6 +131,12 @@ class Planner:
         mean, std = self.update(search.candidates, search.cost)
         search.mean = torch.lerp(mean, search.mean, self.config.momentum)
         search.std = torch.lerp(std, search.std, self.config.momentum).clamp_(min=self.config.min_std)
+
+    def moments(self, candidates: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """As `weighted_moments`; of choices the mean is their chances, and no spread is added to these."""
+        mean, std = weighted_moments(candidates, weights)
+        choices = self.limits.choices
+        return mean, std if choices is None else std.masked_fill(choices.where.to(std.device), 0.0)
 
     def update(self, candidates: Tensor, cost: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation, both (B, H, FA), from candidates (B, N, H, FA) and their cost (B, N).
@@ -183,7 +197,10 @@ class Planner:
                 checked_tensor("committed", committed, axes, sizes, "leave it out").to(like).flatten(1)
             )
         mean = self._first_mean(warm_start, batch_size, horizon, like)
-        search = Search.start(self.limits.keep(mean[:, None], last_action)[:, 0], self.config.init_std)
+        mean = self.limits.keep_numbers(mean[:, None], last_action)[:, 0]
+        if self.limits.choices is not None:
+            mean = self.limits.choices.first_chances(mean, known=warm_start is not None)
+        search = Search.start(mean, self.config.init_std)
         if proposals is not None:
             proposals = whole_plans(proposals, mean)
         search.draw = self._drawing(search, self._streams(seeds, batch_size, like.device), proposals)
@@ -263,6 +280,7 @@ class Planner:
         batch, horizon, size = search.mean.shape
         mixing = self.mixing(horizon * size // self.limits.action_dim)
         mixing = None if mixing is None else mixing.to(search.mean)
+        choices = self.limits.choices
 
         def draw(count: int) -> Tensor:
             white = search.mean.new_empty(batch, count, horizon, size)
@@ -270,6 +288,8 @@ class Planner:
                 own.normal_(generator=stream)
             mixed = white if mixing is None else noise.mix(white, mixing, self.limits.action_dim)
             candidates = torch.addcmul(search.mean[:, None], search.std[:, None], mixed)
+            if choices is not None:
+                choices.draw(candidates, search.mean, search.std, mixed)
             candidates[:, 0] = search.mean
             if proposals is not None:
                 share, std = self.config.proposal_share, self.config.proposal_std
