@@ -219,13 +219,20 @@ class Agent:
         self._solver.legs.prepare()
 
     @torch.no_grad()
-    def act(self, pixels: np.ndarray, *, deadline: float | None = None) -> np.ndarray:
-        """The next action, float32 (A,) or (B, A), in environment units and inside the bounds.
+    def act(self, pixels: np.ndarray, *, deadline: float | None = None) -> Any:
+        """The next action, as env.step takes it: float32 (A,), in environment units and inside the bounds.
 
+        Where actions have choices, an int for a Discrete space, whole numbers for a MultiDiscrete one, a
+        tuple or a dict for those. For B problems: (B, A), or the same forms of arrays that begin with B.
         pixels: uint8 (H, W, 3) or (B, H, W, 3), what is seen now. Call it once per environment step: most
         calls take the next action of the block under way, every `replan_every` blocks one plans.
         deadline: seconds for planning, instead of the agent's own; see Planner.plan.
         """
+        return self.config.space.own_form(self.act_row(pixels, deadline=deadline))
+
+    @torch.no_grad()
+    def act_row(self, pixels: np.ndarray, *, deadline: float | None = None) -> np.ndarray:
+        """As `act`, but one row of numbers, as recordings hold actions: float32 (A,) or (B, A)."""
         started, until = time.perf_counter(), self._until(deadline)
         frames, single = self._checked(pixels)
         for problem in self._problems:
@@ -254,9 +261,10 @@ class Agent:
         """What the agent would plan now, without acting: neither plan nor context nor random streams change.
 
         pixels: uint8 (H, W, 3) or (B, H, W, 3). The Plan is numpy: actions float32 (B, H·F, A) in environment
-        units, cost (B,), history and elites (B, iterations), latents (B, H+1, D) imagined, index 0 that of
-        pixels; all without the batch axis when pixels have none. PlanError where problems differ in steps
-        left or context so that they cannot be one Plan.
+        units, choices as whole numbers (`config.space.own_form` gives what env.step takes), cost (B,),
+        history and elites (B, iterations), latents (B, H+1, D) imagined, index 0 that of pixels; all without
+        the batch axis when pixels have none. PlanError where problems differ in steps left or context so that
+        they cannot be one Plan.
         """
         started, until = time.perf_counter(), self._until(deadline)
         frames, single = self._checked(pixels)

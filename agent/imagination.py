@@ -18,7 +18,7 @@ from einops import rearrange
 from torch import Tensor
 
 from latent_planner import planners
-from latent_planner.planners import Plan
+from latent_planner.planners import Plan, PlanError
 
 from .legs import Legs
 from .model.cuda_graphs import Graphed
@@ -37,14 +37,14 @@ class Solver:
         self.world_model, self.device, self.objective = world_model, device, parse(settings.objective)
         self.precision = choose_precision(settings.precision, device)
         config = world_model.config
-        change = settings.change_limit(config.action_dim)
-        if change is not None:
-            change = change / torch.tensor(config.action_std).double()
-        limits: dict[str, Any] = {"action_dim": config.action_dim, "max_change": change}
         self.planner = planners.make(
-            settings.planner, settings.plan_config, config.block_low, config.block_high, **limits
+            settings.planner,
+            settings.plan_config,
+            max_change=_change(settings, config),
+            **config.block_limits,
         )
         self.legs = Legs(world_model, settings.legs)
+        self._code = config.action_code if config.space.choices else None
         self._low = np.asarray(config.action_low, np.float32)
         self._high = np.asarray(config.action_high, np.float32)
         self.threads = Threads()
@@ -83,7 +83,7 @@ class Solver:
             goal, proposals = self._aim(latents[:, -1], goal, problems, horizon, until)
             aimed = time.perf_counter() - begun
             plan = self.planner.plan(
-                partial(self._cost, latents, goal, past, last),
+                partial(self._cost, latents, goal, past, self._judged_last(last)),
                 batch_size=len(problems),
                 horizon=horizon,
                 warm_start=blocks if self.planner.config.warm_start else None,
@@ -157,15 +157,43 @@ class Solver:
     ) -> Tensor:
         """What the objective says of candidates (B, N, H, F·A): (B, N)."""
         path = self.imagine(latents, candidates, past)
-        return self.objective(Imagined(path, goal, self._env_actions(candidates), last))
+        return self.objective(Imagined(path, goal, self._judged(candidates), last))
 
     def _env_actions(self, blocks: Tensor) -> Tensor:
         """Normalised (…, H, F·A) -> (…, H·F, A) in environment units."""
-        actions = rearrange(blocks, "... h (f a) -> ... (h f) a", a=self.world_model.config.action_dim)
-        return self.world_model.denormalise_actions(actions)
+        return self.world_model.denormalise_actions(self._in_time(blocks))
+
+    def _judged(self, blocks: Tensor) -> Tensor:
+        """As `_env_actions`, but choices stay one-hot, so that objectives can tell how far two are apart."""
+        if self._code is None:
+            return self._env_actions(blocks)
+        return self._code.measured(self._in_time(blocks))
+
+    def _judged_last(self, last: Tensor | None) -> Tensor | None:
+        """The action (B, A) before a plan, as `_judged` gives those of the plan."""
+        if last is None or self._code is None:
+            return last
+        return self._code.measured(self._code.encode(last))
+
+    def _in_time(self, blocks: Tensor) -> Tensor:
+        """(…, H, F·A) -> (…, H·F, A), still normalised."""
+        return rearrange(blocks, "... h (f a) -> ... (h f) a", a=self.planner.limits.action_dim)
 
     def _stacked(self, blocks: list[list[Tensor]]) -> Tensor | None:
         """(B, steps, F·A) on the device, None for no steps."""
         if not blocks[0]:
             return None
         return torch.stack([torch.stack(own) for own in blocks]).to(self.device)
+
+
+def _change(settings: AgentSettings, config: Any) -> Tensor | None:
+    """max_change of the numbers of an action inside the model; None for any change. PlanError where there are
+    none."""
+    change = settings.change_limit(config.action_dim)
+    if change is None:
+        return None
+    change = change / torch.tensor(config.action_std).double()
+    choices = torch.tensor(config.space.choices, dtype=torch.long)
+    if len(choices) and choices.all():
+        raise PlanError("max_change limits numbers, and these actions are choices: leave it out.")
+    return change.repeat_interleave(choices.clamp_min(1)) if len(choices) else change

@@ -27,6 +27,7 @@ class Imagined:
 
     latents: (B, N, H+1, D), index 0 the current one.   goal: (B, D).
     actions: (B, N, H·F, A) in environment units, where somebody knows them; `last`: (B, A), the one before.
+        Choices are one-hot: none costs more effort than another, and each change of one counts 2.
     """
 
     latents: Tensor

@@ -73,9 +73,8 @@ class Problem:
                 self.steps_left -= number
             rest = handed[number:]
             whole = len(rest) // frameskip
-            self.blocks = list(
-                normalise(rest[: whole * frameskip]).reshape(whole, frameskip * handed.shape[1])
-            )
+            left = normalise(rest[: whole * frameskip])
+            self.blocks = list(left.reshape(whole, frameskip * left.shape[1]))
 
     def take_plan(self, blocks: Tensor, *, stalled: bool) -> None:
         """Begin this plan, (H, FA) on the CPU; stalled: it comes no nearer to the goal."""

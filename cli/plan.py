@@ -134,10 +134,16 @@ def world_of(agent: Agent) -> envs.World:
         raise ConfigError(f"the checkpoint is of {agent.config.env}, which is not a world here; use Agent")
     look = agent.config.reference_look
     env = envs.make(agent.config.env, image_size=agent.config.image_size, reference_look=look)
-    size = int(np.prod(env.action_space.shape or ()))
+    size = env.action_size
     if size != agent.config.action_dim:
         wanted = f"{agent.config.action_dim} numbers, those of {agent.config.env} have {size}"
         raise ConfigError(f"the checkpoint's actions have {wanted}; choose a checkpoint of this world")
+    if str(env.actions) != agent.config.action_space:
+        wanted = agent.config.action_space or "numbers"
+        raise ConfigError(
+            f"the checkpoint's actions are {wanted}, those of {agent.config.env} {env.actions or 'numbers'}; "
+            "choose a checkpoint of this world"
+        )
     return env
 
 

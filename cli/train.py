@@ -190,7 +190,7 @@ def check_world(config: DictConfig, planner: AgentSettings) -> None:
             raise ConfigError("env=recorded has no world to test in: leave out benchmark.pairs and the like")
     elif not isinstance(planner.max_change, (int, float, type(None))):
         world = env_maker(config)()
-        planner.change_limit(len(world.action_space.sample()))
+        planner.change_limit(world.action_size)
         world.close()
 
 

@@ -27,7 +27,10 @@ from .printable import printable
 MOST_CHOICES = 4096  # of one component
 MOST_PARTS = 64
 LONGEST = 4000  # characters of the text
-KINDS = "Box(2), Discrete(4), MultiDiscrete(3, 2), Tuple(Box(2), Discrete(2)) or Dict(arm=Box(2), gripper=Discrete(2))"
+EXAMPLES = (
+    "Box(2), Discrete(4), MultiDiscrete(3, 2), Tuple(Box(2), Discrete(2)) or "
+    "Dict(arm=Box(2), gripper=Discrete(2))"
+)
 _PART = r"(Box|Discrete|MultiDiscrete|MultiBinary)\(([^()]*)\)"
 _NAME = r"[A-Za-z_][\w.-]{0,63}"
 _CHOICE = re.compile(r"(\d{1,5})(?: from (-?\d{1,9}))?")
@@ -63,7 +66,7 @@ class Part:
 
     def own_form(self, numbers: np.ndarray) -> Any:
         """(…, size) -> (…, *shape), whole numbers for choices; an int for one Discrete."""
-        shaped = numbers.reshape(*numbers.shape[:-1], *self.shape)
+        shaped = numbers.reshape((*numbers.shape[:-1], *self.shape))
         if self.kind == "Box":
             return shaped.astype(np.float32)
         whole = np.rint(shaped).astype(np.int8 if self.kind == "MultiBinary" else np.int64)
@@ -85,6 +88,9 @@ class ActionSpace:
     def parse(cls, text: str) -> ActionSpace:
         """What a text means; ActionSpaceError where it means nothing."""
         return _parsed(text)
+
+    def __bool__(self) -> bool:
+        return bool(self.parts)
 
     def __str__(self) -> str:
         if self.form in ("", "one"):
@@ -153,6 +159,14 @@ class ActionSpace:
             raise ValueError
         return np.concatenate([value.reshape(-1) for value in shaped])
 
+    def random_row(self, rng: np.random.Generator, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """A row float32 (A,): numbers evenly between low and high (A,), choices evenly among all."""
+        row = rng.uniform(low, high)
+        for index, (count, first) in enumerate(zip(self.choices, self.first)):
+            if count:
+                row[index] = rng.integers(first, first + count)
+        return row.astype(np.float32)
+
     def odd(self, rows: np.ndarray) -> np.ndarray:
         """(N,) bool: of finite rows (N, A), those with a choice that there is not."""
         if not self.choices:
@@ -165,6 +179,15 @@ class ActionSpace:
 
 
 NUMBERS = ActionSpace()
+
+
+def apart(actions: Any, count: int) -> list[Any]:
+    """Each of `count` actions, of what `ActionSpace.own_form` made of their rows."""
+    if isinstance(actions, dict):
+        return [{name: part[i] for name, part in actions.items()} for i in range(count)]
+    if isinstance(actions, tuple):
+        return [tuple(part[i] for part in actions) for i in range(count)]
+    return list(actions)
 
 
 @lru_cache(maxsize=64)
@@ -211,4 +234,4 @@ def _part(text: str, whole: str) -> Part:
 
 
 def _unknown(text: Any) -> ActionSpaceError:
-    return ActionSpaceError(f"{printable(text, 100)!r} is no space of actions: write {KINDS}.")
+    return ActionSpaceError(f"{printable(text, 100)!r} is no space of actions: write {EXAMPLES}.")

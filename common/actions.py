@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .action_space import NUMBERS, ActionSpace
 from .printable import printable
 
 MARKS = np.array([sign * (10.0**n - 1) for n in range(3, 8) for sign in (1, -1)])  # ±999, ±9999, …
@@ -53,10 +54,17 @@ class Summary:
     high: tuple[float, ...]
 
 
-def taken(actions: np.ndarray, lengths: np.ndarray | None = None, offsets: np.ndarray | None = None) -> Taken:
+def taken(
+    actions: np.ndarray,
+    lengths: np.ndarray | None = None,
+    offsets: np.ndarray | None = None,
+    *,
+    space: ActionSpace = NUMBERS,
+) -> Taken:
     """Which of the actions (N, A) were taken, in episodes of lengths (E,) from the rows offsets (E,) on.
 
     Without lengths and offsets every row with finite numbers may be one.
+    space: what an action is made of; no choice is far from others, whatever its number.
     """
     finite = np.isfinite(actions).all(axis=1)
     rows, outside = finite.copy(), 0
@@ -72,15 +80,21 @@ def taken(actions: np.ndarray, lengths: np.ndarray | None = None, offsets: np.nd
     odd = np.zeros(len(actions), bool)
     where = np.flatnonzero(rows)
     if len(where):
-        for values in np.asarray(actions, np.float64)[where].T:
-            odd[where] |= _odd(values)
+        counts = space.choices or (0,) * actions.shape[1]
+        for count, values in zip(counts, np.asarray(actions, np.float64)[where].T):
+            if not count:
+                odd[where] |= _odd(values)
     return Taken(rows & ~odd, odd, outside)
 
 
-def summarised(actions: np.ndarray) -> Summary:
-    """What the actions (n, A), n > 0, are like; all of them count."""
+def summarised(actions: np.ndarray, space: ActionSpace = NUMBERS) -> Summary:
+    """What the actions (n, A), n > 0, are like; all of them count. A choice is not normalised: its mean is 0,
+    its std 1."""
     values = np.asarray(actions, np.float64)
     mean, std = values.mean(axis=0), values.std(axis=0)
+    if space.choices:
+        chosen = np.array(space.choices) > 0
+        mean, std = np.where(chosen, 0.0, mean), np.where(chosen, 1.0, std)
     low, high = values.min(axis=0), values.max(axis=0)
     return Summary(_numbers(mean), deviations(std), _numbers(low), _numbers(high))
 

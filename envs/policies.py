@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from latent_planner import envs
+from latent_planner.common.action_space import NUMBERS, ActionSpace
 
 from .catalogue import entry, found
 from .world import World, WorldError
@@ -23,16 +24,17 @@ class Policy(Protocol):
 
 
 class RandomPolicy:
-    """Every action evenly from the box `low` to `high`, (A,) each; it does not look."""
+    """Every action evenly from the box `low` to `high`, (A,) each, or of its choices; it does not look."""
 
-    def __init__(self, low: np.ndarray, high: np.ndarray) -> None:
+    def __init__(self, low: np.ndarray, high: np.ndarray, space: ActionSpace = NUMBERS) -> None:
         self.low, self.high = np.asarray(low, np.float32), np.asarray(high, np.float32)
+        self.space = space
 
     def reset(self, rng: np.random.Generator) -> None:
         self._rng = rng
 
     def act(self, obs: dict[str, np.ndarray]) -> np.ndarray:
-        return self._rng.uniform(self.low, self.high).astype(np.float32)
+        return self.space.random_row(self._rng, self.low, self.high)
 
 
 def policy_names() -> list[str]:

@@ -13,6 +13,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from latent_planner.common.action_space import NUMBERS, ActionSpace
+
 from . import factors as variation
 from .errors import WorldError
 from .handles import Handle
@@ -47,6 +49,7 @@ class World(gymnasium.Env):
     reference_clips: ClassVar[bool] = True  # whether the published world clips actions
     settable_states: ClassVar[bool] = True  # whether an episode can begin, and a frame show, any given state
     slow_to_draw: ClassVar[bool] = False  # whether a frame takes milliseconds at any size
+    actions: ActionSpace = NUMBERS  # what an action is made of
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}
 
     def __init__(
@@ -80,6 +83,18 @@ class World(gymnasium.Env):
         self._goal_state: np.ndarray | None = None
         self._goal_frame: np.ndarray | None = None
         self.goal_picture: np.ndarray | None = None  # info["goal"] of the last reset, where it comes larger
+
+    @property
+    def action_low(self) -> np.ndarray:
+        """(A,): the least of each number of an action; of choices, the first."""
+        low: np.ndarray = self.action_space.low  # type: ignore[attr-defined]
+        return low
+
+    @property
+    def action_high(self) -> np.ndarray:
+        """(A,): the most of each number of an action; of choices, the last."""
+        high: np.ndarray = self.action_space.high  # type: ignore[attr-defined]
+        return high
 
     # What a subclass provides -----------------------------------------------------------------------------
 

@@ -1,9 +1,9 @@
 """Components of an action that are choices among a few instead of numbers.
 
 A choice among n takes n numbers of a block, one of which is 1 and the others 0 (one-hot). The mean of such
-candidates is how often each was chosen, so what refits a mean refits these chances as well: CEM to the elites'
-choices (Rubinstein, "The Cross-Entropy Method for Combinatorial and Continuous Optimization", 1999), MPPI to
-all of them with their weights. Only drawing differs, and that every candidate is one of the choices.
+candidates is how often each was chosen, so what refits a mean refits these chances as well: CEM to those of
+the elites (Rubinstein, "The Cross-Entropy Method for Combinatorial and Continuous Optimization", 1999), MPPI
+to all of them with their weights. Only drawing differs, and that every candidate is one of the choices.
 
 The normal noise of the search becomes Gumbel noise, and the largest of log chance + noise is chosen (Gumbel,
 1954): a sample of exactly these chances. Noise correlated in time so becomes choices held for a while.
@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .config import PlanError
@@ -51,11 +50,12 @@ class Choices:
         actions = blocks.unflatten(-1, (-1, self.action_dim))
         for start, count in self.groups:
             scores = actions[..., start : start + count]
-            scores.copy_(F.one_hot(scores.argmax(-1), count))
+            largest = scores.argmax(-1, keepdim=True)
+            scores.zero_().scatter_(-1, largest, 1.0)
         return blocks
 
     def first_chances(self, mean: Tensor, *, known: bool) -> Tensor:
-        """A first mean (B, H, FA) whose choices are chances: the same for all, or half those of a known plan."""
+        """A first mean (B, H, FA) whose choices are chances: even, or half of them those of a known plan."""
         even = self.even.to(mean)
         chances = torch.lerp(even.expand_as(mean), mean, WARM) if known else even
         return torch.where(self.where.to(mean.device), chances, mean)

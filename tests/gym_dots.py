@@ -23,6 +23,8 @@ class Dot(gymnasium.Env):
         actions: dict[str, Any] = {
             "box": spaces.Box(low, high),
             "discrete": spaces.Discrete(4),
+            "text": spaces.Text(4),
+            "grip": spaces.Dict({"push": spaces.Box(low, high), "squeeze": spaces.Discrete(2)}),
             "unbounded": spaces.Box(-np.inf, np.inf, (2,)),
             "whole": spaces.Box(0, 5, (2,), np.int64),
         }
@@ -36,19 +38,28 @@ class Dot(gymnasium.Env):
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict]:
         super().reset(seed=seed)
         chance = np.random.default_rng() if self.kind == "chance" else self.np_random
-        self.place, self.speed = chance.uniform(2, 6, 2), np.zeros(2)
+        self.place, self.speed, self.held = chance.uniform(2, 6, 2), np.zeros(2), False
         return self._seen(), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict]:
         assert self.action_space.contains(action), action
-        self.speed = 0.1 * np.asarray(action)
+        self.speed = 0.1 * self._push(action)
         self.place = self.place + self.speed
         if self.kind != "chance":  # where everything ends in the same corner, chance would not show
             self.place = np.clip(self.place, 0, 9)
         return self._seen(), 0.0, bool(self.place[0] > self.wall), False, {}
 
+    def _push(self, action: Any) -> np.ndarray:
+        if self.kind == "discrete":  # left, right, up, down
+            return np.array([(-2.0, 0.0), (2.0, 0.0), (0.0, -2.0), (0.0, 2.0)][action])
+        if self.kind == "grip":  # which can be seen, and holds the dot where it is
+            self.held = bool(action["squeeze"])
+            return np.zeros(2) if self.held else np.asarray(action["push"], float)
+        return np.asarray(action, float)
+
     def render(self) -> np.ndarray:
         frame = np.zeros((30, 40, 3), np.uint8)
+        frame[..., 2] = 160 * self.held
         column, row = (4 * self.place[0]).astype(int), (3 * self.place[1]).astype(int)
         frame[row : row + 3, column : column + 4] = (255, 200, 0)
         return frame
@@ -66,12 +77,17 @@ def push(observation: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return 2 * (5 - observation[:2]) + random.normal(0, 2, 2)
 
 
+def grip(observation: np.ndarray, random: np.random.Generator) -> dict[str, Any]:
+    """One for the dot that can be held."""
+    return {"push": np.clip(5 - observation[:2], -1, 1), "squeeze": int(random.integers(2))}
+
+
 def wrong(observation: np.ndarray, random: np.random.Generator) -> list[float]:
     """One that gives too many numbers."""
     return [0.0, 0.0, 0.0]
 
 
-for _kind in ("box", "discrete", "unbounded", "whole", "picture", "blind", "chance"):
+for _kind in ("box", "discrete", "grip", "text", "unbounded", "whole", "picture", "blind", "chance"):
     _id = f"Dot{_kind.capitalize()}-v0"
     if _id not in gymnasium.registry:
         gymnasium.register(_id, entry_point=Dot, max_episode_steps=30, kwargs={"kind": _kind})

@@ -13,6 +13,7 @@ import torch
 
 from latent_planner import Agent, planners
 from latent_planner.checkpoints import checkpoint
+from latent_planner.common.action_space import ActionSpace
 from latent_planner.planners import PlanConfig, PlanError
 
 pytestmark = pytest.mark.random
@@ -41,6 +42,11 @@ class DotConfig:
     action_low: tuple = tuple(LOW.tolist())
     action_high: tuple = tuple(HIGH.tolist())
     action_std: tuple = tuple(STD.tolist())
+    space = ActionSpace()
+
+    @property
+    def block_limits(self):
+        return {"low": self.block_low, "high": self.block_high, "action_dim": self.action_dim}
 
     @property
     def block_low(self):

@@ -13,6 +13,7 @@ import pytest
 import torch
 from tiny_run import SquareRecording, tiny_dataset
 
+from latent_planner.common.action_space import NUMBERS
 from latent_planner.training.dataset import DatasetError, WindowDataset
 from latent_planner.training.frame_store import prefetch
 
@@ -180,7 +181,7 @@ def test_actions_that_are_not_numbers_are_named() -> None:
 
 def test_a_model_made_for_other_data_is_refused() -> None:
     dataset = tiny_dataset()
-    fine = {"action_dim": 2, "frameskip": 2}
+    fine = {"action_dim": 2, "frameskip": 2, "space": NUMBERS}
     dataset.check(SimpleNamespace(**fine))
     for name, words in (("action_dim", "actions of size 2"), ("frameskip", "windows of frameskip 2")):
         with pytest.raises(DatasetError, match=words):

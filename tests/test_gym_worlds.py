@@ -137,7 +137,7 @@ def test_gymnasiums_own_are_drawn() -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("gym:DotDiscrete-v0", "takes actions from Discrete\\(4\\).*choose the continuous version"),
+        ("gym:DotText-v0", "takes actions from Text.*alone or in one Tuple or Dict.*register it wrapped"),
         ("gym:DotUnbounded-v0", "without bounds.*docs/worlds/gym.md"),
         ("gym:DotWhole-v0", "whole numbers as actions"),
         ("gym:DotBlind-v0", "draws no frames"),
@@ -525,7 +525,7 @@ def test_explain_draws_what_happened_and_a_screenshot_is_a_goal(run: Path, monke
     [
         (["env=gym"], "say env.id="),
         (["env=gym", "env.id=Nope-v1"], "cannot be made"),
-        (["env=gym", "env.id=DotDiscrete-v0"], "choose the continuous version"),
+        (["env=gym", "env.id=DotText-v0"], "register it wrapped so that"),
         (["env=gym", "env.id=DotBox-v0", "module=nowhere"], "The module nowhere cannot be imported"),
         (["env=gym", "env.id=DotBox-v0", "env.tolerance=0"], "a number above 0"),
         (["env=gym:DotBox-v0"], "env=gym env.id=DotBox-v0"),

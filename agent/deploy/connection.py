@@ -45,6 +45,7 @@ def metadata(agent: Agent, image_key: str, deadline: float | None = None) -> dic
     chunk_length: actions in a reply (fewer near the end of goal/steps).   execute: how many of them to do
     before asking again, as the checkpoint plans best.   control_hz: actions a second, None: not known.
     deadline: most seconds for a plan, the server's or the agent's; None: as long as it takes.
+    action_space: what an action is made of where not of numbers alone; choices come as whole numbers.
     """
     config, own, plan = agent.config, agent.settings, agent.settings.plan_config
     return {
@@ -53,6 +54,7 @@ def metadata(agent: Agent, image_key: str, deadline: float | None = None) -> dic
         "env": config.env,
         "action_low": list(config.action_low),
         "action_high": list(config.action_high),
+        "action_space": config.action_space,
         "max_change": _plain(own.max_change),
         "control_hz": config.control_hz,
         "deadline": min((limit for limit in (deadline, own.deadline) if limit is not None), default=None),

@@ -102,6 +102,11 @@ class PlannerThread:
         self.planner, self.control_hz, self.max_age, self.hold = planner, float(control_hz), max_age, hold
         self.frame_timeout = math.inf if frame_timeout is None else frame_timeout
         self.blend, self.threads, self.clock = blend, threads, clock
+        if made_of := own_setting(planner, "action_space"):
+            raise ValueError(
+                f"Actions of this model are {made_of}: nothing lies between two choices, so step through "
+                "plans yourself with `Agent.act` or `replan`."
+            )
         self.deadline = own_setting(planner, "deadline", deadline)
         self.lead = lead
         own = {"low": low, "high": high, "max_change": max_change}

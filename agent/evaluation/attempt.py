@@ -79,7 +79,7 @@ def attempt(
             so_far.plan_seconds.append(time.perf_counter() - started)
             so_far.plans.append((len(so_far.actions), agent.last_plan))
         observation, _, _, _, info = env.step(action)
-        so_far.actions.append(np.asarray(action, dtype=float))
+        so_far.actions.append(np.asarray(agent.config.space.row(action), dtype=float))
         if so_far.judged and info["success"]:
             so_far.reached_at = len(so_far.actions)
         look()

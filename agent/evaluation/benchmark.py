@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from latent_planner.common.action_space import NUMBERS, ActionSpace, apart
 from latent_planner.common.progress import Bar
 
 from ..protocols import Environment, Pairs
@@ -59,7 +60,7 @@ class Trial:
         start, goal = frames
         return cls(index, env, goal, {**observation, "pixels": start}, False)
 
-    def step(self, action: np.ndarray) -> None:
+    def step(self, action: Any) -> None:
         self.observation, _, _, _, info = self.env.step(action)
         self.steps += 1
         self.success = bool(info["success"])
@@ -145,18 +146,33 @@ def run(
 def floor(kind: str, env: Environment, pairs: Pairs, *, seed: int = 0) -> dict[str, Any]:
     """Success of one who does not look, on the same pairs.
 
-    kind: "random" draws every action evenly from the action box, "still" takes the action nearest to zero.
+    kind: "random" draws every action evenly from the action box, "still" takes the action nearest to zero;
+    of choices, one evenly, and the first from 0 on.
     """
-    low, high = env.action_space.low, env.action_space.high
+    act = _blind(kind, env)
     successes = []
     for index in range(len(pairs.start)):
         random = np.random.default_rng([seed % 2**63, int(pairs.seed[index]) % 2**63])
         played = Trial.start(env, pairs, index)
         while not played.success and played.steps < pairs.budget:
-            action = random.uniform(low, high) if kind == "random" else np.clip(0.0, low, high)
-            played.step(action.astype(env.action_space.dtype))
+            played.step(act(random))
         successes.append(played.success)
     return _share(successes)
+
+
+def _blind(kind: str, env: Any) -> Callable[[np.random.Generator], Any]:
+    """What `floor` does, as the env takes it."""
+    space: ActionSpace = getattr(env, "actions", NUMBERS)
+    if space.parts:
+        low, high = env.action_low, env.action_high
+        still = space.own_form(np.clip(0.0, low, high))
+        return lambda random: (
+            space.own_form(space.random_row(random, low, high)) if kind == "random" else still
+        )
+    low, high, dtype = env.action_space.low, env.action_space.high, env.action_space.dtype
+    return lambda random: (random.uniform(low, high) if kind == "random" else np.clip(0.0, low, high)).astype(
+        dtype
+    )
 
 
 def seconds_per_plan(agent: Agent, env: Environment, pairs: Pairs) -> dict[str, Any]:
@@ -209,7 +225,7 @@ def _play(
                 break
             agent.keep(mask)
             pixels = pixels[mask]
-        for run, action in zip(going, agent.act(pixels)):
+        for run, action in zip(going, apart(agent.act(pixels), len(going))):
             run.step(action)
     return runs
 

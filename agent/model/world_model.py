@@ -6,17 +6,19 @@ Everything that changes what it computes is in WorldModelConfig or in the weight
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from latent_planner.common.action_space import ActionSpace
 from latent_planner.common.printable import printable
 from latent_planner.common.words import did_you_mean
 
 from ..pixels import resize
+from .action_code import ActionCode
 from .encoder import make_encoder
 from .landmarks import Landmarks
 from .predictor import make_predictor
@@ -74,6 +76,7 @@ class WorldModelConfig:
     landmarks: int = 0  # recorded latents to plan through when a goal is far; 0: none, goals are near
     reference_look: bool = False  # frames show what the world's published version draws, see envs.make
     control_hz: float | None = None  # environment actions a second in the recording; None: not known
+    action_space: str = ""  # what an action is made of, as common.action_space writes it; "": A numbers
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -83,6 +86,7 @@ class WorldModelConfig:
         if len(set(sizes.values())) > 1 or not self.action_mean:
             told = ", ".join(f"action_{name} has {size}" for name, size in sizes.items())
             raise ValueError(f"Action statistics need one number per action component, but {told}.")
+        self._check_choices()
         if len(self.pixel_mean) != 3 or len(self.pixel_std) != 3:
             raise ValueError("pixel_mean and pixel_std need three numbers each, one per colour channel.")
         for name in ("action_std", "pixel_std"):
@@ -103,6 +107,20 @@ class WorldModelConfig:
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, but is {self.dropout}.")
         self._check_modules()
+
+    def _check_choices(self) -> None:
+        space = ActionSpace.parse(self.action_space)
+        if space.parts and space.size != len(self.action_mean):
+            raise ValueError(
+                f"action_space {space} has {space.size} components, and action_mean {len(self.action_mean)}."
+            )
+        given = zip(self.action_mean, self.action_std, self.action_low, self.action_high)
+        for index, (count, first, known) in enumerate(zip(space.choices, space.first, given)):
+            if count and known != (0, 1, first, first + count - 1):
+                raise ValueError(
+                    f"Component {index} of the actions is a choice: its action_mean, action_std, action_low "
+                    f"and action_high must be 0, 1, {first} and {first + count - 1}, not {known}."
+                )
 
     def _check_modules(self) -> None:
         for name, known in (("encoder", ENCODERS), ("predictor", PREDICTORS)):
@@ -149,23 +167,36 @@ class WorldModelConfig:
         return len(self.action_mean)
 
     @property
+    def space(self) -> ActionSpace:
+        """What an action is made of."""
+        return ActionSpace.parse(self.action_space)
+
+    @property
+    def action_code(self) -> ActionCode:
+        """Between actions (A,) and the E numbers that they are inside the model; E is A without choices."""
+        return ActionCode(self.space, self.action_mean, self.action_std)
+
+    @property
     def block_dim(self) -> int:
-        """F·A: components of one action block."""
-        return self.frameskip * self.action_dim
+        """F·A: components of one action block; of a choice each is one."""
+        return self.frameskip * self.action_code.size
+
+    @property
+    def block_limits(self) -> dict[str, Any]:
+        """What a planner needs to know of action blocks: low, high, action_dim, choices."""
+        choices = self.space.choices or None
+        limits = {"low": self.block_low, "high": self.block_high, "choices": choices}
+        return limits | {"action_dim": self.action_code.size}
 
     @property
     def block_low(self) -> tuple[float, ...]:
-        """(F·A,) lower bounds of a normalised action block."""
-        return self._block(self.action_low)
+        """(F·A,) lower bounds of a normalised action block; 0 for choices."""
+        return self.action_code.bounds(self.action_low, self.action_high)[0] * self.frameskip
 
     @property
     def block_high(self) -> tuple[float, ...]:
-        """(F·A,) upper bounds of a normalised action block."""
-        return self._block(self.action_high)
-
-    def _block(self, bound: Sequence[float]) -> tuple[float, ...]:
-        once = tuple((b - mean) / std for b, mean, std in zip(bound, self.action_mean, self.action_std))
-        return once * self.frameskip
+        """(F·A,) upper bounds of a normalised action block; 1 for choices."""
+        return self.action_code.bounds(self.action_low, self.action_high)[1] * self.frameskip
 
 
 def _checked(name: str, kind: str, value: Any) -> Any:
@@ -297,19 +328,31 @@ class WorldModel(nn.Module):
         return self.proposer.propose(latents, goals, horizon)
 
     def clip_blocks(self, blocks: Tensor) -> Tensor:
-        """Normalised blocks (…, F·A), put inside the action bounds."""
+        """Normalised blocks (…, F·A), put inside the action bounds; of a choice, the likeliest is made."""
         low, high = (
             torch.tensor(side).to(blocks) for side in (self.config.block_low, self.config.block_high)
         )
-        return blocks.clamp(low, high)
+        blocks = blocks.clamp(low, high)
+        if not self._chooses:
+            return blocks
+        code = self.config.action_code
+        return code.settle(blocks.unflatten(-1, (-1, code.size))).flatten(-2)
 
     def normalise_actions(self, actions: Tensor) -> Tensor:
-        """Environment units (…, A) -> the model's, same shape."""
+        """Environment units (…, A) -> the model's, same shape but for choices, which become one-hot."""
+        if self._chooses:
+            return self.config.action_code.encode(actions)
         return (actions - self.action_mean) / self.action_std
 
     def denormalise_actions(self, actions: Tensor) -> Tensor:
-        """The model's units (…, A) -> the environment's, same shape."""
+        """The model's units, as `normalise_actions` gives them, -> the environment's (…, A)."""
+        if self._chooses:
+            return self.config.action_code.decode(actions)
         return actions * self.action_std + self.action_mean
+
+    @property
+    def _chooses(self) -> bool:
+        return bool(self.config.space.choices)
 
     @staticmethod
     def _check(where: str, x: Tensor, shape: tuple[int | None, ...]) -> None:

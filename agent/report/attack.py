@@ -134,7 +134,9 @@ def attack(
         horizon=horizon, num_samples=samples, num_elites=max(2, samples // 6), iterations=rounds,
         noise_correlation=0.9, init_std=float(np.mean(high - low)) / 4, min_std=0.05, seed=evidence.seed,
     )  # fmt: skip
-    planner = planners.make("cem", search, low.tolist(), high.tolist(), action_dim=config.action_dim)
+    planner = planners.make(
+        "cem", search, **config.block_limits | {"low": low.tolist(), "high": high.tolist()}
+    )
     plan = planner.plan(cost, batch_size=count)
     plays["found"] = play(evidence, begin, np.arange(count), plan.actions.cpu().numpy())
 

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from latent_planner.common import actions as recorded_actions
+from latent_planner.common.action_space import NUMBERS, ActionSpace
 
+from ..model.action_code import ActionCode
 from ..model.world_model import WorldModelConfig
 from ..protocols import Recording
 from .frame_store import InMemory, OnDisk, frame_shape, place_frames
@@ -114,7 +116,9 @@ class WindowDataset:
         actions = self._read_actions(reader)
         self.action_dim = actions.shape[1]
         self.state = self._read_state(reader)
-        taken = recorded_actions.taken(actions, reader.lengths, reader.offsets)
+        self.space: ActionSpace = getattr(reader, "action_space", NUMBERS)
+        taken = recorded_actions.taken(actions, reader.lengths, reader.offsets, space=self.space)
+        self._check_choices(reader, actions, taken)
         self.rows = {split: _rows(reader, episodes[split]) for split in SPLITS}
         self.steps_left = _steps_left(taken.rows)
         self.starts = self._with_steps_left(self.span - 1)
@@ -141,7 +145,8 @@ class WindowDataset:
         pixel_mean, pixel_std (3,) of pixels / 255; control_hz, None where the recording does not say.
         """
         names = ("env", "image_size", "action_mean", "action_std", "action_low", "action_high", "pixel_mean")
-        return {name: getattr(self, name) for name in (*names, "pixel_std", "control_hz")}
+        own = {name: getattr(self, name) for name in (*names, "pixel_std", "control_hz")}
+        return own | {"action_space": str(self.space)}
 
     def batch(
         self,
@@ -246,6 +251,12 @@ class WindowDataset:
                     f"{self.name} has {what} {ours} but the model is made for {models}: "
                     "give it a matching recording, or train a model that matches this one"
                 )
+        if self.space != config.space:
+            raise DatasetError(
+                f"{self.name} has actions made of {self.space or 'numbers'} but the model is made for "
+                f"{config.space or 'numbers'}: give it a matching recording, or train a model that matches "
+                "this one"
+            )
 
     def _with_steps_left(self, least: int) -> dict[Split, np.ndarray]:
         """Of each split, the rows that at least so many actions taken follow."""
@@ -266,7 +277,7 @@ class WindowDataset:
         if remark is not None:
             logger.warning("%s; windows with them are left out", remark)
         train = self.rows["train"]
-        known = recorded_actions.summarised(actions[train[taken.rows[train]]])
+        known = recorded_actions.summarised(actions[train[taken.rows[train]]], self.space)
         self.action_mean, self.action_std = known.mean, known.std
         self.action_low = tuple(float(v) for v in reader.action_low)
         self.action_high = tuple(float(v) for v in reader.action_high)
@@ -276,8 +287,22 @@ class WindowDataset:
                     "%s: component %d of the actions moves by %.1g only, too little for the model to see: "
                     "record it in a smaller unit", self.name, index, high - low
                 )  # fmt: skip
-        scaled = torch.from_numpy((actions - self.action_mean) / self.action_std).float()
+        code = ActionCode(self.space, self.action_mean, self.action_std)
+        scaled = code.encode(torch.from_numpy(actions)).float()
         self.actions = scaled.where(torch.from_numpy(taken.rows)[:, None], torch.zeros(()))
+
+    def _check_choices(self, reader: Recording, actions: np.ndarray, taken: recorded_actions.Taken) -> None:
+        """DatasetError where a choice was recorded that there is not."""
+        rows = np.flatnonzero(taken.rows)
+        odd = rows[self.space.odd(actions[rows])]
+        if len(odd):
+            offsets = np.asarray(reader.offsets)
+            episode = int(np.flatnonzero(offsets <= odd[0])[-1])
+            raise DatasetError(
+                f"{self.name} has {len(odd)} actions that are none of {self.space}, the first in episode "
+                f"{episode} at step {odd[0] - offsets[episode]}, {actions[odd[0]].tolist()}: record those "
+                "episodes again, or correct what the recording calls action_space"
+            )
 
     def _read_actions(self, reader: Recording) -> np.ndarray:
         """All actions (N, A), float64; each episode's last row (no action follows it) becomes 0."""

@@ -112,7 +112,7 @@ def _episode(
 def _comes_by_itself(world: Any, seed: int, actions: np.ndarray, goal: np.ndarray, budget: int) -> bool:
     """Whether the goal is passed within the budget when nothing is done from the start on."""
     world.replay(seed, actions)
-    nothing = np.clip(0.0, world.action_space.low, world.action_space.high)
+    nothing = np.clip(0.0, world.action_low, world.action_high)
     for _ in range(budget):
         world.play(nothing)
         if world.is_success(world.state(), goal):

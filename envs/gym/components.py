@@ -90,7 +90,7 @@ def goal_parts(name: str, says: GymName, names: tuple[str, ...]) -> np.ndarray:
 def measured(world: Any) -> Ranges:
     """The ranges in `world`, a GymWorld, with a progress bar where that takes more than two seconds."""
     episodes = EPISODES // 4 if world.has_thumb else EPISODES  # those have to be drawn
-    noise = Smooth(world.action_space.low, world.action_space.high)
+    noise = Smooth(world.action_low, world.action_high, world.actions)
     states = []
     bar = Bar(
         total=episodes * STEPS, desc=f"measuring ranges in {world.name}", unit=" steps", delay=2, leave=False

@@ -11,6 +11,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from latent_planner.common.action_space import NUMBERS, ActionSpace, ActionSpaceError
+
 from ..mujoco import gl
 from ..world import WorldError
 from .failures import in_a_sentence, is_opengl, last_line, place
@@ -104,14 +106,63 @@ def _draw_plainly(name: str, env: gymnasium.Env) -> None:
     model.mat_reflectance[:] = 0
 
 
-def action_box(name: str, space: Any) -> spaces.Box:
-    """`space`, when it is a bounded Box of real numbers; else a WorldError that says what to do."""
-    if not isinstance(space, spaces.Box):
-        raise WorldError(
-            f"{name} takes actions from {space}, and a planner here searches among real numbers (a Box): "
-            "choose the continuous version of the environment, or wrap it so that a Box chooses the action, "
-            "as docs/worlds/gym.md shows."
+def action_parts(name: str, space: Any) -> tuple[ActionSpace, np.ndarray, np.ndarray]:
+    """What actions of `space` are made of, and float32 (A,) their bounds, of choices the first and the last.
+
+    WorldError, which says what to do, for a Box without bounds or of whole numbers, and for other spaces.
+    """
+    if isinstance(space, spaces.Box):
+        box = action_box(name, space)
+        return NUMBERS, box.low.astype(np.float32).reshape(-1), box.high.astype(np.float32).reshape(-1)
+    if isinstance(space, spaces.Dict):
+        text = ", ".join(f"{key}={_part(name, space, part)}" for key, part in space.spaces.items())
+        parts, text = list(space.spaces.values()), f"Dict({text})"
+    elif isinstance(space, spaces.Tuple):
+        parts, text = list(space.spaces), f"Tuple({', '.join(_part(name, space, p) for p in space.spaces)})"
+    else:
+        parts, text = [space], _part(name, space, space)
+    try:
+        made_of = ActionSpace.parse(text)
+    except ActionSpaceError as error:
+        raise _no_action(name, space) from error
+    low: list[float] = []
+    high: list[float] = []
+    own: Any
+    for own, part in zip(parts, made_of.parts):
+        numbers = part.kind == "Box"
+        low += own.low.reshape(-1).tolist() if numbers else part.first
+        high += (
+            own.high.reshape(-1).tolist()
+            if numbers
+            else [first + count - 1 for first, count in zip(part.first, part.choices)]
         )
+    return made_of, np.array(low, np.float32), np.array(high, np.float32)
+
+
+def _part(name: str, whole: Any, space: Any) -> str:
+    """`space`, a part of `whole` or all of it, in the words of ActionSpace."""
+    if isinstance(space, spaces.Box):
+        return f"Box({'x'.join(map(str, action_box(name, space).shape))})"
+    if isinstance(space, spaces.Discrete):
+        return f"Discrete({int(space.n)} from {int(space.start)})"
+    if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1:
+        counts = zip(space.nvec.tolist(), np.broadcast_to(space.start, space.nvec.shape).tolist())
+        return f"MultiDiscrete({', '.join(f'{count} from {first}' for count, first in counts)})"
+    if isinstance(space, spaces.MultiBinary):
+        return f"MultiBinary({'x'.join(map(str, space.shape))})"
+    raise _no_action(name, whole)
+
+
+def _no_action(name: str, space: Any) -> WorldError:
+    return WorldError(
+        f"{name} takes actions from {space}, and actions here are made of Box, Discrete, MultiDiscrete and "
+        "MultiBinary, alone or in one Tuple or Dict whose keys are plain words: register it wrapped so that "
+        "its actions are, as docs/worlds/gym.md shows."
+    )
+
+
+def action_box(name: str, space: spaces.Box) -> spaces.Box:
+    """`space`, when it is a bounded Box of real numbers; else a WorldError that says what to do."""
     if space.dtype.kind != "f":  # type: ignore[union-attr]
         raise WorldError(f"{name} takes whole numbers as actions ({space}), and real ones are needed.")
     if not (np.abs([space.low, space.high]) < UNBOUNDED).all():  # infinite ones neither

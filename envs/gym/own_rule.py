@@ -39,7 +39,7 @@ def rule(env: Any, way: str) -> Rule | None:
 
 def way_of(world: Any) -> str | None:
     """Which of WAYS can be asked in `world`, a GymWorld; None where nothing is reported or nothing agrees."""
-    noise = Smooth(world.action_space.low, world.action_space.high)
+    noise = Smooth(world.action_low, world.action_high, world.actions)
     noise.reset(np.random.default_rng(STEPS))
     world.replay(0, [])
     trials: list[tuple[np.ndarray, np.ndarray, bool]] = []

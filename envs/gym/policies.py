@@ -1,7 +1,8 @@
 """What acts in a Gymnasium environment while it is recorded.
 
-random              every action evenly from the box
-smooth              noise that keeps its direction for a while; now gentle, now at the bounds
+random              every action evenly from the box, or of its choices
+smooth              noise that keeps its direction for a while; now gentle, now at the bounds; choices are
+                    held for a while
 module:function     your own: function(observation, random) -> action, with the environment's own
                     observation and a numpy Generator; only ever named on a command line
 mlp:FILE.npz        a network with smooth noise on top, as train.py makes it of sb3:FILE.zip
@@ -36,17 +37,26 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 class Smooth(RandomPolicy):
     """Noise with a memory of 1 to 30 steps (a first-order autoregressive process), drawn anew now and then
-    along with its size; the largest is cut off at the bounds."""
+    along with its size; the largest is cut off at the bounds. Choices are held as long as noise lasts."""
 
     def reset(self, rng: np.random.Generator) -> None:
         """Start an episode whose choices all come from `rng`."""
         super().reset(rng)
         self._value, self._left = rng.normal(size=self.low.shape), 0
+        self._held: np.ndarray | None = None
 
     def act(self, obs: dict[str, np.ndarray]) -> np.ndarray:
         """The next action, float32 (A,); it does not look."""
         half = (self.high - self.low) / 2
-        return np.clip(self.low + half + half * self.wave(), self.low, self.high).astype(np.float32)
+        row = np.clip(self.low + half + half * self.wave(), self.low, self.high).astype(np.float32)
+        return self._hold(row) if self.space.choices else row
+
+    def _hold(self, row: np.ndarray) -> np.ndarray:
+        """The row with its choices held, or made anew as often as the noise forgets."""
+        drawn = self.space.random_row(self._rng, self.low, self.high)
+        anew = self._rng.random(len(row)) > self._keep
+        self._held = drawn if self._held is None else np.where(anew, drawn, self._held)
+        return np.where(np.array(self.space.choices) > 0, self._held, row).astype(np.float32)
 
     def wave(self) -> np.ndarray:
         """The next value (A,) in [-1, 1]."""
@@ -64,13 +74,14 @@ class Function(RandomPolicy):
     """A function of the user's: observation, Generator -> action; it is cut off at the bounds."""
 
     def __init__(self, world: Any, function: Callable[[Any, np.random.Generator], Any], name: str) -> None:
-        super().__init__(world.action_space.low, world.action_space.high)
+        super().__init__(world.action_low, world.action_high, world.actions)
         self.world, self.function, self.name = world, function, name
 
     def act(self, obs: dict[str, np.ndarray]) -> np.ndarray:
         """The next action, float32 (A,)."""
         try:
-            action = np.asarray(self.function(self.world.raw, self._rng), np.float32).reshape(-1)
+            given = self.function(self.world.raw, self._rng)
+            action = self.space.row(given) if self.space.parts else np.asarray(given, np.float32).reshape(-1)
         except (TypeError, ValueError) as error:
             raise WorldError(f"{self.name}(observation, random) failed: {error}.") from error
         if action.shape != self.low.shape or not np.isfinite(action).all():
@@ -84,7 +95,7 @@ class Network(Smooth):
     """A multilayer perceptron on the flat observation; each episode adds more or less smooth noise."""
 
     def __init__(self, world: Any, layers: list[tuple[np.ndarray, np.ndarray]], kinds: list[str]) -> None:
-        super().__init__(world.action_space.low, world.action_space.high)
+        super().__init__(world.action_low, world.action_high)
         self.layers, self.kinds = layers, kinds
 
     def reset(self, rng: np.random.Generator) -> None:
@@ -107,7 +118,7 @@ def make_gym_policy(how: str, world: Any) -> RandomPolicy:
     """The policy called `how` for `world`, a GymWorld. Raises WorldError for what is none."""
     if how in ("random", "smooth"):
         noise = Smooth if how == "smooth" else RandomPolicy
-        return noise(world.action_space.low, world.action_space.high)
+        return noise(world.action_low, world.action_high, world.actions)
     kind, _, rest = how.partition(":")
     if kind == "mlp" and rest:
         return _network(world, rest)
@@ -142,6 +153,8 @@ def _network(world: Any, path: str) -> Network:
         _check_chain(layers, kinds)
     except Exception as error:  # zip and numpy raise nearly every type on damaged files
         raise WorldError(f"{path} holds no policy that can be read: make it again.") from error
+    if world.actions.choices:
+        raise WorldError(f"{path} is a policy of numbers, and actions of {world.name} are {world.actions}.")
     sizes = layers[0][0].shape[1], layers[-1][0].shape[0]
     wanted = len(world.state_names), world.action_size
     if sizes != wanted:

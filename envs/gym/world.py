@@ -1,4 +1,4 @@
-"""Any of Gymnasium's environments with rgb_array rendering and a Box of actions, as a world.
+"""Any of Gymnasium's environments with rgb_array rendering, as a world.
 
     envs.make("gym:Pendulum-v1", image_size=64)
 
@@ -31,12 +31,14 @@ import numpy as np
 from gymnasium import spaces
 from PIL import Image
 
+from latent_planner.common.action_space import ActionSpaceError
+
 from ..drawing.resize import squeezed
 from ..world import World, WorldError
 from .components import REACHED, Ranges, goal_parts, measured, seen, seen_space, state_names, state_size
 from .failures import in_a_sentence
 from .frames import blank, let_go, nothing_drawn, rendered
-from .making import action_box, opened
+from .making import action_parts, opened
 from .names import TOLERANCE, parse
 from .own_rule import rule, way_of
 from .policies import Smooth
@@ -47,7 +49,8 @@ FIRST_EPISODES = 20  # of a recording, that `too_quick` reads
 
 
 class GymWorld(World):
-    """The Gymnasium environment that `name` says; actions are its own, inside its own bounds.
+    """The Gymnasium environment that `name` says; actions are its own, inside its own bounds. Those that are
+    not a Box alone may also be given as a row of numbers, as recordings have them.
 
     reset knows the options "actions" (T, A), taken after the reset and before the episode begins;
     "goal_actions" (G, A), which lead from there to the goal; and "goal_state" (S,) instead, when no picture
@@ -76,23 +79,35 @@ class GymWorld(World):
             let_go(self._env)
             self._env = opened(name, self.says)
         weakref.finalize(self, let_go, self._env).atexit = False  # at exit the order matters: see frames
-        self._box = action_box(name, self._env.action_space)
+        self.actions, self._low, self._high = action_parts(name, self._env.action_space)
         brightness = tuple(f"brightness_{i}" for i in range(THUMB**2))
         names = brightness if size is None else state_names(self._seen)
         vars(self).update(
             state_names=names,
             state_low=np.full(len(names), -np.inf),
             state_high=np.full(len(names), np.inf),
-            action_size=int(np.prod(self._box.shape)),
+            action_size=len(self._low),
             control_hz=float(self._env.metadata.get("render_fps") or 30),
         )
         super().__init__(**options)
-        low, high = (bound.astype(np.float32).reshape(-1) for bound in (self._box.low, self._box.high))
-        self.action_space = spaces.Box(low, high, dtype=np.float32)
+        if self.actions.parts:
+            self.action_space = self._env.action_space
+        else:
+            self.action_space = spaces.Box(self._low, self._high, dtype=np.float32)
         self.parts = goal_parts(name, self.says, names)
         self.ended = False
         self.raw: Any = None  # the environment's own last observation
         self.told: dict[str, Any] = {}  # its own last info
+
+    @property
+    def action_low(self) -> np.ndarray:
+        """(A,): the least of each number of an action; of choices, the first."""
+        return self._low
+
+    @property
+    def action_high(self) -> np.ndarray:
+        """(A,): the most of each number of an action; of choices, the last."""
+        return self._high
 
     # Places -----------------------------------------------------------------------------------------------
 
@@ -238,7 +253,10 @@ class GymWorld(World):
         """One step under `action` (A,), with nothing drawn; none once the episode has ended."""
         if self.ended:
             return
-        own = np.asarray(action).reshape(self._box.shape).astype(self._box.dtype)
+        own: Any = self.actions.own_form(action)
+        if not self.actions.parts:
+            box: Any = self._env.action_space
+            own = np.asarray(action).reshape(box.shape).astype(box.dtype)
         with in_a_sentence(self.name, "fails in a step"):
             self.raw, _, terminated, truncated, self.told = self._env.step(own)
         self.ended = bool(terminated or truncated) and not self.says.past_end
@@ -282,11 +300,16 @@ class GymWorld(World):
         return rows[: bad[0]] if len(bad) else rows
 
     def _noise(self, seed: int) -> list[np.ndarray]:
-        noise = Smooth(self.action_space.low, self.action_space.high)  # type: ignore[attr-defined]
+        noise = Smooth(self._low, self._high, self.actions)
         noise.reset(np.random.default_rng([seed, GOAL_STEPS]))
         return [noise.act({}) for _ in range(GOAL_STEPS)]
 
     def _check_action(self, action: Any) -> np.ndarray:
+        if self.actions.parts:
+            try:
+                return self.actions.row(action).clip(self._low, self._high)
+            except ActionSpaceError as error:
+                raise WorldError(f"{self.name}: {error}") from None
         space: Any = self.action_space
         try:
             array = np.asarray(action, np.float32)

@@ -107,7 +107,8 @@ def record(
 
 def attributes(player: Player) -> dict[str, Any]:
     """What a recording says about itself, and what two must have in common to be one."""
-    world, space = player.world, player.world.action_space
+    world = player.world
+    made_of = {"action_space": str(world.actions)} if world.actions.parts else {}
     job = asdict(player.job)
     del job["module"]
     return {
@@ -116,8 +117,9 @@ def attributes(player: Player) -> dict[str, Any]:
         "control_hz": float(world.control_hz),
         "state_names": list(world.state_names),
         "angle_names": list(world.angle_names),
-        "action_low": space.low.tolist(),
-        "action_high": space.high.tolist(),
+        "action_low": world.action_low.tolist(),
+        "action_high": world.action_high.tolist(),
+        **made_of,
     }
 
 

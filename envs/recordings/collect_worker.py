@@ -68,7 +68,7 @@ class Player:
 
         most: frames, where not as many as the job says. There are fewer where the world ends the episode.
         """
-        job, space = self.job, self.world.action_space
+        job, low, high = self.job, self.world.action_low, self.world.action_high
         length = job.length if most is None else most
         of_world, of_policy = np.random.SeedSequence([job.seed, BRANCH, index]).spawn(2)
         without_goal = {"goal": None} if self.family else None  # which takes time to find there
@@ -76,7 +76,7 @@ class Player:
         self.policy.reset(np.random.default_rng(of_policy))
         pixels = np.empty((length, *obs["pixels"].shape), np.uint8)
         state = np.empty((length, *obs["state"].shape), np.float32)
-        action = np.full((length, *space.shape), np.nan, np.float32)
+        action = np.full((length, len(low)), np.nan, np.float32)
         frames, ended = 0, False
         while frames < length and not ended:
             if frames:
@@ -85,7 +85,7 @@ class Player:
             pixels[frames], state[frames] = obs["pixels"], obs["state"]
             frames += 1
         taken = action[: frames - 1]
-        if not ((space.low <= taken) & (taken <= space.high)).all():
+        if not ((low <= taken) & (taken <= high)).all():
             raise RecordingError(
                 f"the policy of {job.env} acts outside the world's bounds in episode {index}"
             )

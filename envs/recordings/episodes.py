@@ -35,6 +35,7 @@ from typing import Any
 import numpy as np
 
 from latent_planner.common import actions
+from latent_planner.common.action_space import ActionSpace, ActionSpaceError
 from latent_planner.common.files import beside, remove_leftovers
 from latent_planner.common.printable import printable
 
@@ -57,7 +58,9 @@ class EpisodeWriter:
     Args:
         path: file to write; it must not exist yet.
         attrs: plain values about the whole recording: env, image_size, control_hz, state_names, angle_names
-            (those of the state that are angles, radians), action_low, action_high (A,), seed, policy.
+            (those of the state that are angles, radians), action_low, action_high (A,), seed, policy,
+            action_space (what an action is made of where not of numbers alone, as
+            latent_planner.common.action_space writes it; choices are recorded as whole numbers).
 
     As a context manager it is finished at the end of the block; after an exception the partial file stays.
 
@@ -215,12 +218,28 @@ class EpisodeReader:
     def taken(self) -> actions.Taken:
         """Which rows hold an action that was taken; only these count in bounds and statistics."""
         recorded = self.read("action", 0, self.num_frames)
-        return actions.taken(recorded, self.lengths, self.offsets)
+        return actions.taken(recorded, self.lengths, self.offsets, space=self.action_space)
+
+    @cached_property
+    def action_space(self) -> ActionSpace:
+        """What an action is made of. RecordingError where the file says so in words that mean nothing, or its
+        actions have another number of components."""
+        said = self.attrs.get("action_space", "")
+        try:
+            space = ActionSpace.parse(said)
+        except ActionSpaceError as error:
+            raise RecordingError(f"{self.path} has an action_space that is not understood: {error}") from None
+        size = self._columns["action"].shape[1]
+        if space and space.size != size:
+            raise RecordingError(
+                f"{self.path} says that its actions are {space}, {space.size} numbers, and they have {size}"
+            )
+        return space
 
     def action_summary(self) -> actions.Summary | None:
         """Mean, deviation and range of the actions that were taken; None where there are none."""
         rows = np.flatnonzero(self.taken.rows)
-        return actions.summarised(self.read_rows("action", rows)) if len(rows) else None
+        return actions.summarised(self.read_rows("action", rows), self.action_space) if len(rows) else None
 
     def bad_actions(self) -> np.ndarray:
         """(N,) bool: the rows whose action is not finite though it is not an episode's last."""
@@ -323,9 +342,15 @@ class EpisodeReader:
             return self._said_bounds
         known, size = self.action_summary(), self._columns["action"].shape[1]
         nothing = np.full(size, np.nan, np.float32)
-        if known is None:
+        space = self.action_space
+        if known is None and not space.choices:
             return nothing, nothing
-        return np.asarray(known.low, np.float32), np.asarray(known.high, np.float32)
+        low, high = (nothing, nothing) if known is None else (known.low, known.high)
+        if space.choices:  # all that there are, chosen or not
+            chosen, first = np.array(space.choices) > 0, np.array(space.first)
+            low = np.where(chosen, first, low)
+            high = np.where(chosen, first + np.array(space.choices) - 1, high)
+        return np.asarray(low, np.float32), np.asarray(high, np.float32)
 
 
 def _reopened(path: Path, keys: dict[str, str]) -> EpisodeReader:

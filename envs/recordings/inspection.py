@@ -53,6 +53,8 @@ def _actions(reader: EpisodeReader) -> list[str]:
     table = zip(known.low, known.high, known.mean, known.std)
     lines = ["actions      lowest   highest      mean  deviation"]
     lines += [_line(str(index), values) for index, values in enumerate(table)]
+    if reader.action_space:
+        lines.append(f"  made of {reader.action_space}")
     if reader.says_bounds:
         bounds = (f"{low:g} to {high:g}" for low, high in zip(reader.action_low, reader.action_high))
         lines.append(f"  the file gives the bounds {', '.join(bounds)}")
