@@ -19,6 +19,7 @@ COMMANDS = {
     "train": Command("cli.train", "record a world, learn it, test what was learned"),
     "plan": Command("cli.plan", "reach a goal picture; run the benchmark"),
     "play": Command("cli.play.command", "set goals with the mouse on a page, watch the agent think"),
+    "evaluate": Command("cli.scale.evaluate", "test many checkpoints on many goals, on many machines"),
     "report": Command("cli.report", "one page on what a trained model knows"),
     "looks": Command("cli.upkeep.looks", "measure what a model's frames look like: other goals are noticed"),
     "serve": Command("deploy.serve", "a policy server that openpi's client can talk to"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from latent_planner.checkpoints.checkpoint import CheckpointError
 from latent_planner.checkpoints.sb3 import PolicyFileError
+from latent_planner.common.engines.outcomes import EngineError
 from latent_planner.envs import WorldError
 from latent_planner.envs.recordings.journal import RecordingError
 from latent_planner.goal_image import GoalImageError
@@ -18,6 +19,7 @@ USER_ERRORS: tuple[type[Exception], ...] = (
     CheckpointError,
     ConfigError,
     DatasetError,
+    EngineError,
     GoalImageError,
     PlanError,
     PolicyFileError,

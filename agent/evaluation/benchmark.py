@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ..agent import Agent
 
 PAIRS_AT_ONCE = 25
+FLOORS = ("random", "still")
 LATENCY_PLANS = 7  # plans for one goal alone, to time them
 Z95 = 1.959963984540054
 
@@ -115,7 +116,7 @@ def run(
                 runs += _play(agent.clone(), envs, pairs, indices, seed=seed, bar=bar, record=record)
         beside: dict[str, Any] = {}
         if not quick:
-            beside["floors"] = {kind: floor(kind, envs[0], pairs, seed=seed) for kind in ("random", "still")}
+            beside["floors"] = {kind: floor(kind, envs[0], pairs, seed=seed) for kind in FLOORS}
             beside["seconds_per_plan"] = seconds_per_plan(agent.clone(), envs[0], pairs)
     finally:
         for env in envs:
@@ -128,18 +129,60 @@ def run(
         "seconds": round(time.perf_counter() - started, 3),
         "seed": seed,
         "pairs_at_once": size,
-        "pairs": {
-            "env": str(pairs.name),
-            "version": str(pairs.version),
-            "count": count,
-            "offset": int(pairs.offset),
-            "budget": int(pairs.budget),
-            **({"vary": list(pairs.vary)} if pairs.vary else {}),
-            **({"rule": pairs.rule} if pairs.rule else {}),
-        },
+        "pairs": _about(pairs),
         **about_agent(agent),
         **provenance(),
         "episodes": [finished.outcome() for finished in runs],
+    }
+
+
+def _about(pairs: Pairs) -> dict[str, Any]:
+    return {
+        "env": str(pairs.name),
+        "version": str(pairs.version),
+        "count": len(pairs.start),
+        "offset": int(pairs.offset),
+        "budget": int(pairs.budget),
+        **({"vary": list(pairs.vary)} if pairs.vary else {}),
+        **({"rule": pairs.rule} if pairs.rule else {}),
+    }
+
+
+def part(
+    agent: Agent, make_env: Callable[[], Environment], pairs: Pairs, indices: range, *, seed: int = 0
+) -> dict[str, Any]:
+    """The outcomes of some pairs, for `joined`: plain values {"episodes", "random", "still", "seconds"}.
+
+    They are those that `run` has for these pairs, bit for bit where `indices` are PAIRS_AT_ONCE from a
+    multiple of that on and torch computes with as many threads.
+    """
+    envs: list[Environment] = []
+    started = time.perf_counter()
+    try:
+        envs += [make_env() for _ in indices]
+        with Bar(total=len(indices), disable=True) as bar:
+            runs = _play(agent.clone(), envs, pairs, indices, seed=seed, bar=bar, record=0)
+        floors = {kind: _floor_outcomes(kind, envs[0], pairs, indices, seed) for kind in FLOORS}
+    finally:
+        for env in envs:
+            env.close()
+    seconds = round(time.perf_counter() - started, 3)
+    return {"episodes": [finished.outcome() for finished in runs], **floors, "seconds": seconds}
+
+
+def joined(parts: Sequence[dict[str, Any]], agent: Agent, pairs: Pairs, *, seed: int = 0) -> dict[str, Any]:
+    """The result of `run`, without seconds_per_plan, of all its parts in order."""
+    episodes = [episode for some in parts for episode in some["episodes"]]
+    return {
+        **_share([episode["success"] for episode in episodes]),
+        "floors": {kind: _share([success for some in parts for success in some[kind]]) for kind in FLOORS},
+        "seconds": round(sum(some["seconds"] for some in parts), 3),
+        "seed": seed,
+        "pairs_at_once": min(PAIRS_AT_ONCE, len(episodes)),
+        "pairs": _about(pairs),
+        **about_agent(agent),
+        **provenance(),
+        "episodes": episodes,
     }
 
 
@@ -149,15 +192,20 @@ def floor(kind: str, env: Environment, pairs: Pairs, *, seed: int = 0) -> dict[s
     kind: "random" draws every action evenly from the action box, "still" takes the action nearest to zero;
     of choices, one evenly, and the first from 0 on.
     """
+    return _share(_floor_outcomes(kind, env, pairs, range(len(pairs.start)), seed))
+
+
+def _floor_outcomes(kind: str, env: Environment, pairs: Pairs, indices: range, seed: int) -> list[bool]:
+    """Whether one who does not look reaches the goals of these pairs."""
     act = _blind(kind, env)
     successes = []
-    for index in range(len(pairs.start)):
+    for index in indices:
         random = np.random.default_rng([seed % 2**63, int(pairs.seed[index]) % 2**63])
         played = Trial.start(env, pairs, index)
         while not played.success and played.steps < pairs.budget:
             played.step(act(random))
         successes.append(played.success)
-    return _share(successes)
+    return successes
 
 
 def _blind(kind: str, env: Any) -> Callable[[np.random.Generator], Any]:

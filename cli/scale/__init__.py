@@ -1,0 +1,1 @@
+"""Commands for more work than one process does: many checkpoints evaluated, many settings trained."""
