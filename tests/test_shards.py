@@ -33,9 +33,7 @@ EPISODES = 11
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The recording in one file."""
-    return collect(
-        "pusht", tmp_path_factory.mktemp("one") / "one.h5", episodes=EPISODES, workers=1, **SAME
-    )
+    return collect("pusht", tmp_path_factory.mktemp("one") / "one.h5", episodes=EPISODES, workers=1, **SAME)
 
 
 @pytest.fixture(scope="module")
@@ -110,9 +108,7 @@ class TestCollecting:
             collect_shards("pusht", shards, **options)
 
     @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL and flock")
-    def test_killed_and_started_again_it_makes_the_same_recording(
-        self, tmp_path: Path, root: Path
-    ) -> None:
+    def test_killed_and_started_again_it_makes_the_same_recording(self, tmp_path: Path, root: Path) -> None:
         words = ["pusht", str(tmp_path / "a"), "--episodes", "60", "--shards", "3", "--length", "30"]
         words += ["--image-size", "32", "--seed", "1", "workers=2"]
         command = [sys.executable, "-m", "latent_planner.cli", "collect", *words]

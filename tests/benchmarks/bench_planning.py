@@ -141,7 +141,7 @@ def median_seconds(call: Callable[[], Any], count: int, device: torch.device) ->
 def matmul_rate(device: torch.device) -> float:
     """FLOP a second of large float32 products."""
     x = torch.randn(2048, 2048, device=device)
-    return 2 * 2048**3 / median_seconds(lambda: x @ x, 10, device)
+    return 2 * 2048**3 / median_seconds(lambda: x @ x, 4, device)
 
 
 def flops(call: Callable[[], Any]) -> int:
