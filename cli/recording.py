@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from latent_planner.checkpoints import sb3
 from latent_planner.common.kinds import plain
 from latent_planner.envs.goals.recorded import shows_reference_look
 from latent_planner.envs.gym.names import as_recorded
-from latent_planner.envs.recordings.collect import collect
+from latent_planner.envs.recordings.collect import after_others, collect
 from latent_planner.envs.recordings.episodes import EpisodeReader
 
 from .overrides import ConfigError
@@ -74,8 +75,12 @@ def find_recording(config: DictConfig, policy: str | None) -> Path:
 
 
 def collect_recording(config: DictConfig, path: Path, policy: str | None) -> None:
-    """Record the world into `path`, or go on with that; a finished recording stays as it is."""
-    collect(
+    """Record the world into `path`, or go on with that; a finished recording stays as it is.
+
+    Another run that records the same, as those of a sweep may, is waited for.
+    """
+    make = partial(
+        collect,
         as_recorded(config.env.name),
         path,
         episodes=config.env.episodes,
@@ -86,6 +91,7 @@ def collect_recording(config: DictConfig, path: Path, policy: str | None) -> Non
         policy=policy,
         module=config.module,
     )
+    after_others(make, path)
 
 
 def check_recording(config: DictConfig, reader: EpisodeReader) -> None:

@@ -7,7 +7,7 @@
     python train.py env=recorded data.path=my.h5       # a recording of your own, see docs/own-recordings.md
     python train.py model=lewm train.minutes=240       # the published architecture, for a GPU
     python train.py resume=runs/RUN                    # continue a run that was stopped
-    python train.py -m seed=0,1,2                      # one run after the other; Hydra's launchers work too
+    python train.py -m seed=0,1,2                      # a sweep, one table at the end; --dry prints it
     accelerate launch train.py env=pusht               # several processes
 
 Settings are written key=value. env, model and planner choose a file in configs/; all others are listed below.
@@ -53,6 +53,7 @@ from .overrides import ConfigError, checked, listing
 from .recording import RECORDED, open_recording, warn_of_short_sight
 from .reporting import report_on
 from .run_folder import check_free, resumed, run_folder
+from .scale import sweep
 from .upkeep import looks
 from .user_errors import USER_ERRORS
 
@@ -60,6 +61,7 @@ log = logging.getLogger(__name__)
 
 ANY_WORLD = {"env": "any", "action_mean": (0,), "action_std": (1,), "action_low": (-1,), "action_high": (1,)}
 ANY_WORLD |= {"pixel_mean": (0, 0, 0), "pixel_std": (1, 1, 1)}
+DRY = "--dry"  # print the runs
 ENOUGH = 50  # steps that a training needs at least, as does what follows when the encoder is frozen
 PANEL = 160  # px of a world in the video
 GYM = "gym"  # the env that stands for all of Gymnasium's
@@ -75,11 +77,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log_above_bars("%(message)s", logging.INFO)
     for noisy in ("absl", "accelerate", "hydra", "matplotlib", "OpenGL", "PIL", "wandb"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    before = sys.argv
+    dry, before = DRY in arguments, sys.argv
     try:
         with in_words(*USER_ERRORS) as outcome:
-            sys.argv = [sys.argv[0], *checked(arguments)]
+            words = checked([word for word in arguments if word != DRY])
+            if dry:
+                print("\n".join(map(sweep.command, sweep.jobs(words))))
+                return 0
+            folder = None
+            if sweep.is_sweep(words):
+                words, folder = sweep.with_folder(words)
+            sys.argv = [sys.argv[0], *words]
             job()
+            if folder is not None and sweep.report(words, folder):
+                return 2
     except SystemExit as stop:
         return int(stop.code or 0)
     finally:
@@ -91,8 +102,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def job(config: DictConfig) -> None:
     """One run: with the settings that Hydra composed, or with those of the run to resume."""
     with in_words(*USER_ERRORS, system_error=nothing_lost) as outcome:  # Hydra would print a traceback
-        train(resumed(config, HydraConfig.get().overrides.task) if config.resume else config)
-    if outcome.code:
+        if sweep.in_sweep():
+            sweep.run_one(config, train)
+        else:
+            train(resumed(config, HydraConfig.get().overrides.task) if config.resume else config)
+    if outcome.code and not (sweep.in_sweep() and outcome.code == 2):  # the other runs of a sweep go on
         raise SystemExit(outcome.code)
 
 

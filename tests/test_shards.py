@@ -18,10 +18,11 @@ import pytest
 
 from latent_planner.common.engines.engine import Engine
 from latent_planner.common.files import lock
+from latent_planner.envs.recordings import collect as collect_module
 from latent_planner.envs.recordings.collect import collect
 from latent_planner.envs.recordings.collect_worker import Job
 from latent_planner.envs.recordings.episodes import EpisodeReader, RecordingError, partial_path
-from latent_planner.envs.recordings.sharded import collecting, layout, merging
+from latent_planner.envs.recordings.sharded import layout, merging
 from latent_planner.envs.recordings.sharded.collecting import Work, collect_shards, record_shard
 from latent_planner.envs.recordings.sharded.layout import Shard, hash_path, shards_of
 from latent_planner.envs.recordings.sharded.merging import merge
@@ -134,7 +135,7 @@ class TestCollecting:
     ) -> None:
         work = Work(Job("two_room", 5, 32, 0), str(tmp_path), Shard(0, 1, 2))
         path = partial_path(tmp_path / work.shard.name)
-        monkeypatch.setattr(collecting, "PATIENCE", 0.0)
+        monkeypatch.setattr(collect_module, "PATIENCE", 0.0)
         with open(path, "wb") as file:
             assert lock(file.fileno())
             with pytest.raises(RecordingError, match="another process is writing"):

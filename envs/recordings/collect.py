@@ -13,7 +13,8 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -25,8 +26,9 @@ from ..gym import first_frames
 from .collect_worker import FAILED, REFUSED, REPLY, Job, Player, request
 from .columns import usable_cpus
 from .episodes import EpisodeReader, EpisodeWriter, RecordingError, partial_path
-from .journal import check_same
+from .journal import BeingWritten, check_same
 
+PATIENCE = 60.0  # seconds in which a recording that another process writes must have grown
 _IN_HAND = 2  # episodes that a worker has been asked for: one to play, one to begin at once after it
 
 
@@ -103,6 +105,27 @@ def record(
     finally:
         writer.abandon()
     return path
+
+
+def after_others(action: Callable[[], Any], path: Path) -> None:
+    """Call `action`, which records into `path`, once no other process writes there.
+
+    BeingWritten where what the other one writes does not grow for PATIENCE seconds.
+    """
+    size, since = -1, time.monotonic()
+    while True:
+        try:
+            action()
+            return
+        except BeingWritten:
+            now = -1
+            with suppress(FileNotFoundError):
+                now = partial_path(path).stat().st_size
+            if now != size:
+                size, since = now, time.monotonic()
+            if time.monotonic() - since > PATIENCE:
+                raise
+            time.sleep(0.2)
 
 
 def attributes(player: Player) -> dict[str, Any]:

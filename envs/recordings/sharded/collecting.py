@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +11,10 @@ from latent_planner.common.engines.outcomes import outcomes
 from latent_planner.common.progress import Bar
 
 from ...errors import WorldError
-from ..collect import attributes, check_finished, job_of, record, whole
+from ..collect import after_others, attributes, check_finished, job_of, record, whole
 from ..collect_worker import Job, Player
-from ..journal import BeingWritten, RecordingError
-from ..opening import partial_path
+from ..journal import RecordingError
 from .layout import NAME, Shard, hash_path, shards_of, write_hash
-
-PATIENCE = 60.0  # seconds in which a shard that another process writes must have grown
 
 
 @dataclass(frozen=True)
@@ -92,21 +88,9 @@ def record_shard(work: Work) -> None:
     path = Path(work.folder) / work.shard.name
     player = Player(work.job)
     attrs = attributes(player) | work.shard.attrs
-    size, since = -1, time.monotonic()
-    while True:
-        try:
-            record(player, path, attrs, work.shard.episodes, workers=1, progress=False)
-            break
-        except BeingWritten:  # by a job that outlived whoever submitted it
-            try:
-                now = partial_path(path).stat().st_size
-            except FileNotFoundError:
-                continue
-            if now != size:
-                size, since = now, time.monotonic()
-            if time.monotonic() - since > PATIENCE:
-                raise
-            time.sleep(0.5)
+    after_others(
+        lambda: record(player, path, attrs, work.shard.episodes, workers=1, progress=False), path
+    )  # a job may have outlived whoever submitted it
     if not hash_path(path).exists():
         write_hash(path)
 
