@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -112,4 +113,8 @@ if __name__ == "__main__":
     import torch
 
     torch.set_num_threads(1)
-    tiny_trainer(sys.argv[1], **json.loads(sys.argv[2])).fit()
+    settings = json.loads(sys.argv[2])
+    slow_from = settings.pop("slow_from", None)  # a step after which each takes a second, to be stopped in
+    if slow_from is not None:
+        settings["log"] = lambda row: time.sleep(float(row["step"] >= slow_from))
+    tiny_trainer(sys.argv[1], **settings).fit()

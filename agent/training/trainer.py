@@ -32,6 +32,7 @@ from ..settings import AgentSettings
 from . import landmarks as landmark
 from .budget import Budget, CtrlC
 from .collapse import CollapseWatch, effective_rank
+from .connection import others_may_go
 from .dataset import Batch, Journeys, WindowDataset
 from .frame_store import prefetch
 from .loss import LatentLoss
@@ -132,7 +133,8 @@ class Trainer:
         finite, what was saved before stays; when another process trains in the run folder; when that holds
         links. Ctrl-C saves, then is raised.
         """
-        with alone_in(self.run_dir) if self.rank == 0 else nullcontext():
+        alone = alone_in(self.run_dir) if self.rank == 0 else nullcontext()
+        with alone, others_may_go(self.ranks, self.run_dir):
             return self._fit()
 
     def _fit(self) -> Row:

@@ -1,0 +1,148 @@
+"""Training on several machines, here launchers of two processes each: the losses and weights of one process,
+and a machine that disappears."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_run import losses, tiny_dataset, tiny_trainer
+
+from latent_planner.checkpoints import checkpoint
+from latent_planner.training.connection import lost_connection
+
+SCRIPT = Path(__file__).parent / "tiny_run.py"
+CONFIG: dict[str, Any] = {
+    "steps": 8,
+    "batch_size": 16,
+    "freeze_encoder": 0.7,
+    "precision": "float32",  # in bfloat16 the order of sums shows
+    "model": {"dropout": 0.0, "proposals": 2},
+}
+if sys.platform != "linux":
+    pytest.skip("starts torchrun's processes and looks into /proc", allow_module_level=True)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def machines(folder: Path, config: dict[str, Any], nodes: int = 2, each: int = 2) -> list[subprocess.Popen]:
+    """Start torchrun once for each machine; all train in one folder."""
+    port, environment = free_port(), {**os.environ, "OMP_NUM_THREADS": "1"}
+    started = []
+    for node in range(nodes):
+        command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", str(nodes)]
+        command += ["--nproc_per_node", str(each), "--node_rank", str(node), "--master_addr", "127.0.0.1"]
+        command += ["--master_port", str(port), str(SCRIPT), str(folder), json.dumps(config)]
+        started.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
+    return started
+
+
+def same_weights(one: Path, other: Path) -> None:
+    """The models of two runs predict the same, and their weights are equal up to rounding."""
+    models = [checkpoint.load(folder)[0].eval() for folder in (one, other)]
+    batch = tiny_dataset().batch(0, 16)
+    with torch.no_grad():
+        outputs = [model(batch.pixels, batch.actions) for model in models]
+    for ours, theirs in zip(*outputs):
+        torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-4)
+    # a bias before a BatchNorm has no effect: its gradient is rounding, which Adam enlarges
+    without = ("encoder.projector.hidden.bias", "encoder.projector.norm.running_mean")
+    weights = [model.state_dict() for model in models]
+    for name, value in weights[0].items():
+        if name not in without:
+            torch.testing.assert_close(weights[1][name], value, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def offspring(pid: int) -> list[int]:
+    """A process and all that it started, and so on."""
+    found = [pid]
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == pid:
+                found += offspring(int(stat.parent.name))
+    return found
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of one process."""
+    folder = tmp_path_factory.mktemp("one")
+    tiny_trainer(folder, **CONFIG).fit()
+    return folder
+
+
+def test_two_machines_of_two_processes_give_the_losses_and_weights_of_one(one: Path, tmp_path: Path) -> None:
+    for process in machines(tmp_path, CONFIG):
+        told = process.communicate(timeout=300)[1]
+        assert process.returncode == 0, told[-2000:]
+    ours, theirs = np.array(losses(one)), np.array(losses(tmp_path))
+    assert ours.shape == theirs.shape == (8, 6)
+    np.testing.assert_allclose(theirs, ours, rtol=1e-5, atol=1e-6)
+    same_weights(one, tmp_path)
+
+
+def test_a_machine_that_disappears_is_one_sentence_and_one_process_goes_on(one: Path, tmp_path: Path) -> None:
+    slow = {**CONFIG, "save_every_minutes": 0.0, "slow_from": 4}
+    first, second = machines(tmp_path, slow)
+    deadline = time.monotonic() + 300
+    while not (tmp_path / "metrics.jsonl").exists() or len(losses(tmp_path)) < 4:
+        assert first.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    for pid in offspring(second.pid):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    second.communicate()
+    told = first.communicate(timeout=120)[1]
+    assert first.returncode != 0
+    assert "TrainingError: another process of this training is gone, or its machine (connection" in told
+    assert f"by resume={tmp_path}" in told
+    kept = (tmp_path / "state.safetensors").stat().st_size
+    assert kept > 0
+    tiny_trainer(tmp_path, **CONFIG).fit()  # one process goes on for four
+    np.testing.assert_allclose(np.array(losses(tmp_path)), np.array(losses(one)), rtol=1e-5, atol=1e-6)
+    same_weights(one, tmp_path)
+
+
+def test_more_processes_go_on_with_the_same_batches(one: Path, tmp_path: Path) -> None:
+    def stop(row: dict[str, Any]) -> None:
+        if row["step"] == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tiny_trainer(tmp_path, **CONFIG, log=stop).fit()
+    (machine,) = machines(tmp_path, CONFIG, nodes=1)
+    told = machine.communicate(timeout=300)[1]
+    assert machine.returncode == 0, told[-2000:]
+    np.testing.assert_allclose(np.array(losses(tmp_path)), np.array(losses(one)), rtol=1e-5, atol=1e-6)
+    same_weights(one, tmp_path)
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_processes_share_a_batch_out_and_repeat_no_window(ranks: int) -> None:
+    dataset = tiny_dataset()
+    whole = dataset.batch(3, 16, seed=1)
+    parts = [dataset.batch(3, 16, seed=1, rank=rank, world_size=ranks) for rank in range(ranks)]
+    assert torch.equal(torch.cat([part.pixels for part in parts]), whole.pixels)
+    assert torch.equal(torch.cat([part.actions for part in parts]), whole.actions)
+
+
+def test_which_errors_mean_a_lost_connection() -> None:
+    gloo = "[pair.cc:552] Connection closed by peer [127.0.0.1]:40003. This may indicate a remote failure"
+    assert lost_connection(RuntimeError(gloo)) == "connection closed by peer"
+    assert lost_connection(torch.distributed.DistBackendError("NCCL error")) == "the connection is lost"
+    assert lost_connection(RuntimeError("shape '[2, 3]' is invalid for input of size 5")) is None
