@@ -86,6 +86,7 @@ class Agent:
         self.looks = looks
         self.goal_looks: list[Look] = []  # of the goals set last, where looks are known
         self.warn: Callable[[str], None] = log.warning  # gets what the agent warns of
+        self.fan = 0  # candidates of each iteration in `Plan.fan` of `last_plan`; it costs a little time
         self.last_plan: Plan | None = None  # of the last replanning in `act`, as `plan` gives it
         self._solver = Solver(self.world_model, self.settings, self.device)
         self._problems: list[Problem] = []
@@ -343,7 +344,7 @@ class Agent:
         committed: Tensor | None = None,
     ) -> Plan:
         """Give these problems, which can be one batch, a new plan; it is `last_plan` in numpy."""
-        plan = self._solver.solve(problems, until, committed)
+        plan = self._solver.solve(problems, until, committed, fan=self.fan)
         self.last_plan = self._solver.in_numpy(plan, looked, single)
         distances = (plan.latents - plan.aims[:, None]).norm(dim=-1)
         nowhere_nearer = (distances[:, 1:].amin(1) >= distances[:, 0]).tolist()

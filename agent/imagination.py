@@ -61,12 +61,18 @@ class Solver:
         return None if left is None else math.ceil(left / self.world_model.config.frameskip)
 
     def solve(
-        self, problems: Sequence[Problem], until: float | None, committed: Tensor | None = None
+        self,
+        problems: Sequence[Problem],
+        until: float | None,
+        committed: Tensor | None = None,
+        *,
+        fan: int = 0,
     ) -> Plan:
         """One plan for each of these problems, which are one of `groups`: actions (B, H, F·A), latents
         (B, H+1, D) as imagined. PlanError.
 
         until: when to be done, on the clock of time.perf_counter.   committed: see Planner.plan.
+        fan: candidates of each iteration that the Plan shows as imagined.
         """
         latents = torch.stack([torch.stack(problem.latents) for problem in problems])
         goal, horizon = goals_of(problems), self.horizon(problems[0])
@@ -79,6 +85,7 @@ class Solver:
         if self.device.type == "cpu":
             self.threads.choose(partial(self._one_step, latents, past))
         begun = time.perf_counter()
+        watched: list[Tensor] = []
         with self.threads.using():
             goal, proposals = self._aim(latents[:, -1], goal, problems, horizon, until)
             aimed = time.perf_counter() - begun
@@ -93,13 +100,21 @@ class Solver:
                 deadline=None if until is None else until - time.perf_counter(),
                 seeds=[mix_seeds(problem.seed, problem.replans) for problem in problems],
                 device=self.device,
+                watch=(lambda search: watched.append(some(search.candidates, fan))) if fan else None,
             )
             begun = time.perf_counter()
             imagined = self.imagine(latents, plan.actions[:, None], past)[:, 0]
+            shown = self._imagine_fan(latents, watched, past) if watched else None
         plan.seconds["propose"] = plan.seconds.get("propose", 0.0) + aimed
         seconds = {**plan.seconds, "imagine": time.perf_counter() - begun}
         self.threads.planned(plan.solve_seconds / plan.iterations, size=(len(problems), horizon))
-        return replace(plan, latents=imagined, aims=goal, seconds=seconds)
+        return replace(plan, latents=imagined, aims=goal, fan=shown, seconds=seconds)
+
+    def _imagine_fan(self, latents: Tensor, watched: list[Tensor], past: Tensor | None) -> Tensor:
+        """Candidates (B, n, H, F·A) of each iteration -> (B, iterations, n, H+1, D); n is the least."""
+        count = min(own.shape[1] for own in watched)
+        imagined = self.imagine(latents, torch.cat([own[:, :count] for own in watched], 1), past)
+        return imagined.unflatten(1, (len(watched), count))
 
     def _one_step(self, latents: Tensor, past: Tensor | None) -> None:
         """Imagine as many candidates as a plan does, one step far."""
@@ -149,6 +164,8 @@ class Solver:
             "latents": plan.latents.float().cpu().numpy(),
             "aims": plan.aims.float().cpu().numpy(),
         }
+        if plan.fan is not None:
+            arrays["fan"] = plan.fan.float().cpu().numpy()
         seconds = {"encode": looked, **plan.seconds}
         return replace(plan, seconds=seconds, **({k: v[0] for k, v in arrays.items()} if single else arrays))
 
@@ -197,3 +214,9 @@ def _change(settings: AgentSettings, config: Any) -> Tensor | None:
     if len(choices) and choices.all():
         raise PlanError("max_change limits numbers, and these actions are choices: leave it out.")
     return change.repeat_interleave(choices.clamp_min(1)) if len(choices) else change
+
+
+def some(candidates: Tensor, count: int) -> Tensor:
+    """A copy of `count` of candidates (B, N, H, F·A), spread evenly over them; of all where there are fewer."""
+    number = candidates.shape[1]
+    return candidates[:, torch.linspace(0, number - 1, min(count, number)).long()].clone()

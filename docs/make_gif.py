@@ -5,18 +5,14 @@ python docs/make_gif.py
 
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from latent_planner import Agent, envs
 from latent_planner.envs.goals import pairs
 from latent_planner.evaluation.attempt import attempt
-from latent_planner.evaluation.video import Clip, episode_frames, held
+from latent_planner.evaluation.video import Clip, episode_frames, held, write_gif
 
 GOALS = (50, 99, 17)  # of the fixed list: the block has to move 130 px or more and turn by 60 to 80 degrees
-SIZE = (560, 408)  # px
+WIDTH = 560  # px
 HOLD = 12  # frames for which the end of an episode stays
-FRAME_MS = 100  # PushT runs at 10 Hz
 
 
 def clip(agent: Agent, goals: pairs.Pairs, i: int) -> Clip:
@@ -35,11 +31,7 @@ def clip(agent: Agent, goals: pairs.Pairs, i: int) -> Clip:
 def main() -> None:
     agent, goals = Agent.from_pretrained("pusht", device="cpu"), pairs.load("pusht")
     frames = [frame for i in GOALS for frame in held(episode_frames(clip(agent, goals, i)), HOLD)]
-    small = [Image.fromarray(np.asarray(frame)).resize(SIZE, Image.Resampling.LANCZOS) for frame in frames]
-    palette = Image.fromarray(np.concatenate([np.asarray(s) for s in small[:: HOLD + 1]])).quantize(64)
-    first, *rest = [s.quantize(palette=palette, dither=Image.Dither.NONE) for s in small]
-    out = Path(__file__).parent / "pusht.gif"
-    first.save(out, save_all=True, append_images=rest, duration=FRAME_MS, loop=0, optimize=True)
+    out = write_gif(Path(__file__).parent / "pusht.gif", frames, 10.0, width=WIDTH)
     print(f"{out}: {out.stat().st_size / 1e6:.2f} MB, {len(frames)} frames")
 
 

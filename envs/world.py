@@ -16,6 +16,7 @@ from gymnasium import spaces
 from latent_planner.common.action_space import NUMBERS, ActionSpace
 
 from . import factors as variation
+from .drawing.resize import squeezed
 from .errors import WorldError
 from .handles import Handle
 
@@ -210,6 +211,10 @@ class World(gymnasium.Env):
         if self._goal_state is None:
             raise WorldError("Call reset before render.")
         return self._draw(self._marker())
+
+    def picture(self, size: int) -> np.ndarray:
+        """The current frame as people look at it, uint8 (size, size, 3)."""
+        return squeezed(self.render(), size)
 
     def set_state(self, state: Any) -> None:
         """Continue from `state` (S,), all simulator memory cleared; the goal stays."""

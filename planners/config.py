@@ -132,6 +132,8 @@ class Plan:
     seconds: wall clock of each phase; on a GPU, work is charged to the phase that waits for it.
     latents: (B, H+1, D), where a model filled it in.
     aims: (B, D), the latents that the plans lead to, likewise: the goals, or ends of first legs towards them.
+    fan: (B, iterations, n, H+1, D), what a model imagined of n candidates of each iteration, where that was
+        asked for; the search narrows along the iterations.
     """
 
     actions: Any
@@ -143,6 +145,7 @@ class Plan:
     seconds: dict[str, float] = field(default_factory=dict)
     latents: Any = None
     aims: Any = None
+    fan: Any = None
 
 
 def is_int(value: object) -> bool:

@@ -162,6 +162,7 @@ class Planner:
         seeds: Sequence[int] | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
+        watch: Callable[[Search], None] | None = None,
     ) -> Plan:
         """Search for the cheapest action sequence of each of B problems.
 
@@ -179,6 +180,7 @@ class Planner:
             always runs.
         seeds: B whole numbers, one stream each; default `config.seed + i`.
         device, dtype: of the candidates, float32 or float64; cost_fn must answer on that device.
+        watch: called in each iteration with the search, once its candidates have their cost.
 
         Raises PlanError for arguments or costs of the wrong shape, and where no candidate's cost is finite.
         """
@@ -217,6 +219,8 @@ class Planner:
             proposed = time.perf_counter()
             cost, gradient = cost_and_gradient(cost_fn, candidates, self.wants_gradient(search.iteration))
             search.look(candidates, self._finite(cost), gradient, self.config.num_elites)
+            if watch is not None:
+                watch(search)
             judged = time.perf_counter()
             late = deadline is not None and judged + (judged - begun) > started + deadline
             if not late and search.iteration + 1 < self.rounds:

@@ -1,7 +1,7 @@
 """Videos and pictures of what happened: the world beside its goal, over the curve of the latent distance.
 
 `episode_frames` draws one episode, `tiled_frames` several small ones, `summary_picture` start, goal and end;
-`write_video` and `write_picture` put the result beside its target and rename it when it is whole.
+`write_video`, `write_gif` and `write_picture` put the result beside its target and rename it when it is whole.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ LINE = (38, 98, 196)
 REACHED = (22, 140, 74)
 MISSED = (186, 66, 48)
 
+PALETTE_FRAMES = 24  # from which a GIF's colours are chosen
 PANEL, GAP, LABEL, CURVE = 384, 24, 36, 132  # px
 
 
@@ -89,6 +90,35 @@ def write_video(path: str | os.PathLike, frames: Iterable[np.ndarray], fps: floa
             raise
         raise OSError(f"the video {path} could not be encoded ({error})") from error
     return path
+
+
+def write_gif(
+    path: str | os.PathLike, frames: Iterable[np.ndarray], fps: float, *, width: int, colours: int = 64
+) -> Path:
+    """Write uint8 (H, W, 3) frames of one size as a GIF that runs for ever; returns the path.
+
+    width: px, to which frames are averaged down; larger than they are, it leaves them.   colours: of one
+    palette for all. Raises OSError, ValueError without frames.
+    """
+    path, small = Path(path), [_reduced(frame, width) for frame in frames]
+    if not small:
+        raise ValueError("a GIF needs at least one frame")
+    some = small[:: max(1, len(small) // PALETTE_FRAMES)]
+    palette = Image.fromarray(np.concatenate([np.asarray(each) for each in some])).quantize(colours)
+    first, *rest = [each.quantize(palette=palette, dither=Image.Dither.NONE) for each in small]
+    with beside(path) as temporary:
+        first.save(
+            temporary, format="GIF", save_all=True, append_images=rest, duration=round(1000 / fps), loop=0,
+            optimize=True,
+        )  # fmt: skip
+    return path
+
+
+def _reduced(frame: np.ndarray, width: int) -> Image.Image:
+    image = Image.fromarray(frame)
+    if image.width <= width:
+        return image
+    return image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
 
 
 def write_picture(path: str | os.PathLike, pixels: np.ndarray) -> Path:

@@ -1,8 +1,9 @@
 """What the agent imagines, as something to look at.
 
-Latents cannot be looked at. So each imagined latent is shown as a state: as a linear probe reads it, or,
-until there is one, as the known state whose latent is nearest. What is known is drawn from the world's start
-distribution and encoded in the background, and states that are visited join.
+Latents cannot be looked at. Where the world's states can be set, each imagined latent is shown as a state: as
+a linear probe reads it, or, until there is one, as the known state whose latent is nearest. In other worlds
+it is the nearest known frame. What is known is drawn from the world's start distribution, or played with
+noise, and encoded in the background; what is visited joins.
 """
 
 from __future__ import annotations
@@ -14,13 +15,17 @@ from collections.abc import Callable
 import numpy as np
 
 from latent_planner.envs import World, WorldError
+from latent_planner.envs.gym.policies import Smooth
 
-KNOWN, SLOW_KNOWN = 1500, 300  # states, and of a world that is slow to draw
+KNOWN, SLOW_KNOWN = 1500, 300  # states or frames, and of a world that is slow to draw
 PART = 25  # encoded at once, so that plans are not kept waiting
+PLAYED = 50  # steps of noise after a reset
 EMPTY = 15  # frames whose median shows the world without what moves
 DIFFERENT = 24  # grey levels by which a thing stands out from that
 RIDGE = 1.0
 FAINTEST, STRONGEST = 70, 190  # alpha of the farthest ghost and of the nearest
+
+Encode = Callable[[np.ndarray], np.ndarray]  # uint8 (n, h, w, 3) -> latents (n, D)
 
 
 class Probe:
@@ -36,12 +41,16 @@ class Probe:
         damped = centred.T @ centred + RIDGE * np.eye(centred.shape[1])
         self._weights = np.linalg.solve(damped, centred.T @ (targets - self._target))
 
-    def read(self, latent: np.ndarray) -> np.ndarray | None:
-        """The state in a latent; None where the world cannot be like that."""
-        read = (latent - self._latent) @ self._weights + self._target
-        sines, cosines = np.split(read[self._size :], 2)
-        state = read[: self._size]
-        state[self._angles] = np.arctan2(sines, cosines)
+    def read(self, latents: np.ndarray) -> np.ndarray:
+        """The states (…, S) in latents (…, D), whether or not the world can be like that."""
+        read = (latents - self._latent) @ self._weights + self._target
+        sines, cosines = np.split(read[..., self._size :], 2, axis=-1)
+        states: np.ndarray = read[..., : self._size]
+        states[..., self._angles] = np.arctan2(sines, cosines)
+        return states
+
+    def possible(self, state: np.ndarray) -> np.ndarray | None:
+        """The state (S,), or None where the world cannot be like that."""
         try:
             return self._world.check_state(state)
         except WorldError:
@@ -49,23 +58,21 @@ class Probe:
 
 
 class Known:
-    """States of a world beside `start` (S,), and their latents; filled by a thread of its own.
+    """Things of a world and their latents, filled by a thread of its own.
 
-    encode: uint8 (n, h, w, 3) -> latents (n, D).   world: draws what the model sees; this thread's own.
-    scene: draws what people see; of the thread that asks.
+    A thing is a state (S,), in an episode in which `start` (S,) occurs; or, where states cannot be set, a
+    frame (h, w, 3).   world: draws what the model sees; this thread's own.
     """
 
-    def __init__(
-        self, world: World, scene: World, encode: Callable[[np.ndarray], np.ndarray], start: np.ndarray
-    ) -> None:
-        self._world, self._scene, self._encode = world, scene, encode
+    def __init__(self, world: World, encode: Encode, start: np.ndarray) -> None:
+        self.settable = world.settable_states
+        self._world, self._encode = world, encode
         self._start, self._most = start, SLOW_KNOWN if world.slow_to_draw else KNOWN
-        self._states: list[np.ndarray] = []
+        self._things: list[np.ndarray] = []
         self._latents: list[np.ndarray] = []
         self._lock = threading.Lock()
         self._ended = threading.Event()
-        self.probe: Probe | None = None  # once enough is known
-        self.empty = self._median()
+        self.probe: Probe | None = None  # once enough is known, where things can be dragged
         self._thread = threading.Thread(target=self._fill, name="known states", daemon=True)
         self._thread.start()
 
@@ -74,67 +81,102 @@ class Known:
         self._thread.join()
 
     def __len__(self) -> int:
-        return len(self._states)
+        return len(self._things)
 
-    def add(self, state: np.ndarray, latent: np.ndarray) -> None:
-        """A state that was seen, and its latent (D,). The oldest that was drawn makes room."""
+    def wait(self) -> None:
+        """Until everything is known that will be."""
+        self._thread.join()
+
+    def add(self, thing: np.ndarray, latent: np.ndarray) -> None:
+        """What was seen, and its latent (D,). The oldest makes room."""
         with self._lock:
-            self._states.append(np.array(state))
+            self._things.append(np.array(thing))
             self._latents.append(latent)
-            if len(self._states) > 2 * self._most:
-                del self._states[0], self._latents[0]
+            if len(self._things) > 2 * self._most:
+                del self._things[0], self._latents[0]
 
-    def states_of(self, latents: np.ndarray) -> list[np.ndarray]:
-        """A state for each of latents (n, D), the probe's or the nearest; none while nothing is known."""
+    def things_of(self, latents: np.ndarray) -> list[np.ndarray]:
+        """A thing for each of latents (n, D), the probe's or the nearest; none while nothing is known."""
         nearest = self._nearest(latents)
         if self.probe is None or not nearest:
             return nearest
-        read = map(self.probe.read, latents)
+        read = map(self.probe.possible, self.probe.read(latents))
         return [near if state is None else state for state, near in zip(read, nearest)]
 
     def _nearest(self, latents: np.ndarray) -> list[np.ndarray]:
         with self._lock:
-            if not self._states:
+            if not self._things:
                 return []
-            known, states = np.stack(self._latents), list(self._states)
+            known, things = np.stack(self._latents), list(self._things)
         away = np.linalg.norm(known[None] - latents[:, None], axis=-1)
-        return [states[i] for i in away.argmin(1)]
+        return [things[i] for i in away.argmin(1)]
 
     def distance(self, latent: np.ndarray) -> float | None:
         """How far latent (D,) is from the nearest known one; None before enough is known to say."""
         with self._lock:
-            if len(self._states) < self._most // 2:
+            if len(self._things) < self._most // 2:
                 return None
             known = np.stack(self._latents)
         return float(np.linalg.norm(known - latent, axis=-1).min())
 
-    def ghosts(self, states: list[np.ndarray]) -> np.ndarray:
-        """What stands out in these states, later ones fainter, with the rest transparent: uint8 (H, W, 4)."""
-        overlay = np.zeros((*self.empty.shape[:2], 4), np.uint8)
-        shares = np.linspace(1.0, 0.0, max(len(states), 2))
-        for state, share in reversed(list(zip(states, shares))):
-            frame = self._scene.render_state(state)
-            there = np.abs(frame.astype(int) - self.empty).max(-1) > DIFFERENT
-            overlay[there, :3] = frame[there]
-            overlay[there, 3] = round(FAINTEST + (STRONGEST - FAINTEST) * share)
-        return overlay
-
-    def _median(self) -> np.ndarray:
-        rng = np.random.default_rng(1)
-        states = [self._scene.sample_beside(rng, self._start) for _ in range(EMPTY)]
-        return np.median([self._scene.render_state(state) for state in states], axis=0)
+    def some(self, count: int) -> list[np.ndarray]:
+        """So many things, spread over all; fewer while fewer are known."""
+        with self._lock:
+            return self._things[:: max(1, len(self._things) // count)][:count]
 
     def _fill(self) -> None:
         rng = np.random.default_rng(0)
         drawn = 0
         while drawn < self._most and not self._ended.is_set():
-            states = [self._world.sample_beside(rng, self._start) for _ in range(PART)]
-            latents = self._encode(np.stack([self._world.render_state(state) for state in states]))
-            for state, latent in zip(states, latents):
-                self.add(state, latent)
-            drawn += PART
+            things, frames = self._drawn(rng) if self.settable else self._played(rng)
+            for thing, latent in zip(things, self._encode(np.stack(frames))):
+                self.add(thing, latent)
+            drawn += len(things)
             time.sleep(0.02)
-        if self._scene.handles() and not self._ended.is_set():  # what has none is no plain matter of places
-            with self._lock:
-                known = np.stack(self._states), np.stack(self._latents)
+        if self.settable and self._world.handles() and not self._ended.is_set():
+            with self._lock:  # what has no handles is no plain matter of places
+                known = np.stack(self._things), np.stack(self._latents)
             self.probe = Probe(self._world, *known)
+
+    def _drawn(self, rng: np.random.Generator) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        states = [self._world.sample_beside(rng, self._start) for _ in range(PART)]
+        return states, [self._world.render_state(state) for state in states]
+
+    def _played(self, rng: np.random.Generator) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        space = self._world.action_space
+        noise = Smooth(space.low, space.high)  # type: ignore[attr-defined]
+        noise.reset(rng)
+        observation, _ = self._world.reset(seed=int(rng.integers(2**31)), options={"goal": None})
+        frames = [observation["pixels"]]
+        for _ in range(PLAYED):
+            frames.append(self._world.step(noise.act({}))[0]["pixels"])
+        return frames, frames
+
+
+class Ghosts:
+    """Draws known things over each other.   draw: thing -> uint8 (H, W, 3), in the thread that asks."""
+
+    def __init__(self, known: Known, draw: Callable[[np.ndarray], np.ndarray]) -> None:
+        self._known, self._draw = known, draw
+        self._empty: np.ndarray | None = None
+
+    def over(self, things: list[np.ndarray]) -> np.ndarray:
+        """What stands out in these, later ones fainter, with the rest transparent: uint8 (H, W, 4)."""
+        empty = self._without_what_moves()
+        overlay = np.zeros((*empty.shape[:2], 4), np.uint8)
+        shares = np.linspace(1.0, 0.0, max(len(things), 2))
+        for thing, share in reversed(list(zip(things, shares))):
+            frame = self._draw(thing)
+            there = np.abs(frame.astype(int) - empty).max(-1) > DIFFERENT
+            overlay[there, :3] = frame[there]
+            overlay[there, 3] = round(FAINTEST + (STRONGEST - FAINTEST) * share)
+        return overlay
+
+    def _without_what_moves(self) -> np.ndarray:
+        if self._empty is None:
+            things = self._known.some(EMPTY)
+            empty: np.ndarray = np.median([self._draw(thing) for thing in things], axis=0)
+            if len(things) < EMPTY:
+                return empty
+            self._empty = empty
+        return self._empty

@@ -12,11 +12,14 @@ SPEEDS = (1.0, 0.5, 0.25, 0.1)  # of the world's own pace
 PLACES = ("goal", "world")
 # Each order, and what must come with it.
 FIELDS: dict[str, tuple[str, ...]] = {
-    "run": (), "pause": (), "step": (), "restart": (), "freeze": (), "another": (), "hello": (),
-    "speed": ("value",), "deadline": ("value",), "planner": ("value",),
+    "run": (), "pause": (), "step": (), "restart": (), "again": (), "freeze": (), "another": (), "hello": (),
+    "speed": ("value",), "compare": ("value",),
+    "deadline": ("value",), "planner": ("value",), "checkpoint": ("value",),
     "move": ("where", "handle", "x", "y"), "nudge": ("where", "handle", "x", "y"),
     "turn": ("where", "handle", "by"),
 }  # fmt: skip
+LANES = 2  # side by side
+WITH_LANE = ("deadline", "planner", "checkpoint", "move", "nudge", "turn", "freeze")  # "lane" may come, too
 
 
 class OrderError(ValueError):
@@ -27,6 +30,7 @@ class OrderError(ValueError):
 class Order:
     """One of FIELDS, or "picture" with the bytes of a file.
 
+    lane: which of the worlds side by side.
     x, y: where a "move" leads to, or how far a "nudge" leads, in shares of the picture.   by: radians.
     """
 
@@ -37,11 +41,14 @@ class Order:
     x: float = 0.0
     y: float = 0.0
     by: float = 0.0
+    lane: int = 0
 
     def replaces(self, earlier: Order) -> bool:
         """Whether `earlier` need not be done when this one follows at once."""
-        same = (self.do, self.where, self.handle) == (earlier.do, earlier.where, earlier.handle)
-        return same and self.do in ("move", "hello")
+        mine, others = (
+            (each.do, each.where, each.handle, each.lane) for each in (self, earlier)
+        )
+        return mine == others and self.do in ("move", "hello")
 
 
 def read(message: bytes | str) -> Order:
@@ -55,7 +62,7 @@ def read(message: bytes | str) -> Order:
     do = fields.get("do") if isinstance(fields, dict) else None
     if not isinstance(do, str) or do not in FIELDS:
         raise OrderError(f"An order is one of {', '.join(FIELDS)}.")
-    if set(fields) != {"do", *FIELDS[do]}:
+    if set(fields) - ({"lane"} if do in WITH_LANE else set()) != {"do", *FIELDS[do]}:
         raise OrderError(f"The order {do} comes with {', '.join(FIELDS[do]) or 'nothing else'}.")
     for name in ("x", "y", "by"):
         value = fields.get(name, 0.0)
@@ -63,11 +70,16 @@ def read(message: bytes | str) -> Order:
             raise OrderError(f"{name} is a number.")
     if fields.get("where", "goal") not in PLACES or not isinstance(fields.get("handle", ""), str):
         raise OrderError(f"where is one of {', '.join(PLACES)}, and handle a name.")
+    lane = fields.get("lane", 0)
+    if isinstance(lane, bool) or not isinstance(lane, int) or not 0 <= lane < LANES:
+        raise OrderError(f"lane is a whole number below {LANES}.")
     choices = {"speed": SPEEDS, "deadline": DEADLINES}.get(do)
     if choices and (isinstance(fields["value"], bool | list | dict) or fields["value"] not in choices):
         raise OrderError(f"The {do} is one of {', '.join(map(json.dumps, choices))}.")
-    if do == "planner" and not isinstance(fields["value"], str):
-        raise OrderError("A planner is a name.")
+    if do in ("planner", "checkpoint") and not isinstance(fields["value"], str):
+        raise OrderError(f"A {do} is a name.")
+    if do == "compare" and not isinstance(fields["value"], bool):
+        raise OrderError("compare is true or false.")
     return Order(**fields)
 
 

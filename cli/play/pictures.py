@@ -14,6 +14,7 @@ from latent_planner import goal_image
 from latent_planner.common.files import write_bytes
 from latent_planner.goal_image import GoalImageError, GoalText
 
+SCENE_SIZE = 384  # px of what people see
 QUICK = 1  # zlib's level: large flat areas are small anyway
 
 

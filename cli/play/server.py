@@ -12,11 +12,11 @@ import hmac
 import json
 import logging
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from importlib import resources
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from latent_planner.common.serving import in_a_thread
@@ -24,7 +24,7 @@ from latent_planner.goal_image import GoalImageError
 
 from . import orders
 from .orders import Order, OrderError
-from .session import Session
+from .recorder import ReplayError
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,7 @@ KINDS = {
     "js": "text/javascript",
     "svg": "image/svg+xml",
 }
+Slot = tuple[str, int]  # kind of message, and which of the worlds side by side it is of
 MESSAGE_BYTES = 16 * 2**20  # of a picture, mostly
 TABS = 8
 HANDSHAKE = 5.0  # seconds
@@ -50,16 +51,34 @@ HEADERS = {
 }
 
 
+class Shows(Protocol):
+    """What a page shows: a Session, a run under way, a replay.
+
+    page: the file of page/ to begin with.   publish: called with each message; the server sets it.
+    viewers: tabs that are open.   order: False when too many are waiting.
+    downloads: what can be saved, by file name: bytes and media type.
+    """
+
+    page: str
+    publish: Callable[[dict[str, Any]], None]
+    viewers: int
+
+    def start(self) -> None: ...
+    def close(self) -> None: ...
+    def order(self, order: Order, /) -> bool: ...
+    def downloads(self) -> Mapping[str, Callable[[], tuple[bytes, str]]]: ...
+
+
 class PageServer:
     """Serves `session` on this machine until `stop`.
 
     port: 0 takes any free one; `address` then says which.   key: part of the address; default a new one.
     """
 
-    def __init__(self, session: Session, *, port: int = 0, key: str | None = None) -> None:
+    def __init__(self, session: Shows, *, port: int = 0, key: str | None = None) -> None:
         self.session, self.port, self.key = session, port, key or secrets.token_urlsafe(18)
         session.publish = self.publish
-        self._latest: dict[str, str] = {}
+        self._latest: dict[Slot, str] = {}
         self._tabs: set[_Tab] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
@@ -107,8 +126,8 @@ class PageServer:
 
     def publish(self, message: dict[str, Any]) -> None:
         """Show a message to every tab. For any thread."""
-        kind, text = message["kind"], json.dumps(message, allow_nan=False)
-        self._soon(self._spread, kind, text)
+        slot = message["kind"], message.get("lane", 0)
+        self._soon(self._spread, slot, json.dumps(message, allow_nan=False))
 
     def _soon(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Call it in the server's thread; not at all once that has ended."""
@@ -116,13 +135,13 @@ class PageServer:
             with suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(function, *arguments)
 
-    def _spread(self, kind: str, text: str) -> None:
-        if kind != "note":
-            self._latest[kind] = text
+    def _spread(self, slot: Slot, text: str) -> None:
+        if slot[0] != "note":
+            self._latest[slot] = text
         for tab in self._tabs:
-            tab.put(kind, text)
+            tab.put(slot, text)
 
-    def _answer(self, connection: Any, request: Any) -> Any:
+    async def _answer(self, connection: Any, request: Any) -> Any:
         """The HTTP answer, or None to go on with a WebSocket."""
         from websockets.datastructures import Headers
         from websockets.http11 import Response
@@ -153,9 +172,12 @@ class PageServer:
             if len(self._tabs) >= TABS:
                 return answer(HTTPStatus.SERVICE_UNAVAILABLE, b"Too many tabs are open: close one.\n")
             return None
-        if name == "goal.png":
-            return answer(HTTPStatus.OK, self.session.goal_file(), "image/png")
-        name = name or "index.html"
+        if name in (downloads := self.session.downloads()):
+            try:
+                return answer(HTTPStatus.OK, *await asyncio.to_thread(downloads[name]))
+            except ReplayError as error:
+                return answer(HTTPStatus.NOT_FOUND, f"{error}\n".encode())
+        name = name or self.session.page
         if name not in self._files:
             return answer(HTTPStatus.NOT_FOUND, b"There is no such file.\n")
         return answer(HTTPStatus.OK, self._files[name], KINDS.get(name.rpartition(".")[2], "text/plain"))
@@ -174,7 +196,7 @@ class PageServer:
                     if not self.session.order(orders.read(message)):
                         raise OrderError("Too much is waiting: try again in a moment.")
                 except (OrderError, GoalImageError) as error:
-                    tab.put("note", json.dumps({"kind": "note", "text": str(error), "bad": True}))
+                    tab.put(("note", 0), json.dumps({"kind": "note", "text": str(error), "bad": True}))
         except ConnectionClosed:
             pass
         finally:
@@ -186,12 +208,12 @@ class PageServer:
 class _Tab:
     """What one tab is still to be sent: the newest message of each kind, so a slow one is never behind."""
 
-    def __init__(self, latest: dict[str, str]) -> None:
+    def __init__(self, latest: dict[Slot, str]) -> None:
         self._waiting, self._some = dict(latest), asyncio.Event()
         self._some.set()
 
-    def put(self, kind: str, text: str) -> None:
-        self._waiting[kind] = text
+    def put(self, slot: Slot, text: str) -> None:
+        self._waiting[slot] = text
         self._some.set()
 
     async def send_to(self, socket: Any) -> None:
@@ -216,7 +238,7 @@ def _name_of(host: str) -> str | None:
 
 
 @contextmanager
-def running(session: Session, **options: Any) -> Iterator[PageServer]:
+def running(session: Shows, **options: Any) -> Iterator[PageServer]:
     """A PageServer in a thread of this process, for tests."""
     with in_a_thread(PageServer(session, **options), "page server") as server:
         yield server

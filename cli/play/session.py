@@ -1,90 +1,75 @@
-"""One world, one agent and the thread that moves both. Tabs give orders; everything they show is published.
+"""What a page shows: one world and its agent, or two side by side, and one goal. Tabs give orders.
 
-Messages are plain dicts with a "kind"; the newest of each kind is all that a tab needs, so whoever comes late
-or reads slowly is given the newest only:
+Messages are plain dicts with a "kind", and those of one of the worlds with its "lane"; the newest of each is
+all that a tab needs, so whoever comes late or reads slowly is given the newest only:
 
     settings   what is chosen, and what there is to choose from; also as a command line and as Python
-    frame      the world now: picture, places of the handles, distance to the goal
+    frame      a world now: picture, places of the handles, distance to the goal
     goal       the goal: picture, places of the handles where its state is known
-    plan       the newest plan: expected distances, milliseconds, ghosts, the path of each handle; empty after
-               the goal has changed
-    history    distances so far, for a tab that was opened later
+    plan       the newest plan: expected distances, milliseconds, ghosts, the path of each handle, the fan of
+               candidates; empty after the goal has changed
+    history    what a chart needs, for a tab that was opened later
     note       one sentence for the user
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from latent_planner import Agent, envs, looks
-from latent_planner.checkpoints import checkpoint
-from latent_planner.evaluation import reachability
-from latent_planner.pixels import encode_frames
-from latent_planner.planners import Plan
+from latent_planner import Agent
 
-from ..overrides import ConfigError, options
-from ..plan import check_state, world_of
-from ..planner_words import planner_settings
+from ..overrides import options
 from ..user_errors import USER_ERRORS
-from . import pictures, words
-from .doubts import Doubts
-from .imagined import Known
-from .orders import DEADLINES, SPEEDS, Order, finite
+from . import film, words
+from .lane import Lane, Shown
+from .orders import DEADLINES, SPEEDS, Order
+from .players import Player, Players
+from .recorder import Recorder
+from .stage import Goal, Stage
 
 log = logging.getLogger(__name__)
 
-SCENE_SIZE = 384  # px of what people see
-REMEMBERED = 600  # steps in the chart
 WAITING = 200  # orders
+HELD = 0.4  # seconds after a drag in a world for which the worlds wait
 
 Publish = Callable[[dict[str, Any]], None]
 
 
 class Session:
-    """checkpoint_name, sha256, stored: of the checkpoint, as `checkpoint.load` gives them ("planner").
-
+    """player: the first world's.   others: names of checkpoints that may be chosen, too.
+    compare: the first of these has a world of its own from the beginning.
     publish: called with each message, in this session's thread.   viewers: tabs that are open.
-    ConfigError for a world whose states cannot be set.
     """
+
+    page = "index.html"
 
     def __init__(
         self,
-        agent: Agent,
-        checkpoint_name: str,
-        sha256: str,
-        stored: Mapping[str, Any],
+        player: Player,
         *,
+        others: Sequence[str] = (),
+        compare: bool = False,
         publish: Publish = lambda message: None,
     ) -> None:
-        self.agent, self.publish, self.viewers = agent, publish, 0
-        agent.warn = log.info  # the page says it
-        self.checkpoint_name, self.stored = checkpoint_name, dict(stored)
-        self.world = world_of(agent)
-        if not self.world.settable_states:
-            raise ConfigError(
-                f"the states of {agent.config.env} cannot be set, so nothing in it can be dragged; "
-                "use plan.py --goal"
-            )
-        self.scene = self._another(SCENE_SIZE)
-        self.handles = self.world.handles()
-        self._reach = reachability.load(checkpoint.find(checkpoint_name), sha256)
-        self._scale = math.sqrt(2 * agent.config.latent_dim)  # distance between unrelated latents
-        self.reached_at: int | None = None
-        self._doubts = Doubts(self._reach, self._scale)
-        self._orders: queue.Queue[Order] = queue.Queue(WAITING)
+        self.publish, self.viewers, self.recorder = publish, 0, Recorder()
+        self.players, self._compare = Players(player, others), compare
+        self.stage = Stage(player.agent, player.agent.seed)
+        self.speed, self.running, self._steps = 1.0, False, 0
+        self._period = 1 / self.stage.world.control_hz
+        self._inbox: queue.Queue[Order | tuple[Lane, str, Any, int]] = queue.Queue()
         self._ended = threading.Event()
-        self._period, self.speed, self.running = 1 / self.world.control_hz, 1.0, False
-        self._known: Known | None = None
-        self._rng = np.random.default_rng(agent.seed)
+        self._shown_at: deque[float] = deque(maxlen=20)
+        self._held_until = 0.0
+        self.lanes: list[Lane] = []
+        self._start, self.goal = self.stage.begin()
         self._thread = threading.Thread(target=self._run, name="play", daemon=True)
 
     def start(self) -> None:
@@ -94,296 +79,307 @@ class Session:
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()
-        if self._known is not None:
-            self._known.close()
+        for lane in self.lanes:
+            lane.close()
+        self.players.forget()
 
     def order(self, order: Order) -> bool:
         """Leave an order; False when too many are waiting. For any thread."""
-        try:
-            self._orders.put_nowait(order)
-        except queue.Full:
+        if self._inbox.qsize() > WAITING:
             return False
+        self._inbox.put(order)
         return True
 
-    def goal_file(self) -> bytes:
-        """The goal as a PNG file. For any thread."""
-        return pictures.goal_file(self.goal_picture, self.goal_state, self.state, self.agent.config.env)
+    def downloads(self) -> dict[str, Callable[[], tuple[bytes, str]]]:
+        """What can be saved, by file name: bytes and media type. For any thread."""
+        return {
+            "goal.png": lambda: (self.stage.file(self.goal, self.state), "image/png"),
+            "session.json": lambda: (self.recorder.replay(), "application/json"),
+            "session.mp4": lambda: (film.mp4(self.recorder.timed()), "video/mp4"),
+            "session.gif": lambda: (film.gif(self.recorder.timed()), "image/gif"),
+        }
+
+    @property
+    def agent(self) -> Agent:
+        """That of the first world."""
+        return (self.lanes[0].player if self.lanes else self.players.first).agent
+
+    @property
+    def state(self) -> np.ndarray:
+        """(S,), of the first world as it is shown."""
+        return self._start.state if not self.lanes else self.lanes[0].state
 
     # -- in the session's thread -----------------------------------------------------------------------------
 
     def _run(self) -> None:
-        self._restart()
-        due = time.monotonic()
+        self._guarded(self._begin)
         while not self._ended.is_set():
-            active = self._active()
-            wait = max(0.0, due - time.monotonic()) if active else 0.5
-            try:
-                for order in self._take(wait):
-                    self._obey(order)
-                if self._active() and time.monotonic() >= due:
-                    self._step()
-                    due = max(due + self._period / self.speed, time.monotonic())
-            except USER_ERRORS as error:
-                self._note(str(error), bad=True)
-            except Exception:
-                log.exception("the page's session failed at something")
-                self.running = False
-                self._note("Something failed; the program's log says what. It is paused.", bad=True)
-                self._publish_settings()
+            for item in self._take(self._wait()):
+                self._guarded(self._obey if isinstance(item, Order) else self._hear, item)
+            for lane in self.lanes:
+                self._guarded(self._tick, lane)
 
-    def _active(self) -> bool:
-        """Whether the world moves: it rests at its goal, and while nobody looks."""
-        return self.running and self.viewers > 0 and self.reached_at is None
+    def _begin(self) -> None:
+        self.lanes.append(self._lane(0, self.players.first))
+        self._say(self.stage.message(self.goal, None, judged=False))
+        if self._compare:
+            self.lanes.append(self._lane(1, self.players.load(self.players.names[1])))
+        self._again()
+        self._publish_settings()
 
-    def _take(self, wait: float) -> list[Order]:
-        """The orders that wait, of drags only the last; waits so many seconds for a first one."""
-        taken: list[Order] = []
+    def _guarded(self, do: Callable[..., None], *given: Any) -> None:
         try:
-            taken.append(self._orders.get(timeout=wait) if wait > 0 else self._orders.get_nowait())
+            do(*given)
+        except USER_ERRORS as error:
+            self._note(str(error), bad=True)
+        except Exception:
+            log.exception("the page's session failed at something")
+            self._pause("Something failed; the program's log says what. It is paused.")
+
+    def _pause(self, text: str) -> None:
+        self.running, self._steps = False, 0
+        self._note(text, bad=True)
+        self._publish_settings()
+
+    def _wait(self) -> float:
+        """Seconds until something is to be done without being asked."""
+        due = [lane.due for lane in self.lanes if self._moves(lane) and lane.waiting]
+        return min(0.5, max(0.0, min(due) - time.monotonic())) if due else 0.5
+
+    def _moves(self, lane: Lane) -> bool:
+        """Whether the world moves: it rests at its goal, while nobody looks, and while it is dragged."""
+        resting = lane.shown is None or (lane.rests and not self._steps)
+        return (self.running or self._steps > 0) and self.viewers > 0 and not resting
+
+    def _take(self, wait: float) -> list[Any]:
+        """What waits, of drags only the last; waits so many seconds for a first one."""
+        taken: list[Any] = []
+        try:
+            taken.append(self._inbox.get(timeout=wait) if wait > 0 else self._inbox.get_nowait())
             while True:
-                order = self._orders.get_nowait()
-                if order.replaces(taken[-1]):
+                item = self._inbox.get_nowait()
+                if isinstance(item, Order) and isinstance(taken[-1], Order) and item.replaces(taken[-1]):
                     taken.pop()
-                taken.append(order)
+                taken.append(item)
         except queue.Empty:
             return taken
 
+    def _tick(self, lane: Lane) -> None:
+        """Show the lane's next frame when it is due, and have more made."""
+        now = time.monotonic()
+        if not self._moves(lane) or now < self._held_until:
+            return
+        if lane.waiting and now >= lane.due:
+            late = now - lane.due
+            lane.due = (lane.due if late < self._period else now) + self._period / self.speed
+            self._show(lane, lane.waiting.popleft())
+            if lane is self.lanes[0]:
+                self._steps = max(0, self._steps - 1)
+        if not lane.waiting and not lane.advancing and self._moves(lane):
+            lane.advancing = True
+            lane.ask("advance")
+
+    def _hear(self, item: tuple[Lane, str, Any, int]) -> None:
+        """What a lane delivers."""
+        lane, what, value, epoch = item
+        if what == "failed":
+            lane.advancing = False
+            self._pause(f"{value} It is paused.")
+        elif lane not in self.lanes or epoch != lane.epoch:
+            return
+        elif what == "goal":
+            number, lane.goal_latent, warning = value
+            if lane is self.lanes[0] and number == self.goal.number:
+                self._say(self.stage.message(self.goal, warning and _sentence(warning), judged=True))
+            if lane.shown is not None:
+                self._show(lane, lane.shown)
+        elif what == "next":
+            lane.advancing = not value.last
+            lane.waiting.append(value)
+        else:
+            self._show(lane, value)
+
     def _obey(self, order: Order) -> None:
+        lane = self.lanes[min(order.lane, len(self.lanes) - 1)]
         if order.do in ("run", "pause"):
-            self.running = order.do == "run"
+            self.running, self._steps = order.do == "run", 0
         elif order.do == "step":
-            self.running = False
-            self._step()
+            self.running, self._steps = False, self._steps + 1
         elif order.do == "restart":
             self._restart()
+        elif order.do == "again":
+            self._again()
         elif order.do == "another":
-            self._set_goal(self.world.sample_beside(self._rng, self.state))
+            self._set_goal(self.stage.another(self.state))
         elif order.do == "freeze":
-            self._set_goal(self.state)
+            self._freeze(lane)
         elif order.do == "picture":
-            self._take_picture(order.value)
+            self._set_goal(self.stage.of_picture(order.value, self.state))
+            self._note("The goal is the picture that you gave.", bad=False)
         elif order.do in ("move", "nudge", "turn"):
-            self._drag(order)
+            self._drag(order, lane)
             return
         elif order.do == "speed":
             self.speed = float(order.value)
+        elif order.do == "compare":
+            self._compare_two(order.value)
         elif order.do in ("planner", "deadline"):
-            self._change_agent(order)
+            self._change_settings(order, lane)
+        elif order.do == "checkpoint":
+            self._change_checkpoint(order.value, lane)
         elif order.do == "hello":
-            self.publish({"kind": "history", "steps": list(self._history)})
+            for each in self.lanes:
+                self._say({"kind": "history", "lane": each.number, "steps": list(each.history)})
         self._publish_settings()
+
+    # -- starts and goals ------------------------------------------------------------------------------------
 
     def _restart(self) -> None:
         """Another start and goal."""
-        observation, info = self.world.reset(seed=int(self._rng.integers(2**31)))
-        if self._known is None or type(self.world).sample_beside is not envs.World.sample_beside:
-            if self._known is not None:
-                self._known.close()
-            sees = self._another(self.agent.config.image_size)
-            self._known = Known(sees, self._another(SCENE_SIZE), self._latents, observation["state"])
-        self.agent.reset()
-        self._take_observation(observation)
-        self._set_goal(info["goal_state"])
-        self._publish_frame()
-        self._publish_settings()
+        self._start, self.goal = self.stage.begin()
+        if self.stage.own_starts:
+            self.players.forget()
+        self._say(self.stage.message(self.goal, None, judged=False))
+        self._again()
 
-    def _take_observation(self, observation: dict[str, np.ndarray]) -> None:
-        self.pixels, self.state = observation["pixels"], observation["state"]
-        self.latent = self._latents(self.pixels[None])[0]
-        self.steps = 0
-        self.surprise: float | None = None
-        self._plan: Plan | None = None
-        self._planned_at = 0
-        self._stepped: deque[float] = deque(maxlen=20)
-        self._history: deque[tuple[int, float]] = deque(maxlen=REMEMBERED)
+    def _again(self) -> None:
+        """The same start and goal once more, in all worlds."""
+        for lane in self.lanes:
+            lane.state, lane.rests = self._start.state, False
+            lane.history.clear()
+            lane.ask("start", self._start.options)
+            self._pursue(lane)
 
-    def _step(self) -> None:
-        """One step of the world, as the agent wants it."""
-        before = self.agent.last_plan
-        action = self.agent.act(self.pixels)
-        plan = self.agent.last_plan
-        if plan is not None and plan is not before:
-            self._plan, self._planned_at = plan, self.steps
-            self._publish_plan(plan)
-        observation, _, _, _, info = self.world.step(action)
-        self.pixels, self.state = observation["pixels"], observation["state"]
-        self.latent = self._latents(self.pixels[None])[0]
-        self.steps += 1
-        self._stepped.append(time.monotonic())
-        blocks, rest = divmod(self.steps - self._planned_at, self.agent.config.frameskip)
-        if self._plan is not None and rest == 0 and blocks < len(self._plan.latents):
-            self.surprise = float(np.linalg.norm(self.latent - self._plan.latents[blocks])) / self._scale
-            if self._known is not None:
-                self._known.add(self.state, self.latent)
-        if self.goal_state is not None and info["success"] and self.reached_at is None:
-            self.reached_at = self.steps
-        self._publish_frame()
+    def _pursue(self, lane: Lane) -> None:
+        lane.history.clear()
+        lane.rests = bool(lane.shown and lane.shown.message["over"])
+        lane.ask("goal", self.goal)
+        self._say({"kind": "plan", "lane": lane.number})
 
-    def _drag(self, order: Order) -> None:
-        """Move or turn a thing in the goal or in the running world."""
-        handle = self.handles.get(order.handle)
-        if handle is None:
-            raise ConfigError(f"there is no handle {order.handle!r} in this world")
-        state = self.state if order.where == "world" or self.goal_state is None else self.goal_state
-        if order.do == "move":
-            moved = handle.move(state, order.x, order.y)
-        elif order.do == "nudge":  # from where it is, whatever the tab has heard of that
-            x, y = handle.at(state)
-            moved = handle.move(state, x + order.x, y + order.y)
-        elif handle.turn is not None:
-            moved = handle.turn(state, order.by)
-        else:
-            raise ConfigError(f"the {order.handle} has no direction, so it cannot be turned")
-        try:
-            moved = self.world.check_state(moved)
-        except envs.WorldError:
-            return  # it stays where it can be
-        if order.where == "goal":
-            self._set_goal(moved)
+    def _set_goal(self, goal: Goal) -> None:
+        if goal.state is not None:
+            self.stage.world.check_goal(self.state, goal.state)
+        self.goal = goal
+        self._say(self.stage.message(goal, None, judged=False))
+        for lane in self.lanes:
+            self._pursue(lane)
+
+    def _freeze(self, lane: Lane) -> None:
+        """The present becomes the goal."""
+        if lane.shown is not None:
+            self._set_goal(self.stage.at(lane.shown.state, lane.shown.pixels))
+
+    def _drag(self, order: Order, lane: Lane) -> None:
+        """Move or turn a thing in the goal or in a running world."""
+        in_goal = order.where == "goal"
+        moved = self.stage.dragged(order, self.goal.state if in_goal else lane.state)
+        if moved is None:  # it stays where it can be
             return
-        goal = {} if self.goal_state is None else {"goal_state": self.goal_state}
-        observation, _ = self.world.reset(options={"state": moved, **goal})
-        self.pixels, self.state = observation["pixels"], observation["state"]
-        self.latent = self._latents(self.pixels[None])[0]
-        self.surprise, self.reached_at, self._plan = None, None, None
-        self.agent.reset()
-        self.agent.set_goal(self._goal_seen)
-        self._publish_frame()
+        if in_goal:
+            self._set_goal(self.stage.moved(moved))
+            return
+        self._held_until = time.monotonic() + HELD
+        lane.state, lane.rests = moved, False
+        lane.ask("place", moved)
+        self._say({"kind": "plan", "lane": lane.number})
 
-    def _set_goal(self, state: np.ndarray | None, picture: np.ndarray | None = None) -> None:
-        """Pursue this state, or a picture whose state nobody knows."""
-        if state is not None:
-            self.world.reset(options={"state": self.state, "goal_state": state})
-            picture = self.scene.render_state(state)
-            seen = self.world.render_state(state)
-        else:
-            assert picture is not None
-            seen = picture
-        self.goal_state, self.goal_picture, self._goal_seen = state, picture, seen
-        self.agent.set_goal(seen)
-        self.goal_latent = self._latents(seen[None])[0]
-        self.reached_at = None
-        self._history.clear()
-        places = {} if state is None else self._places(state)
-        assert self._known is not None
-        self._doubts = Doubts(self._reach, self._scale)
-        warning: str | None = _sentence(looks.complaint(self.agent.goal_looks))
-        warning = warning or self._doubts.unfamiliar(self._known, self._known.distance(self.goal_latent))
-        self.publish(
-            {"kind": "goal", "png": pictures.png(picture), "places": places, "known": state is not None,
-             "warning": warning}
-        )  # fmt: skip
-        self.publish({"kind": "plan"})
-        self._publish_frame()
+    # -- players ---------------------------------------------------------------------------------------------
 
-    def _take_picture(self, data: bytes) -> None:
-        picture, text = pictures.read(data)
-        state = None
-        if text is not None and text.env == self.agent.config.env:
-            try:
-                check_state(self.world, text.state, "the goal's state")
-                state = self.world.check_state(text.state)
-                self.world.check_goal(self.state, state)
-            except USER_ERRORS:
-                state = None
-        self._set_goal(state, picture)
-        self._note("The goal is the picture that you gave.", bad=False)
+    def _lane(self, number: int, player: Player) -> Lane:
+        deliver = lambda *delivered: self._inbox.put(delivered)  # noqa: E731
+        return Lane(number, player, self.players.known_for, deliver, self._start.state)
 
-    def _change_agent(self, order: Order) -> None:
+    def _compare_two(self, wanted: bool) -> None:
+        """A second world next to the first, from the same start; or no longer."""
+        if wanted and len(self.lanes) == 1:
+            first = self.lanes[0].player
+            self.lanes.append(self._lane(1, first.changed(first.agent.settings)))
+            self._again()
+        while not wanted and len(self.lanes) > 1:
+            self.lanes.pop().close()
+
+    def _change_settings(self, order: Order, lane: Lane) -> None:
         """Another planner or deadline; the goal stays."""
-        settings = self.agent.settings
+        settings = lane.player.agent.settings
         if order.do == "deadline":
-            settings = settings.changed(deadline=order.value)
+            lane.player = lane.player.changed(settings.changed(deadline=order.value))
         else:
             deadline = "null" if settings.deadline is None else settings.deadline
-            chosen = [f"planner={order.value}", f"planner.deadline={deadline}"]
-            settings = planner_settings(chosen, self.stored)
-        old = self.agent
-        self.agent = Agent(
-            old.world_model, settings, device=old.device, seed=old.seed, context_len=old.context_len,
-            looks=old.looks,
-        )  # fmt: skip
-        self.agent.warn = log.info
-        self.agent.set_goal(self._goal_seen)
-        self._plan = None
+            lane.player = lane.player.with_words(
+                [f"planner={order.value}", f"planner.deadline={deadline}"]
+            )
+        lane.ask("player", lane.player)
+
+    def _change_checkpoint(self, name: str, lane: Lane) -> None:
+        """Another model; everything begins at the same start again."""
+        player = self.players.load(name)
+        lane.close()
+        self.lanes[lane.number] = self._lane(lane.number, player)
+        self._again()
 
     # -- what tabs are shown ---------------------------------------------------------------------------------
 
+    def _say(self, message: dict[str, Any]) -> None:
+        self.recorder.add(message)
+        self.publish(message)
+
+    def _show(self, lane: Lane, shown: Shown) -> None:
+        """Show a moment, as the goal of now makes of it."""
+        lane.shown, lane.state = shown, shown.state
+        if lane.goal_latent is None:
+            return
+        message, of_now = dict(shown.message), shown.goal == self.goal.number
+        if not of_now:
+            message.update(reached=None, expected=None)
+        elif shown.plan is not None:
+            self._say(shown.plan)
+        if message["over"] and not lane.rests:
+            self._note("The world has ended the episode: choose a new start.", bad=False)
+        lane.rests = message["over"] or message["reached"] is not None
+        message["distance"] = float(np.linalg.norm(shown.latent - lane.goal_latent))
+        entry = [message[name] for name in ("step", "distance", "expected", "surprise")]
+        if lane.history and lane.history[-1][0] == entry[0]:
+            lane.history.pop()
+        lane.history.append(entry)
+        if lane is self.lanes[0]:
+            self._shown_at.append(time.monotonic())
+        message["rate"] = self._rate()
+        self._say(message)
+
+    def _rate(self) -> float | None:
+        """Frames of the first world a second, lately."""
+        took = self._shown_at[-1] - self._shown_at[0] if len(self._shown_at) > 1 else 0.0
+        return (len(self._shown_at) - 1) / took if took > 0 else None
+
     def _publish_settings(self) -> None:
-        settings = self.agent.settings
-        start = ",".join(f"{value:.6g}" for value in self.state)
-        self.publish(
+        self._say(
             {
                 "kind": "settings",
-                "checkpoint": self.checkpoint_name,
-                "world": self.agent.config.env,
+                "world": self.stage.name,
                 "running": self.running,
                 "speed": self.speed,
                 "speeds": SPEEDS,
-                "planner": settings.planner,
+                "hz": self.stage.world.control_hz,
                 "planners": options("planner"),
-                "deadline": settings.deadline,
                 "deadlines": DEADLINES,
-                "hz": self.world.control_hz,
-                "handles": {name: handle.turn is not None for name, handle in self.handles.items()},
-                "command": words.command_line(self.checkpoint_name, settings, self.stored, start),
-                "python": words.python(self.checkpoint_name, settings, self.stored),
+                "checkpoints": self.players.names,
+                "handles": {name: handle.turn is not None for name, handle in self.stage.handles.items()},
+                "lanes": [self._chosen(lane.player) for lane in self.lanes],
             }
         )
 
-    def _publish_frame(self) -> None:
-        distance = float(np.linalg.norm(self.latent - self.goal_latent))
-        if not self._history or self._history[-1][0] != self.steps:
-            self._history.append((self.steps, distance))
-        took = self._stepped[-1] - self._stepped[0] if len(self._stepped) > 1 else 0.0
-        self.publish(
-            {
-                "kind": "frame",
-                "png": pictures.png(self.scene.render_state(self.state)),
-                "places": self._places(self.state),
-                "step": self.steps,
-                "distance": distance,
-                "surprise": finite(self.surprise),
-                "rate": (len(self._stepped) - 1) / took if took > 0 else None,
-                "reached": self.reached_at,
-            }
-        )
-
-    def _publish_plan(self, plan: Plan) -> None:
-        assert self._known is not None
-        states = self._known.states_of(plan.latents[1:])
-        path = [self._places(self.state), *map(self._places, states)] if states else []
-        expected = np.linalg.norm(plan.latents - self.goal_latent, axis=-1)
-        self.publish(
-            {
-                "kind": "plan",
-                "step": self.steps,
-                "ms": 1000 * sum(plan.seconds.values()),
-                "iterations": plan.iterations,
-                "frameskip": self.agent.config.frameskip,
-                "expected": expected.tolist(),
-                "narrowing": np.sqrt(np.maximum(plan.elites, 0)).tolist(),
-                "ghosts": pictures.png(self._known.ghosts(states)) if states else None,
-                "path": path,
-                "known": len(self._known),
-                "probed": self._known.probe is not None,
-                "warning": self._doubts.out_of_reach(float(expected[1:].min())),
-            }
-        )
+    def _chosen(self, player: Player) -> dict[str, Any]:
+        settings, stored = player.agent.settings, player.stored
+        return {
+            "checkpoint": player.name,
+            "planner": settings.planner,
+            "deadline": settings.deadline,
+            "command": words.command_line(player.name, settings, stored, self._start.words),
+            "python": words.python(player.name, settings, stored),
+        }
 
     def _note(self, text: str, *, bad: bool) -> None:
-        self.publish({"kind": "note", "text": _sentence(text), "bad": bad})
-
-    def _places(self, state: np.ndarray) -> dict[str, list[float]]:
-        return {name: [float(share) for share in handle.at(state)] for name, handle in self.handles.items()}
-
-    def _latents(self, frames: np.ndarray) -> np.ndarray:
-        latents = encode_frames(self.agent.world_model, frames, self.agent.device)
-        return latents.float().cpu().numpy()
-
-    def _another(self, size: int) -> envs.World:
-        config = self.agent.config
-        return envs.make(config.env, image_size=size, reference_look=config.reference_look)
+        self._say({"kind": "note", "text": _sentence(text), "bad": bad})
 
 
 def _sentence(text: str) -> str:

@@ -28,7 +28,7 @@ def planner_words(settings: AgentSettings, stored: Mapping[str, Any]) -> list[st
 
 def command_line(checkpoint: str, settings: AgentSettings, stored: Mapping[str, Any], start: str) -> str:
     """A command that goes to a saved goal as the page does."""
-    words = ["latent-planner", "plan", "--goal", "goal.png", "--checkpoint", checkpoint, f"--state={start}"]
+    words = ["latent-planner", "plan", "--goal", "goal.png", "--checkpoint", checkpoint, start]
     return shlex.join([*words, *planner_words(settings, stored)])
 
 

@@ -170,6 +170,10 @@ class GymWorld(World):
             raise WorldError("Call reset before render.")
         return self._draw(None)
 
+    def picture(self, size: int) -> np.ndarray:
+        """The current frame, as large as the environment draws it before it is squeezed to (size, size, 3)."""
+        return squeezed(rendered(self.name, self._env), size)
+
     def is_success(self, state: Any, goal_state: Any) -> bool:
         """By the environment's own rule, or every component that counts within the tolerance."""
         reached, wanted = (np.asarray(given, float)[self.parts] for given in (state, goal_state))
