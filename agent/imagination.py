@@ -217,6 +217,6 @@ def _change(settings: AgentSettings, config: Any) -> Tensor | None:
 
 
 def some(candidates: Tensor, count: int) -> Tensor:
-    """A copy of `count` of candidates (B, N, H, F·A), spread evenly over them; of all where there are fewer."""
+    """A copy of `count` of candidates (B, N, H, F·A), spread evenly over them; of all if there are fewer."""
     number = candidates.shape[1]
     return candidates[:, torch.linspace(0, number - 1, min(count, number)).long()].clone()

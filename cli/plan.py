@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif args.play:
             from .play.command import play  # which needs this module
 
-            play(args.checkpoint or args.env or "pusht", args.overrides, device=args.device, seed=args.seed)
+            play([args.checkpoint or args.env or "pusht"], args.overrides, device=args.device, seed=args.seed)
         else:
             reach(args)
     return outcome.code

@@ -18,7 +18,7 @@ USES = {
     "goal": {"checkpoint", "env", "seed", "state", "budget", "out", "device", "overrides"}
     | {"explain", "recording", "module", "anyway"},
     "make_goal": {"env", "seed", "module"},
-    "play": {"checkpoint", "env", "seed", "device", "overrides"},
+    "play": {"checkpoint", "env", "seed", "device", "overrides", "module"},
     "benchmark": {"module", "checkpoint", "env", "seed", "out", "device", "pairs", "pairs_seed", "overrides"},
 }
 

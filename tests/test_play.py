@@ -15,14 +15,15 @@ import pytest
 import torch
 from PIL import Image
 
-from latent_planner import Agent, goal_image, looks
+from latent_planner import goal_image, looks
 from latent_planner.checkpoints import checkpoint
 from latent_planner.cli import plan
-from latent_planner.cli.overrides import ConfigError
 from latent_planner.cli.planner_words import planner_settings
 from latent_planner.cli.play import command, orders, pictures, words
-from latent_planner.cli.play.imagined import Known
+from latent_planner.cli.play.imagined import Ghosts, Known
 from latent_planner.cli.play.orders import Order, OrderError
+from latent_planner.cli.play.players import Player
+from latent_planner.cli.play.players import latents as latents_of
 from latent_planner.cli.play.server import MESSAGE_BYTES, PageServer, running
 from latent_planner.cli.play.session import Session
 from latent_planner.settings import AgentSettings
@@ -39,12 +40,11 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def new_session(name: str = "two_room", **changes: Any) -> Session:
-    model, info = checkpoint.load(name)
-    settings = AgentSettings.from_dict(info["planner"]).changed(
-        num_samples=32, num_elites=4, iterations=2, **changes
-    )
-    return Session(Agent(model, settings, device="cpu", seed=0), name, info["sha256"], info["planner"])
+def new_session(name: str = "two_room", *, looks: bool = False, **changes: Any) -> Session:
+    player = Player.load(name, device="cpu", seed=0)
+    player.agent.looks = player.agent.looks if looks else None
+    quick = {"num_samples": 32, "num_elites": 4, "iterations": 2}
+    return Session(player.changed(player.agent.settings.changed(**{**quick, **changes})))
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_a_step_at_a_time(line: Line) -> None:
     line.send("step")
     line.send("step")
     assert line.until("frame", lambda frame: frame["step"] == 2)
-    assert not line.until("settings", lambda now: not now["running"])["running"]
+    assert not line.latest["settings"]["running"]
 
 
 def test_pictures_become_goals_and_broken_ones_a_sentence(line: Line, server: PageServer) -> None:
@@ -139,16 +139,16 @@ def test_pictures_become_goals_and_broken_ones_a_sentence(line: Line, server: Pa
     assert note["bad"] and note["text"].startswith("The picture is not an image that can be read")
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     session = server.session
-    while session._known is None or len(session._known) < 1500:
+    while session.players.known() is None or len(session.players.known()) < 1500:
         time.sleep(0.05)
     line.socket.send(as_png(noise))
-    goal = line.until("goal", lambda goal: not goal["known"])
+    goal = line.until("goal", lambda goal: not goal["known"] and goal["judged"])
     assert goal["places"] == {} and "looks like nothing that the model knows" in goal["warning"]
     saved = pictures.goal_file(
-        session.scene.render_state(session.state), session.state, session.state, "two_room"
+        session.stage.scene.render_state(session.state), session.state, session.state, "two_room"
     )
     line.socket.send(saved)
-    goal = line.until("goal", lambda goal: goal["known"])  # it says which state it shows
+    goal = line.until("goal", lambda goal: goal["known"] and goal["judged"])  # it says which state it shows
     assert np.allclose(goal["places"]["dot"], session.state / 224) and goal["warning"] is None
 
 
@@ -156,7 +156,7 @@ def test_planner_deadline_and_pace_are_chosen_and_said(line: Line, server: PageS
     line.send("planner", value="mppi")
     line.send("deadline", value=0.1)
     line.send("speed", value=0.5)
-    now = line.until("settings", lambda now: now["speed"] == 0.5)
+    now = line.until("settings", lambda now: now["speed"] == 0.5)["lanes"][0]
     assert (now["planner"], now["deadline"]) == ("mppi", 0.1)
     assert "planner=mppi planner.deadline=0.1" in now["command"]
     made: dict[str, Any] = {}
@@ -180,7 +180,9 @@ def test_words_make_the_settings_again(changes: dict[str, Any]) -> None:
 
 def test_two_tabs_and_a_late_one_see_the_same(line: Line, server: PageServer) -> None:
     line.send("move", where="goal", handle="dot", x=0.3, y=0.3)
-    line.until("goal", lambda goal: np.allclose(goal["places"]["dot"], (0.3, 0.3), atol=0.01))
+    here = (0.3, 0.3)
+    line.until("goal", lambda goal: goal["judged"] and np.allclose(goal["places"]["dot"], here, atol=0.01))
+    line.until("frame")
     with Line(server) as late:
         assert np.allclose(late.until("goal")["places"]["dot"], (0.3, 0.3), atol=0.01)
         assert late.until("history")["steps"]
@@ -279,7 +281,7 @@ def test_mistakes_on_the_command_line_are_one_sentence(capsys: pytest.CaptureFix
     for arguments, said in (
         (["nothing"], "There is no checkpoint"),
         (["two_room", "planner=fastest"], "there is no planner=fastest"),
-        (["two_room", "mppi"], "is not key=value"),
+        (["two_room", "mppi"], "There is no checkpoint 'mppi'"),
         (["two_room", "--port", "99999"], "--port must lie"),
         (["--prot", "1"], "see --help"),
     ):
@@ -292,30 +294,22 @@ def test_plan_play_is_the_same_page(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
     monkeypatch.setattr(command, "play", lambda *given, **options: asked.append((given, options)))
     assert plan.main(["--play", "--checkpoint", "two_room", "planner=mppi"]) == 0
-    assert asked[0][0] == ("two_room", ["planner=mppi"])
+    assert asked[0][0] == (["two_room"], ["planner=mppi"])
     assert plan.main(["--play", "--budget", "3"]) == 2
-
-
-def test_a_world_whose_states_cannot_be_set_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from latent_planner.envs.rooms.two_room import TwoRoom
-
-    monkeypatch.setattr(TwoRoom, "settable_states", False)
-    with pytest.raises(ConfigError, match="cannot be set"):
-        new_session()
 
 
 def test_imagined_latents_are_shown_where_the_dot_would_be() -> None:
     session = new_session()
-    world, scene = session.world, session.scene
-    known = Known(world, scene, session._latents, np.array([60.0, 60.0]))
+    world, scene, agent = session.stage.world, session.stage.scene, session.agent
+    known = Known(world, lambda frames: latents_of(agent, frames), np.array([60.0, 60.0]))
     try:
-        before = known.states_of(np.zeros((2, session.agent.config.latent_dim)))
+        before = known.things_of(np.zeros((2, agent.config.latent_dim)))
         assert len(before) in (0, 2)  # the nearest, once there are some
-        known._thread.join()
+        known.wait()
         states = [np.array([50.0, 150.0]), np.array([170.0, 100.0])]
-        latents = session._latents(np.stack([scene.render_state(state) for state in states]))
-        assert np.abs(np.array(known.states_of(latents)) - states).max() < 8  # px of 224
-        overlay = known.ghosts(states)
+        latents = latents_of(agent, np.stack([scene.render_state(state) for state in states]))
+        assert np.abs(np.array(known.things_of(latents)) - states).max() < 8  # px of 224
+        overlay = Ghosts(known, scene.render_state).over(states)
         there = np.argwhere(overlay[..., 3] > 0) / len(overlay) * 224
         near = [np.linalg.norm(there - state[::-1], axis=1) < 25 for state in states]
         assert (near[0] | near[1]).all() and near[0].any() and near[1].any()  # nothing but the two dots
@@ -324,15 +318,11 @@ def test_imagined_latents_are_shown_where_the_dot_would_be() -> None:
 
 
 def test_what_the_checkpoint_says_of_looks_comes_first() -> None:
-    session = new_session()
-    said: list[dict[str, Any]] = []
-    session.publish = said.append
-    session.agent.looks = looks.load(checkpoint.find("two_room"), checkpoint.load("two_room")[1]["sha256"])
-    session._restart()
-    try:
-        session._set_goal(None, np.full((64, 64, 3), (200, 40, 120), np.uint8))
-        warning = [message["warning"] for message in said if message["kind"] == "goal"][-1]
+    session = new_session(looks=True)
+    flat = np.full((64, 64, 3), (200, 40, 120), np.uint8)
+    with running(session) as server, Line(server) as line:
+        line.until("frame")
+        line.socket.send(as_png(flat))
+        goal = line.until("goal", lambda goal: not goal["known"] and goal["judged"])
         complaint = looks.complaint(session.agent.goal_looks)
-        assert complaint and warning.lower() == complaint.lower()
-    finally:
-        session.close()
+        assert complaint and goal["warning"].lower() == complaint.lower()

@@ -13,11 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from latent_planner import Agent
-from latent_planner.checkpoints import checkpoint
+from latent_planner.cli.play.players import Player
 from latent_planner.cli.play.server import running
 from latent_planner.cli.play.session import Session
-from latent_planner.settings import AgentSettings
 
 pytest.importorskip("websockets")
 pytestmark = pytest.mark.skipif(
@@ -36,9 +34,9 @@ def one_thread() -> Iterator[None]:
 
 
 def session(name: str = "two_room") -> Session:
-    model, info = checkpoint.load(name)
-    settings = AgentSettings.from_dict(info["planner"]).changed(num_samples=32, num_elites=4, iterations=2)
-    return Session(Agent(model, settings, device="cpu", seed=0), name, info["sha256"], info["planner"])
+    player = Player.load(name, device="cpu", seed=0)
+    quick = player.agent.settings.changed(num_samples=32, num_elites=4, iterations=2)
+    return Session(player.changed(quick))
 
 
 def place(page: drive.Tab, figure: str) -> list[float]:
@@ -94,8 +92,9 @@ def test_it_fits_and_survives_a_dead_server(tmp_path: Path) -> None:
             assert page.ask("document.querySelectorAll('#goal .handle').length") == 2
             page.press("#goal .handle[data-name=block]", "]", times=2)
             page.size(1440, 1000, False)
-            tops = "[...document.querySelectorAll('figure')].map(each => each.getBoundingClientRect().top)"
-            assert len(set(page.ask(tops))) == 1  # next to each other
+            shown = "[...document.querySelectorAll('figure:not([hidden])')]"
+            tops = page.ask(f"{shown}.map(each => each.getBoundingClientRect().top)")
+            assert len(set(tops)) == 1  # next to each other
             assert page.ask("document.documentElement.scrollWidth - window.innerWidth") <= 0
             server.stop()
             page.until("!document.querySelector('#lost').hidden")

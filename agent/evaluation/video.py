@@ -1,7 +1,7 @@
 """Videos and pictures of what happened: the world beside its goal, over the curve of the latent distance.
 
 `episode_frames` draws one episode, `tiled_frames` several small ones, `summary_picture` start, goal and end;
-`write_video`, `write_gif` and `write_picture` put the result beside its target and rename it when it is whole.
+`write_video`, `write_gif` and `write_picture` put the result beside its target, renamed when it is whole.
 """
 
 from __future__ import annotations

@@ -81,6 +81,7 @@ class Lane:
         self.state = state  # that is shown, or was asked for
         self.goal_latent: np.ndarray | None = None
         self.advancing, self.rests, self.due = False, False, 0.0
+        self.steps = 0  # to be shown, one at a time
         self.history: deque[list[Any]] = deque(maxlen=REMEMBERED)
         # of the lane's thread:
         self._known_of, self._deliver = known, deliver
@@ -179,7 +180,7 @@ class Lane:
         self.agent.set_goal(self._goal_seen)
         self._goal_latent = latents(self.agent, self._goal_seen[None])[0]
         self._doubts = Doubts(self._reach, self._scale)
-        warning = looks.complaint(self.agent.goal_looks)
+        warning: str | None = looks.complaint(self.agent.goal_looks)
         away = self._known.distance(self._goal_latent)
         warning = warning or self._doubts.unfamiliar(self._known, away)
         self._say("goal", (goal.number, self._goal_latent, warning))

@@ -45,9 +45,7 @@ class Order:
 
     def replaces(self, earlier: Order) -> bool:
         """Whether `earlier` need not be done when this one follows at once."""
-        mine, others = (
-            (each.do, each.where, each.handle, each.lane) for each in (self, earlier)
-        )
+        mine, others = ((each.do, each.where, each.handle, each.lane) for each in (self, earlier))
         return mine == others and self.do in ("move", "hello")
 
 

@@ -54,6 +54,13 @@ class Player:
         )  # fmt: skip
         return Player(agent, self.name, self.stored, self.reach)
 
+    def other(self, name: str) -> Player:
+        """That of another checkpoint. ConfigError where it is of another world."""
+        player = Player.load(name, device=self.agent.device, seed=self.agent.seed)
+        if player.world != self.world:
+            raise ConfigError(f"{name} is a model of {player.world}, not of {self.world} as {self.name} is")
+        return player
+
     def with_words(self, words: Sequence[str]) -> Player:
         """The same model, planning as the words say, such as planner=mppi."""
         return self.changed(planner_settings(words, self.stored))
@@ -78,10 +85,7 @@ class Players:
             return self.first.changed(self.first.agent.settings)
         if name not in self.names:
             raise ConfigError(f"{name!r} cannot be chosen here: name it on the command line")
-        player = Player.load(name, device=self.first.agent.device, seed=self.first.agent.seed)
-        if player.world != self.first.world:
-            raise ConfigError(f"{name} is a model of {player.world}, not of {self.first.world}")
-        return player
+        return self.first.other(name)
 
     def known_for(self, player: Player, start: np.ndarray) -> Known:
         """What its model knows of episodes in which the state `start` (S,) occurs."""

@@ -81,9 +81,31 @@ class Recorder:
         return text.encode()
 
 
+class Replayed:
+    """A recording as what a page shows, see server.Shows: the page plays it, and nothing else happens."""
+
+    page = "index.html"
+
+    def __init__(self, messages: list[tuple[float, Message]]) -> None:
+        self._messages, self.viewers = messages, 0
+        self.publish: Callable[[Message], None] = lambda message: None
+
+    def start(self) -> None:
+        self.publish({"kind": "replay", "messages": self._messages})
+
+    def close(self) -> None:
+        pass
+
+    def order(self, order: Any) -> bool:
+        return True
+
+    def downloads(self) -> dict[str, Callable[[], tuple[bytes, str]]]:
+        return {}
+
+
 def looks_like_replay(path: Path) -> bool:
-    """Whether a file may be a replay: it is JSON by its name."""
-    return path.suffix == ".json" and path.is_file()
+    """Whether a file may be a replay: it is JSON by its name, and not a checkpoint's."""
+    return path.suffix == ".json" and path.name != "config.json" and path.is_file()
 
 
 def read_replay(path: Path) -> list[tuple[float, Message]]:

@@ -1,14 +1,15 @@
-"""The page's server: files of page/ and one WebSocket for each tab, on this machine alone.
+"""The page's server: files of page/ and one WebSocket for each tab, on this machine alone unless asked.
 
 Everything lies below a key that cannot be guessed, http://127.0.0.1:PORT/KEY/. The name that the browser
-asked for must be this machine's, so that no stranger's name can be made to lead here, and a WebSocket must
-come from the page itself.
+asked for must be this machine's, or a plain address, so that no stranger's name can be made to lead here, and
+a WebSocket must come from the page itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hmac
+import ipaddress
 import json
 import logging
 import secrets
@@ -29,6 +30,7 @@ from .recorder import ReplayError
 log = logging.getLogger(__name__)
 
 HERE = "127.0.0.1"
+ANYWHERE = ("0.0.0.0", "::", "")
 NAMES = (HERE, "localhost", "::1")
 KINDS = {
     "html": "text/html; charset=utf-8",
@@ -70,13 +72,15 @@ class Shows(Protocol):
 
 
 class PageServer:
-    """Serves `session` on this machine until `stop`.
+    """Serves `session` until `stop`.
 
-    port: 0 takes any free one; `address` then says which.   key: part of the address; default a new one.
+    host: where to listen; default: for this machine alone.   port: 0 takes any free one; `address` then says
+    which.   key: part of the address; default a new one.
     """
 
-    def __init__(self, session: Shows, *, port: int = 0, key: str | None = None) -> None:
-        self.session, self.port, self.key = session, port, key or secrets.token_urlsafe(18)
+    def __init__(self, session: Shows, *, host: str = HERE, port: int = 0, key: str | None = None) -> None:
+        self.session, self.host, self.port = session, host, port
+        self.key = key or secrets.token_urlsafe(18)
         session.publish = self.publish
         self._latest: dict[Slot, str] = {}
         self._tabs: set[_Tab] = set()
@@ -88,7 +92,8 @@ class PageServer:
     @property
     def address(self) -> str:
         """What to open."""
-        return f"http://{HERE}:{self.port}/{self.key}/"
+        host = HERE if self.host in ANYWHERE else f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}/{self.key}/"
 
     async def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until `stop`; ready is called once tabs can connect. OSError for a taken port."""
@@ -99,7 +104,7 @@ class PageServer:
         quiet.setLevel(logging.CRITICAL)  # it logs each handshake that fails with a traceback
         server = await serve(
             self._handle,
-            HERE,
+            self.host,
             self.port,
             max_size=MESSAGE_BYTES,
             max_queue=4,
@@ -156,7 +161,7 @@ class PageServer:
             return Response(status.value, status.phrase, Headers(headers), body)
 
         hosts = request.headers.get_all("Host")
-        if len(hosts) != 1 or _name_of(hosts[0]) not in NAMES:
+        if len(hosts) != 1 or not self._is_here(_name_of(hosts[0])):
             return answer(
                 HTTPStatus.FORBIDDEN, b"This page is for this machine alone: open it as 127.0.0.1.\n"
             )
@@ -181,6 +186,10 @@ class PageServer:
         if name not in self._files:
             return answer(HTTPStatus.NOT_FOUND, b"There is no such file.\n")
         return answer(HTTPStatus.OK, self._files[name], KINDS.get(name.rpartition(".")[2], "text/plain"))
+
+    def _is_here(self, name: str | None) -> bool:
+        """Whether a name in a Host header may lead here."""
+        return name in NAMES or name == self.host or (self.host != HERE and _is_address(name))
 
     async def _handle(self, socket: Any) -> None:
         from websockets.exceptions import ConnectionClosed
@@ -235,6 +244,15 @@ def _name_of(host: str) -> str | None:
         return urlsplit(f"//{host}").hostname
     except ValueError:
         return None
+
+
+def _is_address(name: str | None) -> bool:
+    """Whether this is a number, which nobody can make lead elsewhere, and no name."""
+    try:
+        ipaddress.ip_address(name or "")
+    except ValueError:
+        return False
+    return True
 
 
 @contextmanager

@@ -44,8 +44,8 @@ Publish = Callable[[dict[str, Any]], None]
 
 
 class Session:
-    """player: the first world's.   others: names of checkpoints that may be chosen, too.
-    compare: the first of these has a world of its own from the beginning.
+    """player: the first world's.   second: of a second world next to it, from the beginning.
+    others: names of checkpoints that may be chosen, too.
     publish: called with each message, in this session's thread.   viewers: tabs that are open.
     """
 
@@ -55,14 +55,14 @@ class Session:
         self,
         player: Player,
         *,
+        second: Player | None = None,
         others: Sequence[str] = (),
-        compare: bool = False,
         publish: Publish = lambda message: None,
     ) -> None:
         self.publish, self.viewers, self.recorder = publish, 0, Recorder()
-        self.players, self._compare = Players(player, others), compare
+        self.players, self._second = Players(player, others), second
         self.stage = Stage(player.agent, player.agent.seed)
-        self.speed, self.running, self._steps = 1.0, False, 0
+        self.speed, self.running = 1.0, False
         self._period = 1 / self.stage.world.control_hz
         self._inbox: queue.Queue[Order | tuple[Lane, str, Any, int]] = queue.Queue()
         self._ended = threading.Event()
@@ -122,8 +122,8 @@ class Session:
     def _begin(self) -> None:
         self.lanes.append(self._lane(0, self.players.first))
         self._say(self.stage.message(self.goal, None, judged=False))
-        if self._compare:
-            self.lanes.append(self._lane(1, self.players.load(self.players.names[1])))
+        if self._second is not None:
+            self.lanes.append(self._lane(1, self._second))
         self._again()
         self._publish_settings()
 
@@ -137,9 +137,15 @@ class Session:
             self._pause("Something failed; the program's log says what. It is paused.")
 
     def _pause(self, text: str) -> None:
-        self.running, self._steps = False, 0
+        self._go_on(False)
         self._note(text, bad=True)
         self._publish_settings()
+
+    def _go_on(self, running: bool) -> None:
+        self.running = running
+        for lane in self.lanes:
+            lane.steps = 0
+        self._shown_at.clear()
 
     def _wait(self) -> float:
         """Seconds until something is to be done without being asked."""
@@ -148,8 +154,8 @@ class Session:
 
     def _moves(self, lane: Lane) -> bool:
         """Whether the world moves: it rests at its goal, while nobody looks, and while it is dragged."""
-        resting = lane.shown is None or (lane.rests and not self._steps)
-        return (self.running or self._steps > 0) and self.viewers > 0 and not resting
+        resting = lane.shown is None or (lane.rests and not lane.steps)
+        return (self.running or lane.steps > 0) and self.viewers > 0 and not resting
 
     def _take(self, wait: float) -> list[Any]:
         """What waits, of drags only the last; waits so many seconds for a first one."""
@@ -173,8 +179,7 @@ class Session:
             late = now - lane.due
             lane.due = (lane.due if late < self._period else now) + self._period / self.speed
             self._show(lane, lane.waiting.popleft())
-            if lane is self.lanes[0]:
-                self._steps = max(0, self._steps - 1)
+            lane.steps = max(0, lane.steps - 1)
         if not lane.waiting and not lane.advancing and self._moves(lane):
             lane.advancing = True
             lane.ask("advance")
@@ -202,9 +207,11 @@ class Session:
     def _obey(self, order: Order) -> None:
         lane = self.lanes[min(order.lane, len(self.lanes) - 1)]
         if order.do in ("run", "pause"):
-            self.running, self._steps = order.do == "run", 0
+            self._go_on(order.do == "run")
         elif order.do == "step":
-            self.running, self._steps = False, self._steps + 1
+            self.running = False
+            for each in self.lanes:
+                each.steps += 1
         elif order.do == "restart":
             self._restart()
         elif order.do == "again":
@@ -305,9 +312,7 @@ class Session:
             lane.player = lane.player.changed(settings.changed(deadline=order.value))
         else:
             deadline = "null" if settings.deadline is None else settings.deadline
-            lane.player = lane.player.with_words(
-                [f"planner={order.value}", f"planner.deadline={deadline}"]
-            )
+            lane.player = lane.player.with_words([f"planner={order.value}", f"planner.deadline={deadline}"])
         lane.ask("player", lane.player)
 
     def _change_checkpoint(self, name: str, lane: Lane) -> None:

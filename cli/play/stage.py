@@ -75,7 +75,7 @@ class Stage:
         return self._goal(state, pixels)
 
     def of_picture(self, data: bytes, state: np.ndarray) -> Goal:
-        """The goal that an image file shows; its state, too, if it carries one that goes with `state` (S,)."""
+        """The goal that an image file shows; its state, too, if it carries one that goes with state (S,)."""
         picture, text = pictures.read(data)
         shown = None
         if self.settable and text is not None and text.env == self.name:
@@ -120,6 +120,7 @@ class Stage:
             places = {name: list(map(float, each.at(goal.state))) for name, each in self.handles.items()}
         return {
             "kind": "goal",
+            "number": goal.number,
             "png": pictures.png(goal.picture),
             "places": places,
             "known": goal.state is not None,

@@ -171,7 +171,7 @@ class GymWorld(World):
         return self._draw(None)
 
     def picture(self, size: int) -> np.ndarray:
-        """The current frame, as large as the environment draws it before it is squeezed to (size, size, 3)."""
+        """The current frame, drawn as large as the environment does and squeezed to (size, size, 3)."""
         return squeezed(rendered(self.name, self._env), size)
 
     def is_success(self, state: Any, goal_state: Any) -> bool:

@@ -1,31 +1,85 @@
-// Distance over time: what happened, and what the newest plan expects of the steps to come.
+// Charts as SVG: lines over the steps, and the candidates over the iterations of a plan.
 
-const LEFT = 36, RIGHT = 12, TOP = 8, BOTTOM = 22, SHOWN = 150; // px; steps
+const LEFT = 46, RIGHT = 12, TOP = 8, BOTTOM = 22, SHOWN = 150; // px; steps
 
-// steps: [[step, distance], …].   plan: {step, frameskip, expected}, or null.
-export function draw(svg, steps, plan) {
-  const width = svg.clientWidth || 600, height = svg.clientHeight || 180;
-  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  const shown = steps.slice(-SHOWN);
-  const coming = plan ? plan.expected.map((d, i) => [plan.step + i * plan.frameskip, d]) : [];
-  const all = [...shown, ...coming];
+// Distance over time.   worlds: [{steps: [[step, distance, expected, surprise], …], plan}], the first one first.
+export function drawDistance(svg, worlds) {
+  const lines = [];
+  worlds.forEach(({ steps, plan }, i) => {
+    const mark = i ? " second" : "";
+    const shown = steps.slice(-SHOWN), first = shown.length ? shown[0][0] : 0;
+    const coming = plan ? plan.expected.map((d, k) => [plan.step + k * plan.frameskip, d]) : [];
+    lines.push({ kind: `actual${mark}`, points: shown.map(([step, d]) => [step, d]) });
+    lines.push({ kind: `expected${mark}`, points: coming.filter(([step]) => step >= first) });
+    const foretold = shown.filter(([, , d]) => d !== null && d !== undefined).map(([step, , d]) => [step, d]);
+    lines.push({ kind: `foretold${mark}`, points: foretold, dots: true });
+  });
+  draw(svg, lines, { least: 1, unit: "" });
+}
+
+// Surprise over time, in per cent.
+export function drawSurprise(svg, worlds) {
+  const known = (steps) => steps.slice(-SHOWN).filter(([, , , s]) => s !== null && s !== undefined);
+  draw(svg, worlds.map(({ steps }, i) => (
+    { kind: i ? "actual second" : "actual", points: known(steps).map(([step, , , s]) => [step, 100 * s]) }
+  )), { least: 100, unit: " %" });
+}
+
+// lines: [{kind (its class), points: [[x, y], …], dots}].
+function draw(svg, lines, { least, unit }) {
+  const all = lines.flatMap((line) => line.points);
   if (!all.length) { svg.replaceChildren(); return; }
-  const first = Math.min(...all.map(([step]) => step)), last = Math.max(first + 20, ...all.map(([step]) => step));
-  const most = Math.max(1, ...all.map(([, distance]) => distance)) * 1.05;
+  const { width, height } = size(svg);
+  const first = Math.min(...all.map(([x]) => x)), last = Math.max(first + 20, ...all.map(([x]) => x));
+  const most = Math.max(least, 1.05 * Math.max(...all.map(([, y]) => y)));
   const x = (step) => LEFT + (step - first) / (last - first) * (width - LEFT - RIGHT);
-  const y = (distance) => height - BOTTOM - distance / most * (height - TOP - BOTTOM);
-  const parts = [];
-  for (const value of [0, most / 2, most]) {
-    parts.push(part("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y(value), y2: y(value) }));
-    parts.push(part("text", { x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, value.toFixed(most < 10 ? 1 : 0)));
-  }
+  const y = (value) => height - BOTTOM - value / most * (height - TOP - BOTTOM);
+  const parts = scale(most, y, width, unit);
   for (const [step, anchor] of [[first, "start"], [last, "end"]]) {
     parts.push(part("text", { x: x(step), y: height - 6, "text-anchor": anchor }, `step ${step}`));
   }
-  const points = (list) => list.map(([step, distance]) => `${x(step).toFixed(1)},${y(distance).toFixed(1)}`).join(" ");
-  parts.push(part("polyline", { class: "actual", points: points(shown) }));
-  parts.push(part("polyline", { class: "expected", points: points(coming) }));
+  for (const { kind, points, dots } of lines) {
+    if (dots) points.forEach(([a, b]) => parts.push(part("circle", { class: kind, cx: x(a), cy: y(b), r: 3.5 })));
+    else {
+      const text = points.map(([a, b]) => `${x(a).toFixed(1)},${y(b).toFixed(1)}`).join(" ");
+      parts.push(part("polyline", { class: kind, points: text }));
+    }
+  }
   svg.replaceChildren(...parts);
+}
+
+// How near each candidate comes, in each iteration.   nearest: [[distance, …], …], or null.
+export function drawNarrowing(svg, nearest) {
+  if (!nearest) { svg.replaceChildren(); return; }
+  const { width, height } = size(svg);
+  const most = Math.max(1, 1.05 * Math.max(...nearest.flat()));
+  const y = (value) => height - BOTTOM - value / most * (height - TOP - BOTTOM);
+  const wide = (width - LEFT - RIGHT) / nearest.length;
+  const parts = scale(most, y, width, "");
+  nearest.forEach((distances, i) => {
+    const middle = LEFT + (i + 0.5) * wide;
+    parts.push(part("text", { x: middle, y: height - 6, "text-anchor": "middle" }, `${i + 1}`));
+    const [low, high] = [Math.min(...distances), Math.max(...distances)];
+    parts.push(part("line", { class: "spread", x1: middle, x2: middle, y1: y(low), y2: y(high) }));
+    distances.forEach((distance, k) => {
+      const off = ((k + 0.5) / distances.length - 0.5) * Math.min(wide * 0.6, 60);
+      parts.push(part("circle", { class: "candidate", cx: middle + off, cy: y(distance), r: 3 }));
+    });
+  });
+  svg.replaceChildren(...parts);
+}
+
+function scale(most, y, width, unit) {
+  return [0, most / 2, most].flatMap((value) => [
+    part("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y(value), y2: y(value) }),
+    part("text", { x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, value.toFixed(most < 10 ? 1 : 0) + unit),
+  ]);
+}
+
+function size(svg) {
+  const width = svg.clientWidth || 600, height = svg.clientHeight || 180;
+  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  return { width, height };
 }
 
 function part(name, attributes, text = "") {

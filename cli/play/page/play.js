@@ -1,106 +1,116 @@
 // The page: what comes from the program is shown, what is done here is sent to it. All that lasts is kept there.
 
-import { draw } from "./chart.js";
+import { Camera } from "./camera.js";
+import { drawDistance, drawNarrowing, drawSurprise } from "./chart.js";
 import { Connection } from "./connection.js";
+import { Panel, choices, copied } from "./panel.js";
+import { Replay, read } from "./replay.js";
 import { Scene } from "./scene.js";
 
 const MOST = 16 * 2 ** 20; // bytes of a picture; the server's limit
 const $ = (id) => document.getElementById(id);
-const latest = { settings: null, frame: null, goal: null, plan: null };
-let steps = []; // [step, distance]
-let lostOnce = false;
+let latest = { settings: null, goal: null };
+let lostOnce = false, replay = null, open = false;
+let missed = []; // what came while a recording was shown: the newest of each kind
 
-const world = new Scene($("world"), "world", order);
+$("goal").before(copied($("world")));
+const panels = [new Panel($("world"), 0, order), new Panel($("other"), 1, order)];
 const goal = new Scene($("goal"), "goal", order);
 const line = new Connection(heard, changed);
+const camera = new Camera($("camera"), $("viewfinder"), give, (text) => note(text, true));
 
 function order(fields) {
-  if (!line.send(fields)) note("That was not done: the program does not answer.", true);
+  if (replay) note("This is a recording: go back to the world first.", true);
+  else if (!line.send(fields)) note("That was not done: the program does not answer.", true);
 }
 
 function heard(message) {
-  const { kind } = message;
-  if (kind === "note") note(message.text, message.bad);
-  if (kind === "history") steps = message.steps;
-  if (kind in latest) latest[kind] = message;
-  if (kind === "settings") showSettings(message);
-  if (kind === "goal") { steps = []; showGoal(message); }
-  if (kind === "frame") showFrame(message);
-  if (kind === "plan") showPlan(message);
-  if (kind !== "note" && kind !== "settings") draw($("chart"), steps, plan());
-  document.body.dataset.ready = latest.settings && latest.frame && latest.goal ? "yes" : "";
+  if (message.kind === "replay") { play(message.messages); return; }
+  if (!replay) { show(message); return; }
+  const same = (other) => other.kind === message.kind && (other.lane || 0) === (message.lane || 0);
+  missed = [...missed.filter((other) => !same(other)), message];
 }
 
-const plan = () => latest.plan && latest.plan.expected ? latest.plan : null;
-const turns = () => latest.settings ? latest.settings.handles : {};
+const show_ = {
+  note: (message) => note(message.text, message.bad),
+  history: (message) => panels[message.lane].showHistory(message.steps),
+  settings: showSettings,
+  goal: showGoal,
+  frame: (message, options) => panels[message.lane].showFrame(message, turns(), options),
+  plan: (message, options) => panels[message.lane].showPlan(message, options),
+};
+
+// passed: what is shown is out of date already, and only what lasts of it counts.
+function show(message, passed = false) {
+  show_[message.kind]?.(message, { ...wanted(), passed });
+  if (passed) return;
+  if (message.kind === "frame" && !message.lane) {
+    $("rate").textContent = message.rate ? message.rate.toFixed(1) : "–";
+    document.body.dataset.reached = message.reached === null ? "" : "yes";
+  }
+  if (message.kind === "plan") { showThinking(); showWarning(); }
+  if (["frame", "plan", "goal", "history", "settings"].includes(message.kind)) drawCharts();
+  document.body.dataset.ready = latest.settings && panels[0].frame && latest.goal ? "yes" : "";
+}
+
+const wanted = () => ({ ghosts: $("ghosts").checked, fan: $("fan").checked });
+const turns = () => (latest.settings ? latest.settings.handles : {});
+const worlds = () => panels.slice(0, latest.settings ? latest.settings.lanes.length : 1);
 
 function showSettings(now) {
-  $("about").textContent = `${now.checkpoint}, a model of ${now.world}, at ${now.hz} steps a second.`;
+  latest.settings = now;
+  const two = now.lanes.length > 1;
+  $("about").textContent = `A model of ${now.world}, at ${now.hz} steps a second.`;
   $("run").textContent = now.running ? "Pause" : "Start";
-  const seconds = (value) => value === null ? "none" : `${1000 * value} ms`;
-  const pace = (value) => value === 1 ? "as it is" : `${value} of that`;
-  choices($("planner"), now.planners, now.planner, (name) => name);
-  choices($("deadline"), withOwn(now.deadlines, now.deadline), now.deadline, seconds);
-  choices($("speed"), now.speeds, now.speed, pace);
-  $("command").textContent = now.command;
-  $("python").textContent = now.python;
-  if (latest.frame) world.place(latest.frame.places, now.handles);
+  choices($("speed"), now.speeds, now.speed, (value) => (value === 1 ? "as it is" : `${value} of that`));
+  now.lanes.forEach((mine, i) => panels[i].showChoices(now, mine));
+  $("other").hidden = !two;
+  $("compare").checked = two;
+  document.body.classList.toggle("two", two);
+  for (const each of document.querySelectorAll(".key .second")) each.hidden = !two;
+  $("narrowing-2").toggleAttribute("hidden", !two);
+  if (!two) panels[1].clear();
+  const both = (name) => now.lanes.map((mine) => mine[name]).join("\n\n");
+  $("command").textContent = both("command");
+  $("python").textContent = both("python");
   if (latest.goal) goal.place(latest.goal.places, now.handles);
 }
 
-const withOwn = (list, own) => list.includes(own) ? list : [...list, own];
-
-function choices(select, values, chosen, label) {
-  if (document.activeElement !== select || select.options.length !== values.length) {
-    select.replaceChildren(...values.map((value) => new Option(label(value), JSON.stringify(value))));
-  }
-  select.value = JSON.stringify(chosen);
-}
-
-function showFrame(frame) {
-  const last = steps[steps.length - 1];
-  if (!last || last[0] < frame.step) steps.push([frame.step, frame.distance]);
-  else if (last[0] === frame.step) last[1] = frame.distance;
-  if (steps.length > 600) steps.shift();
-  $("distance").textContent = frame.distance.toFixed(1);
-  $("surprise").textContent = frame.surprise === null ? "–" : `${(100 * frame.surprise).toFixed(0)} %`;
-  $("rate").textContent = frame.rate === null ? "–" : frame.rate.toFixed(1);
-  const reached = frame.reached === null ? "" : `✓ goal reached at step ${frame.reached}`;
-  $("state").textContent = `step ${frame.step}  ${reached}`;
-  document.body.dataset.reached = frame.reached === null ? "" : "yes";
-  world.place(frame.places, turns());
-  showWorld();
-}
-
-function showWorld() {
-  if (!latest.frame) return;
-  const now = $("ghosts").checked ? plan() : null;
-  const names = now && now.path.length ? Object.keys(now.path[0]) : [];
-  world.show([latest.frame.png, now && now.ghosts], names.map((name) => now.path.map((places) => places[name])));
-}
-
-function showGoal(now) {
+function showGoal(now, { passed } = {}) {
+  if (!latest.goal || latest.goal.number !== now.number) for (const panel of panels) panel.newGoal();
+  latest.goal = now;
+  if (passed) return;
   goal.show([now.png]);
   goal.place(now.places, turns());
-  $("how").textContent = now.known ? "Drag things, or drop a picture here."
-    : "A picture: where things are in it is not known, so the page cannot say when it is reached.";
+  const draggable = latest.settings && Object.keys(latest.settings.handles).length > 0;
+  $("how").textContent = !now.known
+    ? "A picture: where things are in it is not known, so the page cannot say when it is reached."
+    : draggable ? "Drag things, or drop a picture here." : "Drop a picture here, or freeze the present.";
   showWarning();
 }
 
-function showPlan(now) {
-  $("ms").textContent = now.ms === undefined ? "–" : `${now.ms.toFixed(0)} ms`;
-  if (now.narrowing) {
-    const [first, last] = [now.narrowing[0], now.narrowing[now.narrowing.length - 1]].map((each) => each.toFixed(1));
-    $("thinking").textContent = `The newest plan: ${now.iterations} rounds; its best candidates went from ${first} `
-      + `to ${last} (root of the cost). Ghosts show each imagined latent as ${now.probed ? "a linear probe reads it, fitted to" : "the nearest of"} `
-      + `${now.known} known states.`;
-  }
-  showWarning();
-  showWorld();
+function showThinking() {
+  const { plan } = panels[0];
+  if (!plan) return;
+  const by = { probe: "as a linear probe reads it, fitted to", states: "as the nearest of", frames: "as the nearest of" };
+  const what = plan.shown_by === "frames" ? "known frames" : "known states";
+  $("thinking").textContent = `The newest plan: ${plan.iterations} iterations in ${plan.ms.toFixed(0)} ms. Ghosts show each `
+    + `imagined latent ${by[plan.shown_by]} ${plan.known} ${what}. Thin lines are candidates: grey ones of the first `
+    + "iterations, green ones of the last.";
+}
+
+function drawCharts() {
+  const shown = worlds();
+  drawDistance($("chart"), shown);
+  drawSurprise($("surprises"), shown);
+  shown.forEach(({ plan }, i) => {
+    drawNarrowing($(i ? "narrowing-2" : "narrowing"), plan && plan.fan ? plan.fan.nearest : null);
+  });
 }
 
 function showWarning() {
-  const text = [latest.goal && latest.goal.warning, latest.plan && latest.plan.warning].filter(Boolean)[0];
+  const said = [latest.goal && latest.goal.warning, ...worlds().map(({ plan }) => plan && plan.warning)];
+  const text = said.find(Boolean);
   $("warning").textContent = text ? `⚠ ${text}` : "";
   $("warning").hidden = !text;
 }
@@ -110,30 +120,84 @@ function note(text, bad) {
   $("note").className = bad ? "banner bad" : "banner";
 }
 
-function changed(open) {
+function changed(now) {
+  open = now;
   $("lost").hidden = open;
   $("lost").textContent = "The program does not answer; this page tries again by itself. "
-    + "If you have started it anew, open the address that it prints.";
-  for (const each of document.querySelectorAll("button, select, input")) each.disabled = !open;
+    + "If you have started it anew, and nothing happens here, open the address that it prints.";
+  enable();
   if (open && lostOnce) note("The program answers again.", false);
   lostOnce = lostOnce || !open;
 }
 
+// What cannot be done now cannot be pressed: the world's buttons while a recording is shown, most while nobody answers.
+function enable() {
+  for (const each of document.querySelectorAll("button, select, input")) {
+    const here = each.closest("#replaying") || ["recording", "ghosts", "fan"].includes(each.id);
+    each.disabled = here ? false : !open || replay !== null;
+  }
+}
+
 async function give(file) {
   if (!file) return;
-  if (file.size > MOST) note(`The picture has ${Math.ceil(file.size / 2 ** 20)} MB; at most 16 can be taken.`, true);
+  if (/json/.test(file.type) || /\.json$/.test(file.name || "")) {
+    try { play(read(await file.text())); } catch (error) { note(error.message, true); }
+  } else if (file.size > MOST) note(`The picture has ${Math.ceil(file.size / 2 ** 20)} MB; at most 16 can be taken.`, true);
   else order(await file.arrayBuffer());
 }
 
-for (const id of ["step", "restart", "freeze", "another"]) $(id).onclick = () => order({ do: id });
-$("run").onclick = () => order({ do: latest.settings.running ? "pause" : "run" });
-for (const id of ["planner", "deadline", "speed"]) {
-  $(id).onchange = (event) => order({ do: id, value: JSON.parse(event.target.value) });
+// Show a recording in the place of the world.
+function play(messages) {
+  replay?.end();
+  $("replaying").hidden = false;
+  if (!replay) missed = [...kept()];
+  replay = {};
+  enable();
+  try {
+    replay = new Replay(messages, clear, show, moved);
+  } catch (error) {
+    backToTheWorld();
+    note(`That recording cannot be played: ${error.message}`, true);
+  }
 }
-$("ghosts").onchange = showWorld;
-$("picture").onchange = (event) => { give(event.target.files[0]); event.target.value = ""; };
+
+const kept = () => Object.values(latest).concat(panels.flatMap(({ frame, plan }) => [frame, plan])).filter(Boolean);
+
+function clear() {
+  latest = { settings: null, goal: null };
+  for (const panel of panels) panel.clear();
+}
+
+function moved(at, of, running) {
+  $("replay-run").textContent = running ? "Pause" : "Play";
+  $("replay-at").max = of;
+  $("replay-at").value = at;
+  $("replay-time").textContent = `${at.toFixed(1)} of ${of.toFixed(1)} s`;
+}
+
+function backToTheWorld() {
+  replay?.end?.();
+  replay = null;
+  $("replaying").hidden = true;
+  clear();
+  for (const message of missed) show(message);
+  enable();
+  line.send({ do: "hello" });
+}
+
+for (const id of ["step", "again", "restart", "freeze", "another"]) $(id).onclick = () => order({ do: id });
+$("run").onclick = () => order({ do: latest.settings.running ? "pause" : "run" });
+$("speed").onchange = (event) => order({ do: "speed", value: JSON.parse(event.target.value) });
+$("compare").onchange = (event) => order({ do: "compare", value: event.target.checked });
+for (const id of ["ghosts", "fan"]) $(id).onchange = () => worlds().forEach((panel) => panel.draw(wanted()));
+for (const id of ["picture", "recording"]) {
+  $(id).onchange = (event) => { give(event.target.files[0]); event.target.value = ""; };
+}
+$("replay-run").onclick = () => replay.run(!replay.running);
+$("replay-at").oninput = (event) => { replay.run(false); replay.seek(Number(event.target.value)); };
+$("replay-end").onclick = backToTheWorld;
 addEventListener("paste", (event) => give(event.clipboardData.files[0]));
-addEventListener("resize", () => draw($("chart"), steps, plan()));
+addEventListener("resize", drawCharts);
 addEventListener("dragover", (event) => { event.preventDefault(); $("goal").classList.add("over"); });
 addEventListener("dragleave", () => $("goal").classList.remove("over"));
 addEventListener("drop", (event) => {
@@ -143,8 +207,8 @@ addEventListener("drop", (event) => {
 });
 addEventListener("keydown", (event) => {
   if (event.target.closest("button, select, input, a, summary, pre") || event.ctrlKey || event.metaKey) return;
-  if (event.key === " ") $("run").click();
-  else if (event.key === ".") $("step").click();
+  if (event.key === " ") (replay ? $("replay-run") : $("run")).click();
+  else if (event.key === "." && !replay) $("step").click();
   else return;
   event.preventDefault();
 });

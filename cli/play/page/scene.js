@@ -1,6 +1,8 @@
 // A picture with things in it that can be dragged and turned: by mouse, finger or keys.
 
 const MOVE = 0.02, LITTLE = 0.004, TURN = Math.PI / 24; // shares of the picture; radians
+const ARM = 56; // px from a thing to the knob that turns it
+const TRIED = ["#8a929c", "#00805c"]; // candidates of the first iterations, and of the last
 
 export class Scene {
   // order(fields) sends what was done; where is "world" or "goal".
@@ -16,13 +18,30 @@ export class Scene {
   }
 
   // The pictures (addresses; null: none) one over the other, and lines along `paths`, lists of [x, y].
-  async show(pictures, paths = []) {
+  // fans: for each thing, candidates of each iteration as such lists.
+  async show(pictures, paths = [], fans = []) {
     const mine = ++this.drawing;
     const images = await Promise.all(pictures.filter(Boolean).map(decoded));
     if (mine !== this.drawing) return; // a newer one came meanwhile
     const { width, height } = this.canvas;
     for (const image of images) this.pen.drawImage(image, 0, 0, width, height);
+    for (const fan of fans) this.fan(fan, width, height);
     for (const path of paths) this.line(path, width, height);
+  }
+
+  fan(iterations, width, height) {
+    iterations.forEach((candidates, i) => {
+      const last = i === iterations.length - 1;
+      this.pen.strokeStyle = TRIED[last ? 1 : 0];
+      this.pen.globalAlpha = last ? 0.9 : 0.15 + 0.25 * i / iterations.length;
+      this.pen.lineWidth = last ? 1.5 : 1;
+      for (const path of candidates) {
+        this.pen.beginPath();
+        path.forEach(([x, y]) => this.pen.lineTo(x * width, y * height));
+        this.pen.stroke();
+      }
+    });
+    this.pen.globalAlpha = 1;
   }
 
   line(path, width, height) {
@@ -45,7 +64,7 @@ export class Scene {
   place(places, turns) {
     this.places = places;
     for (const [name, button] of this.handles) {
-      if (!(name in places)) { button.remove(); this.handles.delete(name); }
+      if (!(name in places)) { button.knob?.remove(); button.remove(); this.handles.delete(name); }
     }
     for (const [name, [x, y]] of Object.entries(places)) {
       if (!this.handles.has(name)) this.add(name, turns[name]);
@@ -57,6 +76,11 @@ export class Scene {
   put(button, x, y) {
     button.style.left = `${100 * x}%`;
     button.style.top = `${100 * y}%`;
+    const { knob } = button;
+    if (!knob) return;
+    if (knob.angle === undefined) knob.angle = Math.atan2(0.5 - y, 0.5 - x); // towards the middle, where there is room
+    knob.style.left = `calc(${100 * x}% + ${(ARM * Math.cos(knob.angle)).toFixed(1)}px)`;
+    knob.style.top = `calc(${100 * y}% + ${(ARM * Math.sin(knob.angle)).toFixed(1)}px)`;
   }
 
   add(name, turns) {
@@ -104,6 +128,41 @@ export class Scene {
     };
     this.handles.set(name, button);
     this.box.append(button);
+    if (turns) this.addKnob(name, button, turn);
+  }
+
+  // What turns a thing as it is led around it, by finger or mouse; keys and wheel do without.
+  addKnob(name, button, turn) {
+    const knob = document.createElement("span");
+    knob.className = "knob";
+    knob.dataset.name = name;
+    knob.title = `turns the ${name}`;
+    let from = null, waiting = 0;
+    const angle = (event) => {
+      const [x, y] = this.at(event), [ownX, ownY] = this.places[name];
+      return Math.atan2(y - ownY, x - ownX);
+    };
+    knob.onpointerdown = (event) => {
+      from = angle(event);
+      knob.setPointerCapture(event.pointerId);
+      event.preventDefault();
+    };
+    knob.onpointermove = (event) => {
+      if (from === null) return;
+      const now = angle(event), by = Math.atan2(Math.sin(now - from), Math.cos(now - from)), first = waiting === 0;
+      from = now;
+      waiting += by;
+      knob.angle += by;
+      this.put(button, ...this.places[name]);
+      if (first && by) requestAnimationFrame(() => { if (waiting) turn(waiting); waiting = 0; });
+    };
+    knob.onpointerup = knob.onpointercancel = () => {
+      if (waiting) turn(waiting);
+      waiting = 0;
+      from = null;
+    };
+    button.knob = knob;
+    this.box.append(knob);
   }
 
   at(event) {
