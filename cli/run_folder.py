@@ -33,6 +33,7 @@ CHANGEABLE = (
     "wandb.mode",
     "module",
     "report",
+    "play",
 )
 
 

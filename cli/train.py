@@ -5,6 +5,7 @@
     python train.py env=pusht data.path=my.h5 train.minutes=60
     python train.py env=gym env.id=Pendulum-v1         # any Gymnasium environment, see docs/worlds/gym.md
     python train.py env=recorded data.path=my.h5       # a recording of your own, see docs/own-recordings.md
+    python train.py env=two_room play=true             # a page shows the run as it learns: docs/play.md
     python train.py model=lewm train.minutes=240       # the published architecture, for a GPU
     python train.py resume=runs/RUN                    # continue a run that was stopped
     python train.py -m seed=0,1,2                      # a sweep, one table at the end; --dry prints it
@@ -50,6 +51,8 @@ from latent_planner.training.train_config import TrainConfig
 from latent_planner.training.trainer import Trainer
 
 from .overrides import ConfigError, checked, listing
+from .play.command import need_websockets
+from .play.training import FILMED, watched
 from .recording import RECORDED, open_recording, warn_of_short_sight
 from .reporting import report_on
 from .run_folder import check_free, resumed, run_folder
@@ -127,6 +130,8 @@ def train(config: DictConfig) -> Path:
 
 def _train(config: DictConfig, locks: ExitStack) -> Path:
     check_free(config)
+    if config.play:
+        need_websockets()
     device = training_device(config.device)
     settings, planner = train_config(config), planner_settings(config)
     model_config(config, ANY_WORLD)  # report mistakes in it before anything is collected
@@ -155,13 +160,14 @@ def _train(config: DictConfig, locks: ExitStack) -> Path:
     world_model = make_world_model(config, dataset)
     planner.change_limit(world_model.config.action_dim)
     warn_of_short_sight(config, dataset.control_hz)
-    evaluate = evaluator(config)
     folder = Path(broadcast_object_list([str(run_folder(config)) if first else ""])[0])
     if first:
         locks.enter_context(alone_in(folder))
     size = sum(parameter.numel() for parameter in world_model.parameters()) / 1e6
     log.info("%s: %.1f million parameters on %s, run folder %s", config.env.name, size, device, folder)
 
+    page = locks.enter_context(watched(folder, world_model)) if first and config.play else None
+    evaluate = evaluator(config, None if page is None else page.plans)
     plain: Any = OmegaConf.to_container(config, resolve=True)
     mode = config.wandb.mode if first else "disabled"
     with Tracker(folder, mode=mode, project=config.wandb.project, settings=plain) as tracker:
@@ -171,11 +177,13 @@ def _train(config: DictConfig, locks: ExitStack) -> Path:
             settings,
             run_dir=folder,
             evaluate=evaluate,
-            log=tracker.log,
+            log=tracker.log if page is None else page.after(tracker.log),
             planner=planner,
             progress=first,
         )
         trained = trainer.fit()
+    if page is not None:
+        page.note(f"The training is over; the tests follow. The model is in {folder}.")
     if first:
         looks.write(folder, reader)
     reader.close()
@@ -257,8 +265,13 @@ def env_maker(config: DictConfig, image_size: int | None = None) -> Callable[[],
     return partial(envs.make, config.env.name, image_size=size, reference_look=reference_look)
 
 
-def evaluator(config: DictConfig) -> Callable[[WorldModel], dict[str, Any]] | None:
-    """Asked while training: how often does this model reach goals that are not the benchmark's?"""
+def evaluator(
+    config: DictConfig, show: Callable[[list[video.Clip], float], None] | None = None
+) -> Callable[[WorldModel], dict[str, Any]] | None:
+    """Asked while training: how often does this model reach goals that are not the benchmark's?
+
+    show: gets the first episodes, and the share that reached its goal.
+    """
     if config.benchmark.validation_pairs < 1:
         return None
     goals = pairs.draw(config.env.name, config.benchmark.validation_pairs, VALIDATION_SEED)
@@ -267,7 +280,12 @@ def evaluator(config: DictConfig) -> Callable[[WorldModel], dict[str, Any]] | No
     def evaluate(world_model: WorldModel) -> dict[str, Any]:
         device = next(world_model.parameters()).device
         agent = Agent(world_model, settings, device=device)
-        result = benchmark.run(agent, env_maker(config), goals, progress=False, quick=True)
+        clips: list[video.Clip] | None = None if show is None else []
+        result = benchmark.run(
+            agent, env_maker(config), goals, progress=False, quick=True, recordings=clips, record=FILMED
+        )
+        if show is not None and clips:
+            show(clips, result["success"])
         low, high = result["interval"]
         return {"success": result["success"], "success_low": low, "success_high": high}
 

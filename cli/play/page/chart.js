@@ -14,27 +14,32 @@ export function drawDistance(svg, worlds) {
     const foretold = shown.filter(([, , d]) => d !== null && d !== undefined).map(([step, , d]) => [step, d]);
     lines.push({ kind: `foretold${mark}`, points: foretold, dots: true });
   });
-  draw(svg, lines, { least: 1, unit: "" });
+  drawLines(svg, lines, { least: 1 });
 }
 
 // Surprise over time, in per cent.
 export function drawSurprise(svg, worlds) {
   const known = (steps) => steps.slice(-SHOWN).filter(([, , , s]) => s !== null && s !== undefined);
-  draw(svg, worlds.map(({ steps }, i) => (
+  drawLines(svg, worlds.map(({ steps }, i) => (
     { kind: i ? "actual second" : "actual", points: known(steps).map(([step, , , s]) => [step, 100 * s]) }
   )), { least: 100, unit: " %" });
 }
 
-// lines: [{kind (its class), points: [[x, y], …], dots}].
-function draw(svg, lines, { least, unit }) {
+// lines: [{kind (its class), points: [[x, y], …], dots}].   least: the lowest top of the scale.   log: logarithmic.
+export function drawLines(svg, lines, { least = 1, unit = "", log = false }) {
+  if (log) {
+    const positive = (points) => points.filter(([, y]) => y > 0).map(([x, y]) => [x, Math.log10(y)]);
+    lines = lines.map((line) => ({ ...line, points: positive(line.points) }));
+  }
   const all = lines.flatMap((line) => line.points);
   if (!all.length) { svg.replaceChildren(); return; }
   const { width, height } = size(svg);
   const first = Math.min(...all.map(([x]) => x)), last = Math.max(first + 20, ...all.map(([x]) => x));
-  const most = Math.max(least, 1.05 * Math.max(...all.map(([, y]) => y)));
+  const low = log ? Math.min(...all.map(([, y]) => y)) : 0;
+  const most = Math.max(log ? low + 0.3 : least, ...all.map(([, y]) => log ? y : 1.05 * y));
   const x = (step) => LEFT + (step - first) / (last - first) * (width - LEFT - RIGHT);
-  const y = (value) => height - BOTTOM - value / most * (height - TOP - BOTTOM);
-  const parts = scale(most, y, width, unit);
+  const y = (value) => height - BOTTOM - (value - low) / (most - low) * (height - TOP - BOTTOM);
+  const parts = scale(low, most, y, width, unit, log);
   for (const [step, anchor] of [[first, "start"], [last, "end"]]) {
     parts.push(part("text", { x: x(step), y: height - 6, "text-anchor": anchor }, `step ${step}`));
   }
@@ -55,7 +60,7 @@ export function drawNarrowing(svg, nearest) {
   const most = Math.max(1, 1.05 * Math.max(...nearest.flat()));
   const y = (value) => height - BOTTOM - value / most * (height - TOP - BOTTOM);
   const wide = (width - LEFT - RIGHT) / nearest.length;
-  const parts = scale(most, y, width, "");
+  const parts = scale(0, most, y, width, "", false);
   nearest.forEach((distances, i) => {
     const middle = LEFT + (i + 0.5) * wide;
     parts.push(part("text", { x: middle, y: height - 6, "text-anchor": "middle" }, `${i + 1}`));
@@ -69,10 +74,11 @@ export function drawNarrowing(svg, nearest) {
   svg.replaceChildren(...parts);
 }
 
-function scale(most, y, width, unit) {
-  return [0, most / 2, most].flatMap((value) => [
+function scale(low, most, y, width, unit, log) {
+  const text = (value) => (log ? (10 ** value).toPrecision(2) : value.toFixed(most < 10 ? 1 : 0)) + unit;
+  return [low, (low + most) / 2, most].flatMap((value) => [
     part("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y(value), y2: y(value) }),
-    part("text", { x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, value.toFixed(most < 10 ? 1 : 0) + unit),
+    part("text", { x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, text(value)),
   ]);
 }
 
