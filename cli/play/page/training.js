@@ -50,7 +50,7 @@ function show() {
     ? "⚠ The latents are collapsing: raise sigreg_weight, or lower learning_rate." : "✓ The latents spread out.";
   const points = (name, by = 1) => rows.filter((row) => row[name] !== undefined).map((row) => [row.step, by * row[name]]);
   drawLines($("successes"), [
-    { kind: "actual", points: points("success", 100) },
+    ...[false, true].map((dots) => ({ kind: "actual", points: points("success", 100), dots })),
     ...["success_low", "success_high"].map((name) => ({ kind: "foretold", points: points(name, 100), dots: true })),
   ], { least: 100, unit: " %" });
   drawLines($("losses"), [
