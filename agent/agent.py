@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,8 +43,10 @@ from .problem import (
     groups,
     mix_seeds,
     one_group,
+    said_of,
     steps_per_problem,
 )
+from .seen import Seen, checked_seen, encode_seen, said_by
 from .settings import AgentSettings, checked_deadline
 
 log = logging.getLogger(__name__)
@@ -152,15 +154,22 @@ class Agent:
     @torch.no_grad()
     def set_goal(
         self,
-        pixels: np.ndarray,
+        pixels: np.ndarray | Mapping[str, Any],
         steps: int | Sequence[int] | np.ndarray | None = None,
         mask: np.ndarray | None = None,
     ) -> None:
         """Pursue this goal image, uint8 (H, W, 3) or (B, H, W, 3) of any size, and drop the old plan.
 
+        Of a model of several cameras: a dict with a picture of one of them or of several, with or without the
+        vector, or of the vector alone. Costs and distances look only at what the goal says.
+
         steps: environment steps left to reach it, one number or (B,); plans then never look further ahead.
         None: no limit.   mask: (B,) bool, only these problems; the others keep goal and plan.
         """
+        if self.config.several:
+            seen, _ = checked_seen(pixels, self.config)
+            self._pursue(seen, steps, mask, near=0.0)
+            return
         frames, _ = checked_frames(pixels)
         self._pursue(frames[:, None], steps, mask, near=0.0)
         self.goal_looks = self._looks(frames[chosen_problems(mask, len(frames))], "goal")
@@ -183,6 +192,8 @@ class Agent:
             fifth of that between unrelated frames. One also counts as passed when no plan would come nearer.
             Judged whenever a block of actions is done.   steps, mask: as for `set_goal`; steps are for all.
         """
+        if self.config.several:
+            raise PlanError("A model of several cameras pursues one goal at a time: call set_goal for each.")
         pictures = np.asarray(pixels)
         if pictures.ndim not in (4, 5):
             raise PlanError(
@@ -197,12 +208,12 @@ class Agent:
 
     def _pursue(
         self,
-        pictures: np.ndarray,
+        pictures: np.ndarray | Seen,
         steps: int | Sequence[int] | np.ndarray | None,
         mask: np.ndarray | None,
         near: float | None,
     ) -> None:
-        """Give each problem that mask names its goals, of (B, G, H, W, 3), and drop its old plan."""
+        """Give each problem that mask names its goals, (B, G, H, W, 3) or views, and drop its old plan."""
         problems = self._problems
         if len(problems) != len(pictures):
             if problems and (mask is not None or any(problem.goal is None for problem in problems)):
@@ -210,29 +221,37 @@ class Agent:
             problems = [Problem(mix_seeds(self.seed, i)) for i in range(len(pictures))]
         left = steps_per_problem(steps, len(problems))
         chosen = chosen_problems(mask, len(problems))
-        latents = self._encode(pictures[chosen].reshape(-1, *pictures.shape[2:]))
+        said, goals = None, 1
+        if isinstance(pictures, Seen):
+            said = said_by(pictures, self.config, self.device)
+            latents = self._encode(pictures[chosen])
+        else:
+            goals = pictures.shape[1]
+            latents = self._encode(pictures[chosen].reshape(-1, *pictures.shape[2:]))
         near = math.sqrt(PASSED * 2 * latents.shape[-1]) if near is None else float(near)
-        for i, (goal, *later) in zip(chosen, latents.unflatten(0, (len(chosen), pictures.shape[1]))):
+        for i, (goal, *later) in zip(chosen, latents.unflatten(0, (len(chosen), goals))):
             problems[i].drop_plan()
+            problems[i].said = said
             problems[i].goal, problems[i].later, problems[i].near = goal, later, near
             problems[i].steps_left = left[i]
         self._problems = problems
         self._solver.legs.prepare()
 
     @torch.no_grad()
-    def act(self, pixels: np.ndarray, *, deadline: float | None = None) -> Any:
+    def act(self, pixels: np.ndarray | Mapping[str, Any], *, deadline: float | None = None) -> Any:
         """The next action, as env.step takes it: float32 (A,), in environment units and inside the bounds.
 
         Where actions have choices, an int for a Discrete space, whole numbers for a MultiDiscrete one, a
         tuple or a dict for those. For B problems: (B, A), or the same forms of arrays that begin with B.
-        pixels: uint8 (H, W, 3) or (B, H, W, 3), what is seen now. Call it once per environment step: most
-        calls take the next action of the block under way, every `replan_every` blocks one plans.
+        pixels: uint8 (H, W, 3) or (B, H, W, 3), what is seen now; of a model of several cameras a dict as
+        {"front": …, "wrist": …, "proprio": …}, any of which may be missing. Call it once for each environment
+        step: most calls take the next action of the block under way, every `replan_every` blocks one plans.
         deadline: seconds for planning, instead of the agent's own; see Planner.plan.
         """
         return self.config.space.own_form(self.act_row(pixels, deadline=deadline))
 
     @torch.no_grad()
-    def act_row(self, pixels: np.ndarray, *, deadline: float | None = None) -> np.ndarray:
+    def act_row(self, pixels: np.ndarray | Mapping[str, Any], *, deadline: float | None = None) -> np.ndarray:
         """As `act`, but one row of numbers, as recordings hold actions: float32 (A,) or (B, A)."""
         started, until = time.perf_counter(), self._until(deadline)
         frames, single = self._checked(pixels)
@@ -258,7 +277,7 @@ class Agent:
         return actions[0] if single else actions
 
     @torch.no_grad()
-    def plan(self, pixels: np.ndarray, *, deadline: float | None = None) -> Plan:
+    def plan(self, pixels: np.ndarray | Mapping[str, Any], *, deadline: float | None = None) -> Plan:
         """What the agent would plan now, without acting: neither plan nor context nor random streams change.
 
         pixels: uint8 (H, W, 3) or (B, H, W, 3). The Plan is numpy: actions float32 (B, H·F, A) in environment
@@ -276,7 +295,7 @@ class Agent:
     @torch.no_grad()
     def replan(
         self,
-        pixels: np.ndarray,
+        pixels: np.ndarray | Mapping[str, Any],
         *,
         executed: Any = None,
         committed: np.ndarray | None = None,
@@ -311,10 +330,11 @@ class Agent:
         return plan
 
     @torch.no_grad()
-    def latent_distance(self, pixels: np.ndarray) -> np.ndarray | float:
+    def latent_distance(self, pixels: np.ndarray | Mapping[str, Any]) -> np.ndarray | float:
         """Euclidean distance of pixels to the goal in latent space: a float, or (B,) for (B, H, W, 3)."""
         frames, single = self._checked(pixels)
-        distance = (self._encode(frames) - goals_of(self._problems)).float().norm(dim=-1).cpu().numpy()
+        off, said = self._encode(frames) - goals_of(self._problems), said_of(self._problems)
+        distance = (off if said is None else off * said).float().norm(dim=-1).cpu().numpy()
         return float(distance[0]) if single else distance
 
     def unfamiliarity(self, pixels: np.ndarray, *, goal: bool = False) -> np.ndarray | float:
@@ -346,13 +366,14 @@ class Agent:
         """Give these problems, which can be one batch, a new plan; it is `last_plan` in numpy."""
         plan = self._solver.solve(problems, until, committed, fan=self.fan)
         self.last_plan = self._solver.in_numpy(plan, looked, single)
-        distances = (plan.latents - plan.aims[:, None]).norm(dim=-1)
+        off, said = plan.latents - plan.aims[:, None], said_of(problems)
+        distances = (off if said is None else off * said[:, None]).norm(dim=-1)
         nowhere_nearer = (distances[:, 1:].amin(1) >= distances[:, 0]).tolist()
         for problem, blocks, stalled in zip(problems, plan.actions.cpu(), nowhere_nearer):
             problem.take_plan(blocks, stalled=stalled)
         return self.last_plan
 
-    def _look(self, frames: np.ndarray, problems: Sequence[Problem]) -> list[Problem]:
+    def _look(self, frames: np.ndarray | Seen, problems: Sequence[Problem]) -> list[Problem]:
         """Copies of these problems with what frames (B, H, W, 3) show now as the newest latent."""
         looking = []
         for problem, latent in zip(problems, self._encode(frames)):
@@ -360,9 +381,11 @@ class Agent:
             looking.append(replace(problem, latents=latents, past=past).passing())
         return looking
 
-    def _encode(self, frames: np.ndarray) -> Tensor:
-        """uint8 (B, H, W, 3) -> latents (B, D)."""
+    def _encode(self, frames: np.ndarray | Seen) -> Tensor:
+        """uint8 (B, H, W, 3), or views of several cameras -> latents (B, D)."""
         with self.threads.using():
+            if isinstance(frames, Seen):
+                return encode_seen(self.world_model, frames, self.device)
             return encode_frames(self.world_model, frames, self.device)
 
     def _until(self, deadline: float | None) -> float | None:
@@ -370,9 +393,10 @@ class Agent:
         deadline = self.settings.deadline if deadline is None else checked_deadline(deadline)
         return None if deadline is None else time.perf_counter() + deadline
 
-    def _checked(self, pixels: np.ndarray) -> tuple[np.ndarray, bool]:
-        """pixels as (B, H, W, 3), one frame for each goal, and whether the batch axis was missing."""
-        frames, single = checked_frames(pixels)
+    def _checked(self, pixels: Any) -> tuple[Any, bool]:
+        """pixels as (B, H, W, 3) or Seen, one for each goal, and whether the batch axis was missing."""
+        several = self.config.several
+        frames, single = checked_seen(pixels, self.config) if several else checked_frames(pixels)
         without = [i for i, problem in enumerate(self._problems) if problem.goal is None]
         if without or not self._problems:
             which = f" for problem {without[0]}" if len(self._problems) > 1 else ""

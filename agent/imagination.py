@@ -26,7 +26,7 @@ from .model.device import choose_precision
 from .model.threads import Threads
 from .model.world_model import WorldModel
 from .objective import Imagined, parse
-from .problem import Problem, goals_of, mix_seeds
+from .problem import Problem, goals_of, mix_seeds, said_of
 from .settings import AgentSettings
 
 
@@ -87,10 +87,13 @@ class Solver:
         begun = time.perf_counter()
         watched: list[Tensor] = []
         with self.threads.using():
-            goal, proposals = self._aim(latents[:, -1], goal, problems, horizon, until)
+            said = said_of(problems)
+            goal, proposals = self._aim(
+                latents[:, -1], goal, problems, horizon, until, partly=said is not None
+            )
             aimed = time.perf_counter() - begun
             plan = self.planner.plan(
-                partial(self._cost, latents, goal, past, self._judged_last(last)),
+                partial(self._cost, latents, goal, past, self._judged_last(last), said),
                 batch_size=len(problems),
                 horizon=horizon,
                 warm_start=blocks if self.planner.config.warm_start else None,
@@ -122,12 +125,20 @@ class Solver:
         self.imagine(latents, torch.zeros(size), past)
 
     def _aim(
-        self, latents: Tensor, goals: Tensor, problems: Sequence[Problem], horizon: int, until: float | None
+        self,
+        latents: Tensor,
+        goals: Tensor,
+        problems: Sequence[Problem],
+        horizon: int,
+        until: float | None,
+        *,
+        partly: bool,
     ) -> tuple[Tensor, Tensor | None]:
         """What to plan to from latents (B, D): goals or ends of first legs; and proposals that may lead
-        there."""
+        there.   partly: goals say nothing of some of the latent; ways to these are always straight."""
         aim = None
-        if until is None or time.perf_counter() + self.legs.seconds <= until:
+        in_time = until is None or time.perf_counter() + self.legs.seconds <= until
+        if in_time and not partly:
             aim = self.legs.aim(latents, goals, [self._blocks_left(problem) for problem in problems])
         goals = goals if aim is None else aim.goals
         proposals = self.world_model.propose(latents, goals, horizon)
@@ -170,11 +181,17 @@ class Solver:
         return replace(plan, seconds=seconds, **({k: v[0] for k, v in arrays.items()} if single else arrays))
 
     def _price(
-        self, latents: Tensor, goal: Tensor, past: Tensor | None, last: Tensor | None, candidates: Tensor
+        self,
+        latents: Tensor,
+        goal: Tensor,
+        past: Tensor | None,
+        last: Tensor | None,
+        said: Tensor | None,
+        candidates: Tensor,
     ) -> Tensor:
         """What the objective says of candidates (B, N, H, F·A): (B, N)."""
         path = self.imagine(latents, candidates, past)
-        return self.objective(Imagined(path, goal, self._judged(candidates), last))
+        return self.objective(Imagined(path, goal, self._judged(candidates), last, said))
 
     def _env_actions(self, blocks: Tensor) -> Tensor:
         """Normalised (…, H, F·A) -> (…, H·F, A) in environment units."""

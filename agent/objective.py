@@ -26,6 +26,7 @@ class Imagined:
     """Plans and where they lead, for B problems and N candidates.
 
     latents: (B, N, H+1, D), index 0 the current one.   goal: (B, D).
+    said: (B, D), 1 where the goal says what the latent is to be, else 0; None: everywhere.
     actions: (B, N, H·F, A) in environment units, where somebody knows them; `last`: (B, A), the one before.
         Choices are one-hot: none costs more effort than another, and each change of one counts 2.
     """
@@ -34,6 +35,7 @@ class Imagined:
     goal: Tensor
     actions: Tensor | None = None
     last: Tensor | None = None
+    said: Tensor | None = None
 
     def squared_distances(self) -> Tensor:
         """To the goal, of every imagined latent: (B, N, H).
@@ -41,7 +43,8 @@ class Imagined:
         The current latent is the same for every candidate. It is left out, so that standing at the goal does
         not make all plans equal.
         """
-        return (self.latents[:, :, 1:] - self.goal[:, None, None]).float().square().sum(dim=-1)
+        off = (self.latents[:, :, 1:] - self.goal[:, None, None]).float().square()
+        return off.sum(dim=-1) if self.said is None else (off * self.said[:, None, None]).sum(dim=-1)
 
 
 Term = Callable[[Imagined], Tensor]

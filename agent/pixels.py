@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FRAMES_AT_ONCE = 64  # encoded together, which bounds the memory
 
 
-def checked_frames(pixels: np.ndarray) -> tuple[np.ndarray, bool]:
+def checked_frames(pixels: Any) -> tuple[np.ndarray, bool]:
     """What an Agent is shown as (B, H, W, 3), and whether the batch axis was missing. PlanError."""
     if isinstance(pixels, Mapping):
         raise PlanError(

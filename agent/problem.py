@@ -22,6 +22,7 @@ class Problem:
 
     seed: int
     goal: Tensor | None = None  # (D,)
+    said: Tensor | None = None  # (D,) 1 where the goal says what the latent is to be; None: everywhere
     later: list[Tensor] = field(default_factory=list)  # (D,) each: goals that come after this one
     near: float = 0.0  # latent distance at which a goal that is not the last counts as passed
     stalled: bool = False  # the last plan came no nearer to the goal
@@ -85,7 +86,10 @@ class Problem:
         """Itself, or a copy that pursues the next goal, with no plan yet, when this one is passed."""
         if not self.later or self.goal is None:
             return self
-        if not self.stalled and float((self.latents[-1] - self.goal).norm()) > self.near:
+        off = (
+            self.latents[-1] - self.goal if self.said is None else (self.latents[-1] - self.goal) * self.said
+        )
+        if not self.stalled and float(off.norm()) > self.near:
             return self
         return replace(self, goal=self.later[0], later=self.later[1:], blocks=[], stalled=False)
 
@@ -121,6 +125,14 @@ def one_group(problems: Sequence[Problem], horizon: Callable[[Problem], int]) ->
 def goals_of(problems: Sequence[Problem]) -> Tensor:
     """(B, D); every problem has a goal."""
     return torch.stack([problem.goal for problem in problems if problem.goal is not None])
+
+
+def said_of(problems: Sequence[Problem]) -> Tensor | None:
+    """(B, D), where the goals of these problems say anything; None: everywhere."""
+    known = [problem.said for problem in problems if problem.said is not None]
+    if not known:
+        return None
+    return torch.stack([torch.ones_like(known[0]) if p.said is None else p.said for p in problems])
 
 
 def mix_seeds(seed: int, branch: int) -> int:

@@ -24,6 +24,8 @@ KINDS: Mapping[str, Kind] = {
     "data.camera": Text(optional=True),
     "data.action": Text(optional=True),
     "data.state": Text(optional=True),
+    "data.cameras": Several(optional=True, single=True, each=Text()),
+    "data.proprio": Text(optional=True),
     "data.reference_look": YesNo(optional=True),
     "data.workers": Whole(low=0, high=1024),
     "data.held_out": Number(low=0, high=1, above=True, below=True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,13 +40,25 @@ def open_recording(config: DictConfig) -> tuple[EpisodeReader, dict[str, Any]]:
             f"{str(path)!r} holds control characters or ${{: give the file or its folder another name"
         )
     data = config.data
-    reader = EpisodeReader(path, camera=data.camera, action=data.action, state=data.state)
+    reader = EpisodeReader(path, **reader_options(data))
+    if reader.cameras and config.env.name != RECORDED:
+        raise ConfigError(
+            f"data.cameras and data.proprio are for env={RECORDED}: {config.env.name} is seen by one camera"
+        )
     check_recording(config, reader)
     look = data.reference_look
     return reader, {
         "data.path": str(path),
         "data.reference_look": bool(shows_reference_look(reader, config.env.name)) if look is None else look,
     }
+
+
+def reader_options(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What an EpisodeReader is to read, of the settings under `data`."""
+    options = {key: data.get(key) for key in ("camera", "action", "state", "cameras", "proprio")}
+    cameras = options["cameras"]
+    options["cameras"] = [cameras] if isinstance(cameras, str) else cameras and list(cameras)
+    return options
 
 
 def policy_of(config: DictConfig) -> str | None:

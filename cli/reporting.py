@@ -28,6 +28,7 @@ from latent_planner.report.evidence import Evidence
 from latent_planner.report.registry import NAMES, ReportError
 from latent_planner.report.sections.calibration import Calibration
 
+from .recording import reader_options
 from .run_folder import new_folder, stored_settings
 
 log = logging.getLogger(__name__)
@@ -136,10 +137,12 @@ def episodes(
     run: str | Path, config: WorldModelConfig, recording: str | Path | None, *, progress: bool
 ) -> Iterator[tuple[EpisodeReader, dict[str, Any], str]]:
     """An open recording, how to split it, and what to call it on the page."""
+    if config.several:
+        raise ReportError(f"This model knows {', '.join(config.parts)}: reports and looks are of one camera")
     trained = training_data(checkpoint.find(run))
     path = recording or trained.get("path")
     if path is not None and (recording is not None or Path(path).exists()):
-        keys = {key: trained.get(key) for key in ("camera", "action", "state")}
+        keys = reader_options(trained)
         split = {"held_out": trained.get("held_out", 0.1), "split_seed": trained.get("seed", 0)}
         with EpisodeReader(path, **keys) as reader:
             if reader.env not in (None, config.env):

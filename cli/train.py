@@ -184,12 +184,14 @@ def _train(config: DictConfig, locks: ExitStack) -> Path:
         trained = trainer.fit()
     if page is not None:
         page.note(f"The training is over; the tests follow. The model is in {folder}.")
-    if first:
+    if first and not reader.cameras:  # looks are those of one camera
         looks.write(folder, reader)
     reader.close()
     if first:
         result = test(config, folder, device)
-        if config.report:
+        if config.report and reader.cameras:
+            log.warning("no report: it is made for models of one camera")
+        elif config.report:
             what_it_knows(folder, device, tracker)
         report(config, folder, trained, result)
     return folder

@@ -43,6 +43,7 @@ class DotConfig:
     action_high: tuple = tuple(HIGH.tolist())
     action_std: tuple = tuple(STD.tolist())
     space = ActionSpace()
+    several = False
 
     @property
     def block_limits(self):

@@ -64,6 +64,10 @@ def export(
         raise ExportError(f"{', '.join(missing)} is not installed: pip install 'latent-planner[export]'.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ExportError(f"{out} is there already: choose another folder.")
+    if cameras := world_model.config.cameras:
+        raise ExportError(
+            f"This model knows {', '.join(cameras)}, and one camera can be exported: use Agent."
+        )
     if made_of := world_model.config.action_space:
         raise ExportError(
             f"Actions of this model are {made_of}, and only numbers can be exported: use Agent."

@@ -80,6 +80,11 @@ def _load(args: argparse.Namespace, api_key: str | None) -> tuple[PolicyServer, 
     limits = Limits(args.max_connections, int(args.max_mb * 2**20), args.idle, args.deadline, args.patience)
     try:
         agent = Agent.from_pretrained(args.checkpoint, device=args.device, seed=args.seed)
+        if agent.config.several:
+            known = ", ".join(agent.config.parts)
+            raise PlanError(
+                f"This model knows {known}, and the server sends it one camera: use Agent itself."
+            )
         loaded = time.perf_counter()
         log.info("loaded in %.1f s; making a first plan on %s ...", loaded - imported, agent.device)
         server = PolicyServer(

@@ -31,24 +31,28 @@ class Encoder(nn.Module):
         self, backbone: nn.Module, features: int, projector_dim: int, latent_dim: int, *, skip: bool = False
     ) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self.features = backbone, features
         self.projector = Projector(features, projector_dim, latent_dim)
         self.skip = nn.Linear(features, latent_dim, bias=False) if skip else None
 
     def forward(self, frames: Tensor) -> Tensor:
-        features = self.backbone(frames)
+        return self.project(self.backbone(frames))
+
+    def project(self, features: Tensor) -> Tensor:
+        """(N, features), as the backbone gives them -> (N, D)."""
         latents = self.projector(features)
         return latents if self.skip is None else latents + self.skip(features)
 
 
-def make_encoder(config: WorldModelConfig) -> Encoder:
-    """The encoder that config names, with fresh weights."""
+def make_encoder(config: WorldModelConfig, latent_dim: int | None = None) -> Encoder:
+    """The encoder that config names, with fresh weights.   latent_dim: where it is not the config's."""
+    latent_dim = latent_dim or config.latent_dim
     if config.encoder == "keypoint":
         keypoints = KeypointNet(config.image_size, config.encoder_width, config.encoder_values)
-        return Encoder(keypoints, keypoints.features, config.projector_dim, config.latent_dim, skip=True)
+        return Encoder(keypoints, keypoints.features, config.projector_dim, latent_dim, skip=True)
     if config.encoder == "conv":
         conv = ConvNet(config.image_size, config.encoder_width)
-        return Encoder(conv, conv.features, config.projector_dim, config.latent_dim)
+        return Encoder(conv, conv.features, config.projector_dim, latent_dim)
     vit = ViT(
         image_size=config.image_size,
         patch_size=config.patch_size,
@@ -56,7 +60,7 @@ def make_encoder(config: WorldModelConfig) -> Encoder:
         depth=config.encoder_depth,
         heads=config.encoder_heads,
     )
-    return Encoder(vit, config.encoder_width, config.projector_dim, config.latent_dim)
+    return Encoder(vit, config.encoder_width, config.projector_dim, latent_dim)
 
 
 class KeypointNet(nn.Module):

@@ -19,10 +19,11 @@ from latent_planner.common.words import did_you_mean
 
 from ..pixels import resize
 from .action_code import ActionCode
-from .encoder import make_encoder
+from .encoder import Encoder, make_encoder
 from .landmarks import Landmarks
 from .predictor import make_predictor
 from .proposer import Proposer
+from .senses import VECTOR, Senses
 
 ENCODERS = ("keypoint", "conv", "vit")
 PREDICTORS = ("banded", "lewm")
@@ -30,6 +31,8 @@ CANDIDATES_AT_ONCE = 1024  # of a rollout without gradient on a CPU: bounds its 
 CANDIDATES_ON_GPU = 8192  # the same elsewhere
 LARGEST = 3e38  # of a number here: it must fit into float32
 LARGEST_COLOUR = 1e6  # of a colour once it is normalised
+MOST_CAMERAS = 16
+MOST_NAMES = 1024  # of cameras, or of a vector's components
 LARGEST_SIZES = {"image_size": 4096, "context_len": 1024, "frameskip": 4096}  # of the others: 2**20
 
 
@@ -77,6 +80,13 @@ class WorldModelConfig:
     reference_look: bool = False  # frames show what the world's published version draws, see envs.make
     control_hz: float | None = None  # environment actions a second in the recording; None: not known
     action_space: str = ""  # what an action is made of, as common.action_space writes it; "": A numbers
+    cameras: tuple[str, ...] = ()  # names of several cameras; none: one camera alone
+    camera_encoders: str = "shared"  # shared: one for all, with an embedding for each; own: one for each
+    proprio: tuple[str, ...] = ()  # names of the components of the robot's own vector; none: no vector
+    proprio_mean: tuple[float, ...] = ()  # of each component
+    proprio_std: tuple[float, ...] = ()
+    proprio_dims: int = 16  # numbers of the latent that the vector decides; cameras share the rest evenly
+    proprio_width: int = 128  # hidden width of the network for the vector
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -87,6 +97,7 @@ class WorldModelConfig:
             told = ", ".join(f"action_{name} has {size}" for name, size in sizes.items())
             raise ValueError(f"Action statistics need one number per action component, but {told}.")
         self._check_choices()
+        self._check_senses()
         if len(self.pixel_mean) != 3 or len(self.pixel_std) != 3:
             raise ValueError("pixel_mean and pixel_std need three numbers each, one per colour channel.")
         for name in ("action_std", "pixel_std"):
@@ -121,6 +132,30 @@ class WorldModelConfig:
                     f"Component {index} of the actions is a choice: its action_mean, action_std, action_low "
                     f"and action_high must be 0, 1, {first} and {first + count - 1}, not {known}."
                 )
+
+    def _check_senses(self) -> None:
+        names = (*self.cameras, *((VECTOR,) if self.proprio else ()))
+        if self.camera_encoders not in ("shared", "own"):
+            raise ValueError(f"camera_encoders must be shared or own, not {printable(self.camera_encoders)}.")
+        if len(self.cameras) > MOST_CAMERAS:
+            raise ValueError(f"cameras must be at most {MOST_CAMERAS}, not {len(self.cameras)}.")
+        if len(set(names)) < len(names) or len(set(self.proprio)) < len(self.proprio):
+            raise ValueError(
+                f"cameras and proprio must hold different names, not {names} and {self.proprio}."
+            )
+        sizes = {len(self.proprio), len(self.proprio_mean), len(self.proprio_std)}
+        if len(sizes) > 1 or (self.proprio and not self.cameras):
+            raise ValueError(
+                "proprio needs a mean and a deviation for each component, and a camera with a name."
+            )
+        if self.proprio and min(self.proprio_std) <= 0:
+            raise ValueError(f"proprio_std must be above zero everywhere, but is {self.proprio_std}.")
+        rest = self.latent_dim - (self.proprio_dims if self.proprio else 0)
+        if self.cameras and (rest < len(self.cameras) or rest % len(self.cameras)):
+            raise ValueError(
+                f"{len(self.cameras)} cameras share latent_dim, less proprio_dims where there is a vector, "
+                f"which is {rest}: choose a multiple of {len(self.cameras)}."
+            )
 
     def _check_modules(self) -> None:
         for name, known in (("encoder", ENCODERS), ("predictor", PREDICTORS)):
@@ -167,6 +202,18 @@ class WorldModelConfig:
         return len(self.action_mean)
 
     @property
+    def several(self) -> bool:
+        """Whether the model knows cameras by name, and perhaps a vector, instead of one camera."""
+        return bool(self.cameras)
+
+    @property
+    def parts(self) -> dict[str, slice]:
+        """Which numbers of a latent each camera and the vector decide; empty for one camera alone."""
+        width = (self.latent_dim - (self.proprio_dims if self.proprio else 0)) // max(1, len(self.cameras))
+        parts = {name: slice(i * width, (i + 1) * width) for i, name in enumerate(self.cameras)}
+        return parts | ({VECTOR: slice(len(self.cameras) * width, self.latent_dim)} if self.proprio else {})
+
+    @property
     def space(self) -> ActionSpace:
         """What an action is made of."""
         return ActionSpace.parse(self.action_space)
@@ -208,6 +255,11 @@ def _checked(name: str, kind: str, value: Any) -> Any:
                 f"{name} must be a number above 0, or null where it is not known, not {printable(value)}."
             )
         return value if value is None else float(value)
+    if kind == "tuple[str, ...]":
+        named = isinstance(value, (tuple, list)) and len(value) <= MOST_NAMES
+        if not named or not all(isinstance(v, str) and 0 < len(v) <= 100 and v.isprintable() for v in value):
+            raise ValueError(f"{name} must hold names, at most {MOST_NAMES}, but is {printable(value)}.")
+        return tuple(value)
     if kind == "str":
         if not isinstance(value, str):
             raise ValueError(f"{name} must be text, but is {printable(value)}.")
@@ -249,7 +301,7 @@ class WorldModel(nn.Module):
     def __init__(self, config: WorldModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = make_encoder(config)
+        self.encoder: Encoder | Senses = Senses(config) if config.several else make_encoder(config)
         self.predictor = make_predictor(config)
         self.proposer = Proposer(config) if config.proposals else None
         self.landmarks = Landmarks(config) if config.landmarks else None
@@ -266,18 +318,45 @@ class WorldModel(nn.Module):
         latents = self.encode(pixels)
         return latents, self.predict(latents[:, :-1], actions)
 
-    def encode(self, pixels: Tensor) -> Tensor:
+    def encode(self, pixels: Tensor | Mapping[str, Tensor]) -> Tensor:
         """Frames uint8 (B, T, 3, h, w), of any size -> latents (B, T, D). ValueError for anything else.
 
         Frames of another size are resized to the model's (`pixels.resize`); those for a ViT as published.
+        Of a model of several cameras: a mapping from names to frames, and from `proprio` to float (B, T, P);
+        what is missing leaves its part of the latent 0.
         """
+        if isinstance(self.encoder, Senses):
+            return self._encode_senses(self.encoder, pixels)
+        if isinstance(pixels, Mapping):
+            raise ValueError(f"encode takes frames of one camera, not a mapping from {', '.join(pixels)}.")
         if pixels.ndim != 5 or pixels.shape[2] != 3 or pixels.dtype != torch.uint8:
             raise ValueError(f"encode takes uint8 frames (B, T, 3, h, w), but got {_told(pixels)}.")
+        return self.encoder(self._frames(pixels)).unflatten(0, pixels.shape[:2])
+
+    def _frames(self, pixels: Tensor) -> Tensor:
+        """uint8 (B, T, 3, h, w) -> normalised (B·T, 3, S, S)."""
         frames = pixels.flatten(0, 1).to(self.pixel_mean.dtype)
         mean, std = (255 * t.view(3, 1, 1) for t in (self.pixel_mean, self.pixel_std))
         frames = frames.sub_(mean).div_(std)
-        frames = resize(frames, self.config.image_size, antialias=self.config.encoder == "vit")
-        return self.encoder(frames).unflatten(0, pixels.shape[:2])
+        return resize(frames, self.config.image_size, antialias=self.config.encoder == "vit")
+
+    def _encode_senses(self, encoder: Senses, seen: Any) -> Tensor:
+        known = self.config.parts
+        if not isinstance(seen, Mapping) or not seen or not set(seen) <= set(known):
+            told = ", ".join(seen) if isinstance(seen, Mapping) else type(seen).__name__
+            raise ValueError(f"encode takes a mapping from some of {', '.join(known)}, but got {told}.")
+        for name, value in seen.items():
+            wanted = (
+                (value.ndim == 3 and value.shape[2] == len(self.config.proprio))
+                if name == VECTOR
+                else (value.ndim == 5 and value.shape[2] == 3 and value.dtype == torch.uint8)
+            )
+            if not wanted:
+                raise ValueError(f"encode cannot take {name} as {_told(value)}.")
+        shape = next(iter(seen.values())).shape[:2]
+        frames = {name: self._frames(value) for name, value in seen.items() if name != VECTOR}
+        vector = seen[VECTOR].flatten(0, 1).to(self.pixel_mean) if VECTOR in seen else None
+        return encoder(frames, vector).unflatten(0, shape)
 
     def predict(self, latents: Tensor, actions: Tensor) -> Tensor:
         """(B, T, D), normalised blocks (B, T, F·A) -> (B, T, D): entry t is the latent that follows entry t.

@@ -15,6 +15,7 @@ from latent_planner.common import actions as recorded_actions
 from latent_planner.common.action_space import NUMBERS, ActionSpace
 
 from ..model.action_code import ActionCode
+from ..model.senses import VECTOR
 from ..model.world_model import WorldModelConfig
 from ..protocols import Recording
 from .frame_store import InMemory, OnDisk, frame_shape, place_frames
@@ -34,13 +35,14 @@ class DatasetError(ValueError):
 class Batch:
     """B windows of T frames.
 
-    pixels   uint8 (B, T, 3, h, w); or float32 (B, T, D), once `WindowDataset.encode_frames` was called
+    pixels   uint8 (B, T, 3, h, w); or float32 (B, T, D), once `WindowDataset.encode_frames` was called; of
+             several cameras, what `WorldModel.encode` takes: {camera: uint8, "proprio": float32 (B, T, P)}
     actions  float32 (B, T−1, F·A), z-scored; block t holds the F actions between frame t and frame t+1,
              in time order. The last frame's block is left out: it leads to a frame outside the window.
     state    float32 (B, T, S) as recorded, or None
     """
 
-    pixels: Tensor
+    pixels: Any
     actions: Tensor
     state: Tensor | None = None
 
@@ -52,7 +54,9 @@ class Batch:
                 tensor = tensor.pin_memory()
             return tensor.to(device, non_blocking=True)
 
-        return Batch(move(self.pixels), move(self.actions), None if self.state is None else move(self.state))
+        pixels = self.pixels
+        pixels = {k: move(v) for k, v in pixels.items()} if isinstance(pixels, dict) else move(pixels)
+        return Batch(pixels, move(self.actions), None if self.state is None else move(self.state))
 
 
 class Journeys(NamedTuple):
@@ -126,10 +130,17 @@ class WindowDataset:
         self.num_windows = {split: len(self.starts[split]) for split in SPLITS}
         self._set_action_statistics(reader, actions, taken)
 
-        self.frames: InMemory | OnDisk = place_frames(
-            reader, device=self.device, memory_gb=memory_gb, progress=progress
-        )
-        self.place, self.workers = self.frames.place, self.frames.workers
+        self.cameras: dict[str, str] = dict(getattr(reader, "cameras", {}))
+        self.proprio_names: tuple[str, ...] = tuple(getattr(reader, "proprio_names", ()))
+        self._set_vector(reader)
+        self.stores: dict[str, InMemory | OnDisk] = {
+            name: place_frames(
+                reader, device=self.device, memory_gb=memory_gb, progress=progress, column=column
+            )
+            for name, column in (self.cameras or {"pixels": "pixels"}).items()
+        }
+        self.frames = next(iter(self.stores.values()))
+        self.place, self.workers = self.frames.place, max(some.workers for some in self.stores.values())
         self.latents: Tensor | None = None
         self.pixel_mean, self.pixel_std = self._pixel_statistics()
 
@@ -146,7 +157,27 @@ class WindowDataset:
         """
         names = ("env", "image_size", "action_mean", "action_std", "action_low", "action_high", "pixel_mean")
         own = {name: getattr(self, name) for name in (*names, "pixel_std", "control_hz")}
-        return own | {"action_space": str(self.space)}
+        return own | {"action_space": str(self.space)} | self._senses()
+
+    def _senses(self) -> dict[str, Any]:
+        """What a model takes of several cameras and the vector; nothing for one camera alone."""
+        if not self.cameras:
+            return {}
+        known = {"mean": self.proprio_mean, "std": self.proprio_std}
+        statistics = {f"proprio_{name}": values for name, values in known.items()}
+        return {"cameras": tuple(self.cameras), "proprio": self.proprio_names, **statistics}
+
+    def look(self, rows: np.ndarray) -> Any:
+        """What is seen in rows (n,): uint8 (n, 3, h, w); of several cameras, a dict of these and the vector
+        float32 (n, P)."""
+        seen: dict[str, Tensor] = {
+            name: store.gather(rows).permute(0, 3, 1, 2) for name, store in self.stores.items()
+        }
+        if not self.cameras:
+            return seen["pixels"]
+        if self.vector is not None:
+            seen[VECTOR] = self.vector[torch.from_numpy(rows)]
+        return seen
 
     def batch(
         self,
@@ -177,7 +208,7 @@ class WindowDataset:
         if self.latents is not None:
             pixels = self.latents[torch.from_numpy(rows)]
         else:
-            pixels = self.frames.gather(rows.reshape(-1)).unflatten(0, rows.shape).permute(0, 1, 4, 2, 3)
+            pixels = in_each(self.look(rows.reshape(-1)), lambda some: some.unflatten(0, rows.shape))
         states = self.state[torch.from_numpy(rows)] if state and self.state is not None else None
         return Batch(pixels, actions, states)
 
@@ -224,21 +255,21 @@ class WindowDataset:
         count = len(self.actions)
         for first in range(0, count, ENCODED_AT_ONCE):
             rows = np.arange(first, min(first + ENCODED_AT_ONCE, count))
-            pixels = self.frames.gather(rows).permute(0, 3, 1, 2)[:, None].to(self.device)
+            pixels = in_each(self.look(rows), lambda some: some[:, None].to(self.device))
             some = encode(pixels)[:, 0].float()
             if first == 0:
                 latents = some.new_empty(count, some.shape[1], device="cpu")
             latents[first : first + len(rows)] = some.cpu()
         self.latents = latents
 
-    def sample(self, count: int, *, split: Split, seed: int = 0) -> tuple[Tensor, Tensor | None]:
-        """At most `count` different frames, uint8 (n, 3, h, w), and their states (n, S) if recorded; a state
-        that is no finite number is NaN."""
+    def sample(self, count: int, *, split: Split, seed: int = 0) -> tuple[Any, Tensor | None]:
+        """At most `count` different frames, as `look` gives them, and their states (n, S) if recorded; a
+        state that is no finite number is NaN."""
         rows = self.rows[split]
         chosen = np.random.default_rng([seed, SPLITS.index(split)]).permutation(len(rows))[:count]
         rows = np.sort(rows[chosen])
         states = None if self.state is None else self.state[torch.from_numpy(rows)]
-        return self.frames.gather(rows).permute(0, 3, 1, 2), states
+        return self.look(rows), states
 
     def check(self, config: WorldModelConfig) -> None:
         """Raise DatasetError unless a model of this WorldModelConfig can learn from these windows."""
@@ -250,6 +281,14 @@ class WindowDataset:
                 raise DatasetError(
                     f"{self.name} has {what} {ours} but the model is made for {models}: "
                     "give it a matching recording, or train a model that matches this one"
+                )
+        known = {"cameras": tuple(self.cameras), VECTOR: self.proprio_names}
+        for what, ours in known.items():
+            wanted = getattr(config, what, ())
+            if ours != wanted:
+                raise DatasetError(
+                    f"{self.name} is read with {what} {', '.join(ours) or 'none'} but the model is made for "
+                    f"{', '.join(wanted) or 'none'}: set data.cameras and data.proprio as the model has them"
                 )
         if self.space != config.space:
             raise DatasetError(
@@ -319,6 +358,29 @@ class WindowDataset:
             )
         return actions
 
+    def _set_vector(self, reader: Recording) -> None:
+        """The robot's own vector (N, P), its mean and its deviation; DatasetError where it is not finite."""
+        self.vector: Tensor | None = None
+        self.proprio_mean: tuple[float, ...] = ()
+        self.proprio_std: tuple[float, ...] = ()
+        if not self.proprio_names:
+            return
+        values = np.asarray(reader.read(VECTOR, 0, reader.num_frames), np.float64)
+        inside = _rows(reader, np.arange(len(reader.lengths)))
+        bad = np.argwhere(~np.isfinite(values[inside]))
+        if len(bad):
+            row, component = inside[bad[0][0]], bad[0][1]
+            offsets = np.asarray(reader.offsets)
+            episode = int(np.flatnonzero(offsets <= row)[-1])
+            where = f"episode {episode} at step {row - offsets[episode]} ({self.proprio_names[component]})"
+            raise DatasetError(
+                f"{self.name}: {VECTOR} is NaN or infinite in {len(set(bad[:, 0]))} rows, the first in "
+                f"{where}: record those episodes again, or leave out data.proprio"
+            )
+        train = values[self.rows["train"]]
+        self.proprio_mean, self.proprio_std = _mean_std(train.mean(0), train.std(0))
+        self.vector = torch.from_numpy(np.where(np.isfinite(values), values, 0.0).astype(np.float32))
+
     def _read_state(self, reader: Recording) -> Tensor | None:
         if "state" not in reader.columns or not self.state_names:
             return None
@@ -336,14 +398,21 @@ class WindowDataset:
 
     def _pixel_statistics(self, count: int = 1024) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of each channel of pixels/255, over a sample of training frames."""
-        pixels, _ = self.sample(count, split="train")
-        total = torch.zeros(2, 3, dtype=torch.float64)
-        for some in pixels.split(64):
+        seen, _ = self.sample(count, split="train")
+        cameras = [seen[name] for name in self.cameras] if self.cameras else [seen]
+        total, frames = torch.zeros(2, 3, dtype=torch.float64), 0
+        for some in (part for pixels in cameras for part in pixels.split(64)):
             values = some.float() / 255
             means = torch.stack([values.mean((0, 2, 3)), values.square().mean((0, 2, 3))])
             total += len(some) * means.cpu().double()
-        mean, square = (total / len(pixels)).numpy()
+            frames += len(some)
+        mean, square = (total / frames).numpy()
         return _mean_std(mean, np.sqrt(np.maximum(square - mean**2, 0)))
+
+
+def in_each(seen: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """What `WindowDataset.look` gives, with each of its tensors changed so."""
+    return {name: change(value) for name, value in seen.items()} if isinstance(seen, dict) else change(seen)
 
 
 def _rate(recorded: Any) -> float | None:

@@ -54,24 +54,29 @@ class OnDisk:
     workers = min(8, os.cpu_count() or 1)
     place = "disk"
 
-    def __init__(self, reader: Recording) -> None:
-        self.reader = reader
+    def __init__(self, reader: Recording, column: str = "pixels") -> None:
+        self.reader, self.column = reader, column
 
     def gather(self, rows: np.ndarray) -> Tensor:
         """Rows (n,) in any order -> uint8 (n, h, w, 3) in main memory."""
-        return torch.from_numpy(np.ascontiguousarray(self.reader.read_rows("pixels", rows)))
+        return torch.from_numpy(np.ascontiguousarray(self.reader.read_rows(self.column, rows)))
 
 
 def place_frames(
-    reader: Recording, *, device: torch.device, memory_gb: float | None = None, progress: bool = True
+    reader: Recording,
+    *,
+    device: torch.device,
+    memory_gb: float | None = None,
+    progress: bool = True,
+    column: str = "pixels",
 ) -> InMemory | OnDisk:
-    """Keep the reader's frames as near to the model as they fit.
+    """Keep the reader's frames, or those of another camera's column, as near to the model as they fit.
 
     A place is used when the frames take at most `memory_gb` of it, by default half of what is free there:
     first the memory of `device`, then main memory; otherwise they stay on disk. Processes of one machine
     share a single copy in main memory.
     """
-    shape = (reader.num_frames, *frame_shape(reader))
+    shape = (reader.num_frames, *frame_shape(reader, column))
     size = int(np.prod(shape))
 
     def fits(free: int) -> bool:
@@ -86,16 +91,16 @@ def place_frames(
         place = max(gather_object([place]))
     if place == 2:
         logger.info("the frames take %.1f GiB and are read from disk", size / GIB)
-        return OnDisk(reader)
-    if place == 1 and several and (shared := _load_shared(reader, shape, progress)) is not None:
+        return OnDisk(reader, column)
+    if place == 1 and several and (shared := _load_shared(reader, column, shape, progress)) is not None:
         return InMemory(shared)
     frames = torch.empty(shape, dtype=torch.uint8, device=device if place == 0 else "cpu")
-    return InMemory(_load(reader, frames, progress))
+    return InMemory(_load(reader, column, frames, progress))
 
 
-def frame_shape(reader: Recording) -> tuple[int, ...]:
+def frame_shape(reader: Recording, column: str = "pixels") -> tuple[int, ...]:
     """The shape of one recorded frame, normally (h, w, 3)."""
-    return tuple(reader.read("pixels", 0, 1).shape[1:])
+    return tuple(reader.read(column, 0, 1).shape[1:])
 
 
 def free_memory() -> int:
@@ -113,19 +118,19 @@ def free_memory() -> int:
     return max(0, free)
 
 
-def _load(reader: Recording, out: Tensor, progress: bool) -> Tensor:
+def _load(reader: Recording, column: str, out: Tensor, progress: bool) -> Tensor:
     """Fill `out` (N, h, w, 3) from the reader, a few megabytes at a time."""
     total = len(out)
     slab = max(1, 32 * 1024**2 // max(1, out[0].numel()))
     with Bar(total=total, desc="frames", unit="", leave=False, delay=2, disable=not progress) as bar:
         for start in range(0, total, slab):
             stop = min(start + slab, total)
-            out[start:stop] = torch.from_numpy(np.ascontiguousarray(reader.read("pixels", start, stop)))
+            out[start:stop] = torch.from_numpy(np.ascontiguousarray(reader.read(column, start, stop)))
             bar.update(stop - start)
     return out
 
 
-def _load_shared(reader: Recording, shape: tuple[int, ...], progress: bool) -> Tensor | None:
+def _load_shared(reader: Recording, column: str, shape: tuple[int, ...], progress: bool) -> Tensor | None:
     """One copy for all processes of this machine, a temporary file that each maps; None where it has no room.
 
     The first process of a machine writes the file; once all have mapped it, it is unlinked, and the system
@@ -140,7 +145,7 @@ def _load_shared(reader: Recording, shape: tuple[int, ...], progress: bool) -> T
     if state.is_local_main_process and disk_usage(tempfile.gettempdir()).free > 1.2 * size:
         handle, path = tempfile.mkstemp(prefix="frames-")
         os.close(handle)
-        _load(reader, mapped(path), progress)
+        _load(reader, column, mapped(path), progress)
     # the first process of every machine tells the others of that machine, which follow it
     told = gather_object([(state.local_process_index, path)])
     mine = [name for local, name in told[: state.process_index + 1] if local == 0][-1]

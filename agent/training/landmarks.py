@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ..model.landmarks import Landmarks
 from ..model.world_model import WorldModel
-from .dataset import ENCODED_AT_ONCE, WindowDataset
+from .dataset import ENCODED_AT_ONCE, WindowDataset, in_each
 
 logger = logging.getLogger(__name__)
 
@@ -97,8 +97,8 @@ def _encode(world_model: WorldModel, dataset: WindowDataset, rows: np.ndarray) -
     device = next(world_model.parameters()).device
     parts = []
     for first in range(0, len(rows), ENCODED_AT_ONCE):
-        pixels = dataset.frames.gather(rows[first : first + ENCODED_AT_ONCE])
-        parts.append(world_model.encode(pixels.permute(0, 3, 1, 2)[:, None].to(device))[:, 0].float())
+        pixels = dataset.look(rows[first : first + ENCODED_AT_ONCE])
+        parts.append(world_model.encode(in_each(pixels, lambda some: some[:, None].to(device)))[:, 0].float())
     return torch.cat(parts)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..model.world_model import WorldModel
-from .dataset import DatasetError, Split, WindowDataset
+from .dataset import DatasetError, Split, WindowDataset, in_each
 
 FEWEST = 10  # frames in which a quantity must be known
 Scores = dict[str, dict[str, float]]
@@ -92,7 +92,10 @@ def _latents_and_targets(
     if state is None:
         raise DatasetError(f"{dataset.name} holds no state to probe: record it with its state")
     device = next(world_model.parameters()).device
-    parts = [world_model.encode(some[:, None].to(device))[:, 0].float() for some in pixels.split(256)]
+    parts = []
+    for first in range(0, len(state), 256):
+        some = in_each(pixels, lambda all_, at=first: all_[at : at + 256, None].to(device))  # type: ignore[misc]
+        parts.append(world_model.encode(some)[:, 0].float())
     targets: dict[str, Tensor] = {}
     for name, values in zip(dataset.state_names, state.unbind(1)):
         if name in dataset.angle_names:

@@ -30,6 +30,7 @@ class TrainConfig:
     sigreg_knots: int = 17
     rollout_steps: int = 1
     freeze_encoder: float = 1.0  # share of the budget after which only predictor and proposer learn
+    sense_dropout: float = 0.3  # chance that a camera, of several, or the vector is missing in a window
     precision: str = "auto"  # auto, float32 or bfloat16
     seed: int = 0
     log_every: int = 25  # steps; evaluations and saves wait for such a step
@@ -51,6 +52,7 @@ class TrainConfig:
         "sigreg_knots": Whole(low=2, high=10**4),
         "rollout_steps": Whole(low=1, high=1000),
         "freeze_encoder": Number(low=0, high=1, above=True),
+        "sense_dropout": Number(low=0, high=1, below=True),
         "precision": Choice(names=PRECISIONS),
         "seed": SEED,
         "log_every": Whole(low=1, high=10**9),

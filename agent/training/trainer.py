@@ -106,7 +106,13 @@ class Trainer:
         )
         sigreg = SIGReg(config.sigreg_knots, config.sigreg_directions, seed=config.seed)
         weight, rollout = config.sigreg_weight, config.rollout_steps
-        self.latent_loss = LatentLoss(world_model, sigreg, sigreg_weight=weight, rollout_steps=rollout)
+        self.latent_loss = LatentLoss(
+            world_model,
+            sigreg,
+            sigreg_weight=weight,
+            rollout_steps=rollout,
+            sense_dropout=config.sense_dropout,
+        )
         self.loss = self.accelerator.prepare(self.latent_loss)
         self.held_out = self._batch(0, split="held_out")
         self.metrics = MetricsFile(self.run_dir / "metrics.jsonl")

@@ -66,9 +66,7 @@ def collect(
     return record(player, Path(path), attributes(player), range(episodes), workers=workers, progress=progress)
 
 
-def job_of(
-    name: str, length: int, image_size: int, seed: int, policy: str | None, module: str | None
-) -> Job:
+def job_of(name: str, length: int, image_size: int, seed: int, policy: str | None, module: str | None) -> Job:
     """What to record; RecordingError for settings that make no sense."""
     return Job(name, whole("length", length, 2), image_size, whole("seed", seed, 0), policy, module)
 

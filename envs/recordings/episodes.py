@@ -25,7 +25,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -39,10 +39,11 @@ from latent_planner.common.action_space import ActionSpace, ActionSpaceError
 from latent_planner.common.files import beside, remove_leftovers
 from latent_planner.common.printable import printable
 
-from . import hdf5
+from . import hdf5, senses
 from .columns import map_file
 from .journal import JournalWriter, RecordingError, encode, plain, scan
 from .opening import existing, open_recording, partial_path
+from .senses import Senses
 
 __all__ = ["EpisodeReader", "EpisodeWriter", "RecordingError", "partial_path"]
 
@@ -148,7 +149,9 @@ class EpisodeReader:
     LeRobot folder.
 
     camera, action, state: what the recording calls the columns `pixels`, `action` and `state`, where these
-    are not their names. Of a LeRobot folder with several cameras one must be chosen.
+    are not their names. Of a LeRobot folder with several cameras one must be chosen, or several:
+    cameras: names of those to read, instead of `camera`; see envs.recordings.senses.
+    proprio: what it calls the robot's own vector, where that is to be read.
 
     Usable from several threads and after a fork; pickled, it opens the file again. Where only `path`.partial
     exists, its complete episodes are read; so are those of a file whose end is missing. Both are warned of.
@@ -172,15 +175,24 @@ class EpisodeReader:
         camera: str | None = None,
         action: str | None = None,
         state: str | None = None,
+        cameras: Sequence[str] | None = None,
+        proprio: str | None = None,
     ) -> None:
         self.path = existing(Path(path))
-        keys = {"pixels": camera, "action": action, "state": state}
+        self._said = {
+            "camera": camera, "action": action, "state": state, "cameras": cameras, "proprio": proprio
+        }  # fmt: skip
+        self._senses = Senses.of(camera, cameras, proprio)
+        keys = {**self._senses.keys, "pixels": cameras[0] if cameras else camera}
+        keys |= {"action": action, "state": state}
         self._keys = {name: key for name, key in keys.items() if key is not None}
         with _explained(self.path, "cannot be read"):
             opened, unfinished = open_recording(self.path, self._keys)
         self.complete = not unfinished and not opened.missing
         self.attrs, self.lengths, self.offsets = opened.attrs, opened.lengths, opened.offsets
         self._columns = opened.columns
+        if self._senses.cameras:
+            senses.checked(self.path, opened.columns, self._senses)
         self.columns = tuple(opened.columns)
         self.num_frames = int(opened.columns["pixels"].shape[0])
         if not self.complete:
@@ -283,6 +295,19 @@ class EpisodeReader:
         return tuple(found)
 
     @property
+    def cameras(self) -> dict[str, str]:
+        """Of each camera that was asked for, its column; empty where it is one alone, without a vector."""
+        return self._senses.columns
+
+    @cached_property
+    def proprio_names(self) -> tuple[str, ...]:
+        """Names of the vector's components; empty where none was asked for."""
+        if self._senses.vector is None:
+            return ()
+        size = int(self._columns[senses.VECTOR].shape[1])
+        return senses.vector_names(self.attrs, self._senses.vector, size, self.state_names)
+
+    @property
     def angle_names(self) -> tuple[str, ...]:
         """Those of the state names that are angles in radians."""
         names = self.attrs.get("angle_names")
@@ -317,7 +342,7 @@ class EpisodeReader:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopened, (self.path, self._keys)
+        return _reopened, (self.path, self._said)
 
     def _column(self, name: str) -> hdf5.Column:
         if name not in self._columns:
@@ -353,9 +378,8 @@ class EpisodeReader:
         return np.asarray(low, np.float32), np.asarray(high, np.float32)
 
 
-def _reopened(path: Path, keys: dict[str, str]) -> EpisodeReader:
-    keys = {"camera" if name == "pixels" else name: key for name, key in keys.items()}
-    return EpisodeReader(path, **keys)
+def _reopened(path: Path, said: dict[str, Any]) -> EpisodeReader:
+    return EpisodeReader(path, **said)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from latent_planner.common.progress import Bar
 from . import blosc
 from .columns import AsFloats, Chunks, Library, Memory, map_file
 from .journal import FORMAT_VERSION, Episode, RecordingError, check_frames, is_frames
+from .senses import VECTOR, short, spellings
 
 logger = logging.getLogger(__name__)
 
@@ -175,19 +176,22 @@ def _read(path: Path, file: h5py.File, size: int | None, keys: Mapping[str, str]
         )
     datasets = hdf5_files.columns(file)
     listed = ", ".join(printable(name) for name in file)
+    chosen = {}
     for name, key in keys.items():
-        dataset = hdf5_files.find(file, key)
+        word = _spelt(file, attrs, key) if name.startswith("pixels") else key
+        dataset = hdf5_files.find(file, word)
         if not isinstance(dataset, h5py.Dataset):
             raise RecordingError(f"{path} has no column {key!r}; its columns are: {listed}")
-        datasets[name] = dataset
-        if key != name:
-            datasets.pop(key, None)
+        chosen[name] = dataset
+        if word != name and name != VECTOR:  # which may be the state, too
+            datasets.pop(word, None)
+    datasets |= chosen
     missing = [name for name in ("pixels", "action", "ep_len", "ep_offset") if name not in datasets]
     if missing:
         raise RecordingError(f"{path} lacks {' and '.join(missing)}; its columns are: {listed or 'nothing'}")
     for name, dataset in datasets.items():
         hdf5_files.check_size(name, dataset, stored)
-        if name in (*MEANT, "ep_len", "ep_offset"):
+        if name in (*MEANT, *keys, "ep_len", "ep_offset"):
             hdf5_files.check_filled(name, dataset)
     lengths, offsets = (_integers(path, name, datasets.pop(name)) for name in ("ep_len", "ep_offset"))
     rows = _check_shapes(path, datasets)
@@ -197,9 +201,19 @@ def _read(path: Path, file: h5py.File, size: int | None, keys: Mapping[str, str]
     for name, dataset in datasets.items():
         if dataset.shape[:1] == (rows,) and dataset.dtype.kind in "fiub":  # text is not read
             column = _column(path, view, dataset)
-            floats = name in ("action", "state") and (dataset.dtype.kind != "f" or len(dataset.shape) != 2)
+            flat = name in ("action", "state") or (name == VECTOR and len(dataset.shape) <= 2)
+            floats = flat and (dataset.dtype.kind != "f" or len(dataset.shape) != 2)
             opened.columns[name] = AsFloats(column) if floats else column
     return opened if size is None else _salvage(path, opened, size, stored)
+
+
+def _spelt(file: h5py.File, attrs: Mapping[str, Any], camera: str) -> str:
+    """What the file calls this camera: with something in front of it, or `pixels`, of which it says so."""
+    for word in spellings(camera):
+        if isinstance(hdf5_files.find(file, word), h5py.Dataset):
+            return word
+    own = attrs.get("camera")
+    return "pixels" if isinstance(own, str) and short(own) == camera else camera
 
 
 def _check_shapes(path: Path, datasets: dict[str, h5py.Dataset]) -> int:

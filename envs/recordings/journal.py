@@ -201,9 +201,7 @@ class JournalWriter:
             raise RecordingError(f"cannot write {path}: {error.strerror}") from error
         try:
             if not lock(self._file):
-                raise BeingWritten(
-                    f"another process is writing {path}: wait for it, or choose another file"
-                )
+                raise BeingWritten(f"another process is writing {path}: wait for it, or choose another file")
             self._resume(attrs)
         except BaseException:
             self.close()

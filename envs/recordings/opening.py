@@ -47,6 +47,8 @@ def open_recording(path: Path, keys: dict[str, str]) -> tuple[hdf5.Opened, bool]
             return reading.read(path, keys)
         for reader, what in FOLDERS:
             if reader.is_dataset(path):
+                if reader is not lerobot:
+                    _one_camera(path, keys)
                 with readable(path, what):
                     return reader.read(path, keys), False
     with open(path, "rb") as file:
@@ -55,8 +57,19 @@ def open_recording(path: Path, keys: dict[str, str]) -> tuple[hdf5.Opened, bool]
         return _open_journal(path), True
     if not h5py.is_hdf5(path):
         raise RecordingError(f"{path} is not a recording: it is {_other(path) or 'not an HDF5 file'}")
-    reader = robomimic if robomimic.is_recording(path) else hdf5
-    return reader.read(path, keys), False
+    if robomimic.is_recording(path):
+        _one_camera(path, keys)
+        return robomimic.read(path, keys), False
+    return hdf5.read(path, keys), False
+
+
+def _one_camera(path: Path, keys: dict[str, str]) -> None:
+    """RecordingError where more than one camera is asked for, or the robot's own vector."""
+    if set(keys) - {"pixels", "action", "state"}:
+        raise RecordingError(
+            f"{path}: several cameras and data.proprio are read from HDF5 files and LeRobot folders only: "
+            "write such a file with EpisodeWriter, or choose one camera with data.camera"
+        )
 
 
 def existing(path: Path) -> Path:

@@ -31,6 +31,7 @@ import numpy as np
 
 from ..hdf5 import Opened
 from ..journal import RecordingError
+from ..senses import spellings
 from .assembly import choose_camera, kept_episodes, listed, name_columns
 from .border import visible
 from .lerobot_frames import Span, find_frames
@@ -75,29 +76,37 @@ def read(folder: Path, keys: Mapping[str, str] | None = None) -> Opened:
     """
     keys, info = keys or {}, _info(folder)
     features = info["features"]
-    camera = _camera(folder, features, keys.get("pixels"))
+    cameras = {"pixels": _camera(folder, features, keys.get("pixels"))}
+    cameras |= {
+        name: _camera(folder, features, key) for name, key in keys.items() if name.startswith("pixels_")
+    }
     dropped: dict[int, str] = {}
     drop = dropped.setdefault
     tables = _tables(folder, info, drop)
-    for name, key in (("action", keys.get("action", "action")), ("state", keys.get("state", STATE))):
+    vector = [("proprio", keys["proprio"])] if "proprio" in keys else []
+    for name, key in (("action", keys.get("action", "action")), ("state", keys.get("state", STATE)), *vector):
         if key in features or (name in keys and key in tables.rows.unusable):
             tables.rows.need(key, folder)
-    if features[camera]["dtype"] == "image":
-        files, which, numbers = tables.paths, tables.which, tables.places
-    else:
-        files, which, numbers = _video_frames(folder, info, camera, tables, drop)
+    frames = {}
+    for name, camera in cameras.items():
+        if features[camera]["dtype"] == "image":
+            frames[name] = tables.paths, tables.which, tables.places
+        else:
+            frames[name] = _video_frames(folder, info, camera, tables, drop)
     dropped |= {place: "it has no rows" for place in np.flatnonzero(tables.lengths == 0).tolist()}
     kept = kept_episodes(folder, tables.episodes.tolist(), dropped)
     chosen = np.repeat(kept, tables.lengths)
     rows, lengths = tables.rows.chosen(chosen), tables.lengths[kept]
-    columns = name_columns(folder, rows.columns, keys, {"action": "action", "state": STATE})
+    numbers = {name: key for name, key in keys.items() if name not in cameras}
+    columns = name_columns(folder, rows.columns, numbers, {"action": "action", "state": STATE})
     episodes = np.repeat(np.arange(len(lengths)), lengths)
-    if features[camera]["dtype"] == "image":
-        source = PictureTables(folder, files, which[chosen], numbers[chosen], camera)
-        columns["pixels"] = Pictures(source, episodes)
-    else:
-        columns["pixels"] = Videos(files, which[chosen], numbers[chosen], episodes)
-    attrs = {"control_hz": float(info["fps"]), "camera": camera}
+    for name, (files, which, places) in frames.items():
+        if features[cameras[name]]["dtype"] == "image":
+            source = PictureTables(folder, files, which[chosen], places[chosen], cameras[name])
+            columns[name] = Pictures(source, episodes)
+        else:
+            columns[name] = Videos(files, which[chosen], places[chosen], episodes)
+    attrs = {"control_hz": float(info["fps"]), "camera": cameras["pixels"]}
     labels = _labels(features.get(keys.get("state", STATE)) or {}) if "state" in columns else []
     if labels:
         attrs["state_names"] = labels
@@ -131,6 +140,8 @@ def _camera(folder: Path, features: Mapping[str, Any], wanted: str | None) -> st
     found = [name for name, feature in features.items() if _shows_colours(feature)]
     if not found:
         raise RecordingError(f"{folder} has no videos and no pictures, but {listed(features)}: record some")
+    if wanted is not None:
+        wanted = next((word for word in spellings(wanted) if word in found), wanted)
     return choose_camera(folder, found, wanted)
 
 
