@@ -220,6 +220,16 @@ def test_a_lance_table_draws_nothing_from_elsewhere(tmp_path: Path) -> None:
         EpisodeReader(tmp_path / "clone.lance")
 
 
+def test_what_ends_pylance_ends_no_one_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some damaged tables make it ask for more memory than there is, and abort."""
+    (tmp_path / "lance.py").write_text("import os\nos.abort()\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "push.lance" / "_versions").mkdir(parents=True)
+    with pytest.raises(RecordingError, match=r"push\.lance is damaged: pylance ended at it \(signal 6\)"):
+        EpisodeReader(tmp_path / "push.lance")
+
+
 def test_without_pylance_the_extra_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 

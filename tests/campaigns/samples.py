@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import io
 import json
 import sys
@@ -353,6 +354,16 @@ KINDS = {
     "LeRobot pictures": Kind(lambda folder: published.lerobot_2(folder / "a", pictures=True), recording("a")),
     "stable-worldmodel": Kind(lambda folder: others.pictures_folder(folder / "a"), recording("a")),
     "stable-worldmodel mp4": Kind(lambda folder: others.video_folder(folder / "a"), recording("a")),
+    **(
+        {
+            "Lance": Kind(lambda folder: others.lance_table(folder / "a"), recording("a")),
+            "Lance with videos": Kind(
+                lambda folder: others.lance_table(folder / "a", videos=True), recording("a"), "**/*.lance/*/*"
+            ),
+        }
+        if importlib.util.find_spec("lance")
+        else {}
+    ),
     "CSV and videos": Kind(videos, read_videos),
     "config.json": Kind(small_checkpoint, read_checkpoint, "config.json"),
     "model.safetensors": Kind(small_checkpoint, read_checkpoint, "model.safetensors"),
