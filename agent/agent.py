@@ -115,13 +115,13 @@ class Agent:
         return cls(world_model, settings, device=device, seed=seed, looks=looks, **changes)
 
     def clone(self, seed: int | None = None) -> Agent:
-        """A fresh agent with the same weights, settings and number of threads, and nothing else in common."""
+        """A fresh agent with the same weights, settings, precision and threads, and nothing else."""
         seed = self.seed if seed is None else seed
         twin = Agent(
             self.world_model, self.settings, device=self.device, seed=seed, context_len=self.context_len,
             looks=self.looks,
         )  # fmt: skip
-        twin._solver.threads = self.threads
+        twin._solver.threads, twin._solver.precision = self.threads, self._solver.precision
         return twin
 
     @property

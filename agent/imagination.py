@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -22,7 +21,7 @@ from latent_planner.planners import Plan, PlanError
 
 from .legs import Legs
 from .model.cuda_graphs import Graphed
-from .model.device import choose_precision
+from .model.precision import Precision
 from .model.threads import Threads
 from .model.world_model import WorldModel
 from .objective import Imagined, parse
@@ -35,7 +34,7 @@ class Solver:
 
     def __init__(self, world_model: WorldModel, settings: AgentSettings, device: torch.device) -> None:
         self.world_model, self.device, self.objective = world_model, device, parse(settings.objective)
-        self.precision = choose_precision(settings.precision, device)
+        self.precision = Precision(settings.precision, world_model, device)
         config = world_model.config
         self.planner = planners.make(
             settings.planner,
@@ -83,7 +82,9 @@ class Solver:
         if problems[0].last is not None:
             last = torch.stack([torch.as_tensor(problem.last) for problem in problems]).to(self.device)
         if self.device.type == "cpu":
-            self.threads.choose(partial(self._one_step, latents, past))
+            trial = partial(self._one_step, latents, past)
+            self.precision.choose(trial)
+            self.threads.choose(trial)
         begun = time.perf_counter()
         watched: list[Tensor] = []
         with self.threads.using():
@@ -149,9 +150,7 @@ class Solver:
 
     def imagine(self, latents: Tensor, candidates: Tensor, past: Tensor | None) -> Tensor:
         """(B, T, D), (B, N, H, F·A), (B, T-1, F·A) -> (B, N, H+1, D) in float32."""
-        half = self.precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16) if half else nullcontext():
-            return self.world_model.rollout(latents, candidates, past)
+        return self.precision.rollout(latents, candidates, past)
 
     def to_env(self, blocks: Tensor) -> np.ndarray:
         """Normalised blocks (B, H, F·A) -> float32 (B, H·F, A) in environment units, inside the bounds unless

@@ -17,7 +17,7 @@ from latent_planner import planners
 from latent_planner.common.kinds import Choice, Kind, Number, Several, Text, Whole
 from latent_planner.planners import PlanConfig, PlanError
 
-from .model.device import PRECISIONS
+from .model.device import PLANNING_PRECISIONS
 from .objective import Objective, parse
 
 LEGS = 5
@@ -27,7 +27,7 @@ OWN_KINDS: Mapping[str, Kind] = {
     "objective": Text(),
     "legs": Whole(low=1),
     "max_change": Several(optional=True, single=True, each=Number(low=0, above=True)),  # or a tensor
-    "precision": Choice(names=PRECISIONS),
+    "precision": Choice(names=PLANNING_PRECISIONS),
     "deadline": Number(optional=True, low=0, of="a number of seconds"),
 }
 OWN = tuple(OWN_KINDS)
@@ -41,7 +41,8 @@ class AgentSettings:
     legs: most legs of a way to a far goal, over landmarks that the checkpoint holds; 1: always straight.
     max_change: the most that an action may differ from the one before, in environment units: one number or
         one per action component; None: any change.
-    precision: of imagining, float32, bfloat16 or auto (bfloat16 where the device computes it natively).
+    precision: of imagining, float32, bfloat16, int8 (on a CPU), or auto: on a GPU bfloat16 where it has that,
+        on a CPU the quickest of those it has instructions for, measured at the first plan.
     deadline: seconds for each replanning in `Agent.act`, unless a call gives another; None: no limit.
     """
 

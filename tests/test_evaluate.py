@@ -71,9 +71,7 @@ def test_the_table_and_the_rows(done: Path) -> None:
     assert module.table(rows).count("\n") == 2
 
 
-def test_what_is_done_stays_and_the_rest_is_played(
-    done: Path, tiny_checkpoint: Path, tmp_path: Path
-) -> None:
+def test_what_is_done_stays_and_the_rest_is_played(done: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     with ThreadPoolExecutor(1) as pool:  # any executor will do
         threads = torch.get_num_threads()
         evaluate([str(tiny_checkpoint)], tmp_path, pairs=30, offsets=NEAR, executor=pool, **SAME)

@@ -7,6 +7,7 @@ import torch
 from latent_planner.planners import PlanError
 
 PRECISIONS = ("auto", "float32", "bfloat16")
+PLANNING_PRECISIONS = (*PRECISIONS, "int8")
 
 
 def pick_device(device: torch.device | str = "auto") -> torch.device:
@@ -33,6 +34,28 @@ def choose_precision(wanted: str, device: torch.device) -> str:
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     if device.type == "cpu":
-        fast = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
-        return "bfloat16" if any(supported() for supported in fast if supported) else "float32"
+        return "bfloat16" if _has("avx512_bf16", "amx_tile") else "float32"
     return "float32"
+
+
+def planning_precisions(wanted: str, device: torch.device) -> tuple[str, ...]:
+    """What plans may be computed in, float32 or the only one first. For `auto` on a CPU those that it has
+    instructions for: which is quickest has to be measured. PlanError for int8 elsewhere than on a CPU."""
+    if wanted == "int8" and (device.type != "cpu" or not has_int8()):
+        raise PlanError("precision=int8 is for CPUs that torch can compute it on: choose auto or float32.")
+    if wanted != "auto" or device.type != "cpu":
+        return (choose_precision(wanted, device),)
+    int8 = ("int8",) if _has("vnni", "avx512_vnni") and has_int8() else ()
+    return tuple(dict.fromkeys(("float32", choose_precision("auto", device), *int8)))
+
+
+def has_int8() -> bool:
+    """Whether torch can compute with 8-bit whole numbers on this CPU, at whatever speed."""
+    there = hasattr(torch, "quantize_per_channel") and hasattr(torch.ops.quantized, "linear_dynamic")
+    return there and "onednn" in torch.backends.quantized.supported_engines
+
+
+def _has(*instructions: str) -> bool:
+    """Whether torch finds one of these sets of instructions in this CPU."""
+    asked = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in instructions)
+    return any(supported() for supported in asked if supported)

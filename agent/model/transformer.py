@@ -17,10 +17,39 @@ from torch import Tensor, nn
 KeyValue = tuple[Tensor, Tensor]  # of one token, each (B, N or 1, heads, head_dim)
 
 
-class Block(nn.Module):
-    """Attention and MLP; the action gives each a shift, a scale and a gate, at first zero: the identity."""
+class Modulation(nn.Linear):
+    """Embedded actions (…, width) -> shift, scale and gate for attention and for the MLP (…, 6·width)."""
 
     one: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, 6 * width)
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+        one = torch.zeros(6, width)
+        one[1::3] = 1  # scales are 1 + what the action says
+        self.register_buffer("one", one.flatten(), persistent=False)
+
+    def forward(self, embedded: Tensor) -> Tensor:
+        return F.linear(embedded, self.weight, self.bias + self.one)
+
+
+class QueryKeyValue(nn.Linear):
+    """Features (…, width) -> query, key and value (…, 3·inner), or parts of them."""
+
+    def __init__(self, width: int, inner_dim: int) -> None:
+        super().__init__(width, 3 * inner_dim, bias=False)
+        self.sizes = [inner_dim, 2 * inner_dim]
+
+    def query(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.split(self.sizes)[0])
+
+    def key_value(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.split(self.sizes)[1])
+
+
+class Block(nn.Module):
+    """Attention and MLP; the action gives each a shift, a scale and a gate, at first zero: the identity."""
 
     def __init__(
         self,
@@ -48,16 +77,11 @@ class Block(nn.Module):
             nn.Dropout(dropout),
         )
         self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
-        self.modulation = nn.Linear(width, 6 * width)
-        nn.init.zeros_(self.modulation.weight)
-        nn.init.zeros_(self.modulation.bias)
-        one = torch.zeros(6, width)
-        one[1::3] = 1  # scales are 1 + what the action says
-        self.register_buffer("one", one.flatten(), persistent=False)
+        self.modulation = Modulation(width)
 
     def steer(self, embedded: Tensor) -> Tensor:
         """Embedded actions (…, width) -> shift, scale and gate for attention and for the MLP (…, 6·width)."""
-        return F.linear(embedded, self.modulation.weight, self.modulation.bias + self.one)
+        return self.modulation(embedded)
 
     def forward(self, x: Tensor, steering: Tensor) -> Tensor:
         """x (B, T, width), steering (B, T, 6·width) -> (B, T, width)."""
@@ -97,7 +121,7 @@ class Attention(nn.Module):
         self.heads, self.window, self.dropout = heads, window, dropout
         self.inner_dim = heads * head_dim
         self.norm = nn.LayerNorm(width) if inner_norm else nn.Identity()
-        self.qkv = nn.Linear(width, 3 * self.inner_dim, bias=False)
+        self.qkv = QueryKeyValue(width, self.inner_dim)
         self.output = nn.Sequential(nn.Linear(self.inner_dim, width), nn.Dropout(dropout))
         # added to the score of a token 0, 1, … steps back
         self.distance_bias = nn.Parameter(torch.zeros(heads, window)) if relative_positions else None
@@ -129,9 +153,8 @@ class Attention(nn.Module):
         if asking == len(x):
             q, k, v = (self._heads(t) for t in self.qkv(x).chunk(3, -1))
         else:
-            weight_q, weight_kv = self.qkv.weight.split([self.inner_dim, 2 * self.inner_dim])
-            k, v = (self._heads(t) for t in F.linear(x, weight_kv).chunk(2, -1))
-            q = self._heads(F.linear(x[len(x) - asking :], weight_q)) if asking else x[:0]
+            k, v = (self._heads(t) for t in self.qkv.key_value(x).chunk(2, -1))
+            q = self._heads(self.qkv.query(x[len(x) - asking :])) if asking else x[:0]
         seen = [*past, *zip(k.unbind(0), v.unbind(0))]
         following = seen[max(0, len(seen) + 1 - self.window) :]
         if outputs == 0:
