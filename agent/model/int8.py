@@ -14,8 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from .predictor import Predictor
-from .transformer import Block, Modulation, QueryKeyValue
+from .transformer import Block, QueryKeyValue
 from .world_model import WorldModel
 
 STEPS = 127  # on either side of zero
@@ -60,13 +59,13 @@ def with_int8_predictor(world_model: WorldModel) -> WorldModel:
     for block in predictor.blocks:
         _convert(cast(Block, block))
     twin = copy.copy(world_model)
-    twin._modules = {**world_model._modules, "predictor": cast(Predictor, predictor)}
+    twin._modules = {**world_model._modules, "predictor": predictor}
     return twin.eval()
 
 
 def _convert(block: Block) -> None:
     """Nearly all products are in the blocks; what enters and leaves them stays exact."""
-    modulation, attention = cast(Modulation, block.modulation), block.attention
+    modulation, attention = block.modulation, block.attention
     block.modulation = cast(Any, Int8Linear(modulation.weight, modulation.bias + modulation.one))
     attention.qkv = cast(Any, Int8QueryKeyValue(attention.qkv))
     for layers in (attention.output, block.mlp):
