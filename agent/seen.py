@@ -91,6 +91,15 @@ def _vector(given: Any, names: Sequence[str]) -> tuple[np.ndarray, bool]:
     return (values[None], True) if values.ndim == 1 else (values, False)
 
 
+def blank(config: WorldModelConfig) -> Any:
+    """A black frame, or one of each camera and the vector's mean: what a model can be tried with."""
+    frame = np.zeros((config.image_size, config.image_size, 3), np.uint8)
+    if not config.several:
+        return frame
+    vector = {VECTOR: np.array(config.proprio_mean, np.float32)} if config.proprio else {}
+    return {name: frame for name in config.cameras} | vector
+
+
 @torch.no_grad()
 def encode_seen(world_model: WorldModel, seen: Seen, device: torch.device | str) -> Tensor:
     """Latents (B, D) on the device. Puts the model in evaluation mode."""

@@ -175,29 +175,38 @@ class Client:
         """Forget goal, plan and context, from the next request on."""
         self._goal, self._untold = {}, {"reset": True}
 
-    def set_goal(self, pixels: np.ndarray, steps: int | None = None) -> None:
-        """Pursue this goal image, uint8 (H, W, 3), any size, from the next request on; steps: left for it."""
-        self._goal = {"goal/image": np.array(pixels), "goal/steps": steps}
+    def set_goal(self, pixels: np.ndarray | dict[str, Any], steps: int | None = None) -> None:
+        """Pursue this goal image, uint8 (H, W, 3), any size, from the next request on; steps: left for it.
+
+        Of a model of several cameras: a dict of what the goal shows of them and of the vector.
+        """
+        views = pixels if isinstance(pixels, dict) else {"image": pixels}
+        goal = {f"goal/{name}": self._array(view) for name, view in views.items()}
+        self._goal = {**goal, "goal/steps": steps}
         self._untold = {**self._untold, **self._goal}
 
     def replan(
         self,
-        pixels: np.ndarray,
+        pixels: np.ndarray | dict[str, Any],
         *,
         executed: int | np.ndarray | None = None,
         committed: np.ndarray | None = None,
         deadline: float | None = None,
         timestamp: float | None = None,
     ) -> Reply:
-        """A plan from what is seen now, uint8 (H, W, 3); arguments as of `Agent.replan`.
+        """A plan from what is seen now, uint8 (H, W, 3), or a dict for a model of several cameras; arguments
+        as of `Agent.replan`.
 
         timestamp: seconds, when the frame was taken, by any clock: where `executed` is not given, the server
         counts with it how many actions were done between two frames.
         """
         asked = {"executed": executed, "committed": committed, "deadline": deadline, "timestamp": timestamp}
-        key = self.metadata["image_keys"][0]
+        views = pixels if isinstance(pixels, dict) else {}
+        seen = {f"observation/{name}": self._array(view) for name, view in views.items()}
+        if not isinstance(pixels, dict):
+            seen = {self.metadata["image_keys"][0]: pixels}
         goal_is_new = bool(self._untold)
-        answer = self.infer({key: pixels, **{name: v for name, v in asked.items() if v is not None}})
+        answer = self.infer({**seen, **{name: v for name, v in asked.items() if v is not None}})
         steps = self._goal.get("goal/steps")
         if steps is not None and executed is not None and not goal_is_new:
             done = min(len(np.asarray(executed)) if np.ndim(executed) else int(executed), self._given)
@@ -205,6 +214,15 @@ class Client:
         reply = Reply(np.asarray(answer["actions"]), float(answer["cost"]), answer)
         self._given = len(reply.actions)
         return reply
+
+    def _array(self, view: Any) -> np.ndarray:
+        """A picture or a vector, which may be a dict by the names of its components."""
+        if not isinstance(view, dict):
+            return np.array(view)
+        names = self.metadata.get("proprio") or []
+        if set(view) != set(names):
+            raise ValueError(f"The vector must have the names {', '.join(names)}, not {', '.join(view)}.")
+        return np.array([view[name] for name in names], np.float32)
 
     def infer(self, observation: dict[str, Any]) -> dict[str, Any]:
         """One request as it is, with the goal where it is still to be told; the answer as it is."""

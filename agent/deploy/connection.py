@@ -11,7 +11,10 @@ A request is the bare observation, {"observation/image": uint8 (H, W, 3)}, with 
     committed    what will be done from this frame on until the plan can take over, (n, A); it begins so
     deadline     seconds for this plan; the server's own limit holds, too
 
-Other keys (a prompt, more cameras, joint angles) are ignored: the model knows one camera. The reply holds
+A model of several cameras takes {"observation/front": …, "observation/wrist": …, "observation/proprio": …},
+any of which may be missing, and goals as {"goal/front": …}, for the cameras and the vector that a goal shows.
+
+Other keys (a prompt, cameras that the model does not know) are ignored. The reply holds
 actions float32 (K, A), cost, iterations, policy_timing and missed_deadlines, of this connection's plans so
 far; or, where no frame came, only the timing. The first reply that ignores a key names it under "ignored",
 and the reply to a new goal holds goal_unfamiliarity: above 1, it looks like nothing that the model has seen.
@@ -26,10 +29,13 @@ from typing import Any
 import numpy as np
 
 from ..agent import Agent
+from ..model.senses import VECTOR
 from ..pixels import frame_advice
 
 PROTOCOL = 1
 KEYS = {"goal/image", "goal/steps", "reset", "timestamp", "executed", "committed", "deadline"}
+SEEN, GOAL = "observation/", "goal/"  # before the names of several cameras and the vector
+IMAGE = "goal/image"  # of one camera
 SIDE = 2048  # most pixels of a side of a picture
 LATEST = 1e11  # seconds: a time stamp beyond it is not in seconds
 NAMED = 8  # ignored keys that one reply names
@@ -46,6 +52,7 @@ def metadata(agent: Agent, image_key: str, deadline: float | None = None) -> dic
     before asking again, as the checkpoint plans best.   control_hz: actions a second, None: not known.
     deadline: most seconds for a plan, the server's or the agent's; None: as long as it takes.
     action_space: what an action is made of where not of numbers alone; choices come as whole numbers.
+    proprio: names of the vector's components, where the model knows one.
     """
     config, own, plan = agent.config, agent.settings, agent.settings.plan_config
     return {
@@ -60,11 +67,12 @@ def metadata(agent: Agent, image_key: str, deadline: float | None = None) -> dic
         "deadline": min((limit for limit in (deadline, own.deadline) if limit is not None), default=None),
         "chunk_length": plan.horizon * config.frameskip,
         "execute": min(plan.replan_every, plan.horizon) * config.frameskip,
-        "image_keys": [image_key],
+        "image_keys": [f"{SEEN}{name}" for name in config.cameras] if config.several else [image_key],
+        "proprio": list(config.proprio),
         "image_size": config.image_size,
         "picture_side": SIDE,
         "requires_goal": True,
-        "goal_key": "goal/image",
+        "goal_key": f"{GOAL}{config.cameras[0]}" if config.several else IMAGE,
     }
 
 
@@ -77,7 +85,9 @@ class Session:
     def __init__(self, agent: Agent, image_key: str, deadline: float | None = None) -> None:
         self.agent, self.image_key, self.deadline = agent, image_key, deadline
         self.missed_deadlines = 0  # plans that took longer than they were to, the wait before included
-        self._goal: np.ndarray | None = None
+        self._senses = tuple(agent.config.parts)  # of a model of several cameras
+        self._goal_keys = tuple(f"{GOAL}{name}" for name in self._senses) or (IMAGE,)
+        self._goal: Any = None
         self._stamp: float | None = None  # of the last frame planned from
         self._ignored: set[str] = set()  # keys that were named already
         self._given = 0  # actions of the last plan
@@ -90,7 +100,7 @@ class Session:
         begun = time.perf_counter()
         stamp = _stamp(request)
         deadline = self._time_left(request, waited)
-        frame = None if request.get(self.image_key) is None else _picture(request, self.image_key)
+        frame = self._frame(request)
         if _flag(request, "reset"):
             self.agent.reset()
             self._goal = self._stamp = None
@@ -98,14 +108,15 @@ class Session:
         reply: dict[str, Any] = {} if stamp is None else {"timestamp": stamp}
         if new_goal and self.agent.goal_looks:
             reply["goal_unfamiliarity"] = self.agent.goal_looks[0].unfamiliarity
-        if frame is None and not {"goal/image", "reset"} & set(request):
+        if frame is None and not {*self._goal_keys, "reset"} & set(request):
             raise RequestError(self._no_frame(request))
         if ignored := self._newly_ignored(request):
             reply["ignored"] = ignored
         if frame is None:
             return {**reply, "policy_timing": {}}
         if self._goal is None:
-            raise RequestError("There is no goal yet: send its picture under 'goal/image', once.")
+            keys = " or ".join(map(repr, self._goal_keys))
+            raise RequestError(f"There is no goal yet: send its picture under {keys}, once.")
         done, committed = self._executed(request, stamp), request.get("committed")
         plan = self.agent.replan(frame, executed=done, committed=committed, deadline=deadline)
         self._stamp, self._given = stamp, len(plan.actions)
@@ -120,8 +131,17 @@ class Session:
             "policy_timing": {"infer_ms": 1000 * plan.solve_seconds, **timing},
         }
 
+    def _frame(self, request: dict[str, Any]) -> Any:
+        """What is seen, for the agent; None where nothing came."""
+        if self._senses:
+            return _views(request, SEEN, self._senses)
+        return None if request.get(self.image_key) is None else _picture(request, self.image_key)
+
     def _no_frame(self, request: dict[str, Any]) -> str:
         """What to say where no frame came under its key."""
+        if self._senses:
+            keys = ", ".join(repr(SEEN + name) for name in self._senses)
+            return f"There is nothing to look at in this request: send some of {keys}."
         others = [key for key, value in request.items() if key not in KEYS and _like_a_picture(value)]
         if len(others) != 1:
             return f"There is no {self.image_key!r} in this request: send the frame under it."
@@ -133,23 +153,31 @@ class Session:
 
     def _newly_ignored(self, request: dict[str, Any]) -> list[str]:
         """Keys that nothing here reads and that no reply has named yet; no more than NAMED of a session."""
-        unknown = sorted(set(request) - KEYS - {self.image_key} - self._ignored)
+        own = {f"{SEEN}{name}" for name in self._senses} or {self.image_key}
+        unknown = sorted(set(request) - KEYS - own - {*self._goal_keys} - self._ignored)
         chosen = unknown[: NAMED - len(self._ignored)]
         self._ignored.update(chosen)
         return [_shown(key) for key in chosen]
 
     def _take_goal(self, request: dict[str, Any]) -> bool:
         """Pursue the goal that came with the request; whether that is a new one."""
-        if request.get("goal/image") is None:
+        goal: Any
+        if self._senses:
+            if request.get(IMAGE) is not None:
+                keys = ", ".join(self._goal_keys)
+                raise RequestError(f"This model knows several cameras: send its goal under some of {keys}.")
+            goal = _views(request, GOAL, self._senses)
+        else:
+            goal = None if request.get(IMAGE) is None else _picture(request, IMAGE)
+        if goal is None:
             return False
-        goal = _picture(request, "goal/image")
         steps = request.get("goal/steps")
-        if steps is None and self._goal is not None and np.array_equal(goal, self._goal):
+        if steps is None and self._goal is not None and _equal(goal, self._goal):
             return False
         if steps is not None and (isinstance(steps, bool) or not isinstance(steps, (int, np.integer))):
             raise RequestError(f"goal/steps is a whole number of steps, not {_told(steps)}.")
         self.agent.set_goal(goal, steps=None if steps is None else int(steps))
-        self._goal = goal.copy()
+        self._goal = {**goal} if isinstance(goal, dict) else goal.copy()
         return True
 
     def _executed(self, request: dict[str, Any], stamp: float | None) -> Any:
@@ -169,6 +197,23 @@ class Session:
             limit for limit in (asked, self.deadline, self.agent.settings.deadline) if limit is not None
         ]
         return max(0.0, min(limits) - waited) if limits else None
+
+
+def _views(request: dict[str, Any], prefix: str, senses: tuple[str, ...]) -> dict[str, Any] | None:
+    """What the request holds of each sense, pictures checked; None where that is nothing."""
+    found: dict[str, Any] = {}
+    for name in senses:
+        key = f"{prefix}{name}"
+        if request.get(key) is not None:
+            found[name] = np.array(request[key] if name == VECTOR else _picture(request, key))
+    return found or None
+
+
+def _equal(goal: Any, before: Any) -> bool:
+    """Whether two goals are the same picture, or the same views."""
+    if isinstance(goal, dict):
+        return set(goal) == set(before) and all(np.array_equal(goal[name], before[name]) for name in goal)
+    return np.array_equal(goal, before)
 
 
 def _picture(request: dict[str, Any], key: str) -> np.ndarray:

@@ -27,7 +27,7 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,7 +54,7 @@ class Command(NamedTuple):
 
 
 class _Frame(NamedTuple):
-    pixels: np.ndarray
+    pixels: Any
     stamp: float  # when it was taken
     era: Era
 
@@ -155,11 +155,15 @@ class PlannerThread:
 
     # -- for the camera and for whoever has goals ------------------------------------------------------------
 
-    def observe(self, pixels: np.ndarray, stamp: float | None = None) -> None:
+    def observe(self, pixels: Any, stamp: float | Mapping[str, float] | None = None) -> None:
         """A new frame, uint8 (H, W, 3), taken at stamp (default: now). One that no plan was begun from is
         dropped for it; one that is older than the newest is dropped itself, and so is any while the clock is
-        wrong. The frame is copied. ValueError for a stamp in the future, of another clock, or no number."""
-        frame = np.array(pixels)
+        wrong. The frame is copied. ValueError for a stamp in the future, of another clock, or no number.
+
+        Of several cameras: a dict as `Agent.act` takes it; the stamp may then be a dict of one for each, at
+        most one action apart, or ValueError names the camera that is behind. The oldest counts."""
+        frame = _copied(pixels)
+        stamp = _in_step(stamp, 1 / self.control_hz) if isinstance(stamp, Mapping) else stamp
         with self._news:
             now = float(self.clock())
             self._fault(self._seeing, now)
@@ -178,10 +182,10 @@ class PlannerThread:
             self._frame, self._used, self._newest = _Frame(frame, taken, era), False, (taken, era)
             self._news.notify()
 
-    def set_goal(self, pixels: np.ndarray, steps: int | None = None) -> None:
+    def set_goal(self, pixels: Any, steps: int | None = None) -> None:
         """`planner.set_goal`, done in the planner's thread before its next plan. What was planned for the old
         goal is not executed any more. The picture is copied."""
-        goal = np.array(pixels)
+        goal = _copied(pixels)
         with self._news:
             self._new_goal, self._goals = (goal, steps), self._goals + 1
             self._used = self._frame is None
@@ -380,3 +384,26 @@ class PlannerThread:
 
     def _stacked(self, actions: list[np.ndarray]) -> np.ndarray:
         return np.stack(actions) if actions else np.zeros((0, len(self.safe)), np.float32)
+
+
+def _copied(pixels: Any) -> Any:
+    """The frame, or the dict of what several cameras show, with memory of its own."""
+    if isinstance(pixels, Mapping):
+        return {
+            name: {**view} if isinstance(view, Mapping) else np.array(view) for name, view in pixels.items()
+        }
+    return np.array(pixels)
+
+
+def _in_step(stamps: Mapping[str, float], most: float) -> float:
+    """The oldest of these stamps; ValueError where it is more than `most` seconds before the newest."""
+    if not stamps:
+        raise ValueError("A dict of stamps needs one for each camera.")
+    times = {name: float(stamp) for name, stamp in stamps.items()}
+    behind, ahead = min(times, key=times.__getitem__), max(times, key=times.__getitem__)
+    if not times[ahead] - times[behind] <= most * (1 + 1e-6):
+        raise ValueError(
+            f"{behind} is {times[ahead] - times[behind]:.2g} s behind {ahead}, and what is shown together "
+            f"must be of the same moment, within {most:.2g} s."
+        )
+    return times[behind]

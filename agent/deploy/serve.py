@@ -68,23 +68,17 @@ def _load(args: argparse.Namespace, api_key: str | None) -> tuple[PolicyServer, 
     except ImportError as error:
         raise ServeError(f"the server needs {error.name}: pip install 'latent-planner[serve]'") from None
     log.info("importing torch and the agent ...")
-    import numpy as np
-
     from latent_planner.planners import PlanError
 
     from ..agent import Agent
     from ..checkpoints.checkpoint import CheckpointError
+    from ..seen import blank
 
     imported = time.perf_counter()
     log.info("imported in %.1f s; loading %s ...", imported - started, args.checkpoint)
     limits = Limits(args.max_connections, int(args.max_mb * 2**20), args.idle, args.deadline, args.patience)
     try:
         agent = Agent.from_pretrained(args.checkpoint, device=args.device, seed=args.seed)
-        if agent.config.several:
-            known = ", ".join(agent.config.parts)
-            raise PlanError(
-                f"This model knows {known}, and the server sends it one camera: use Agent itself."
-            )
         loaded = time.perf_counter()
         log.info("loaded in %.1f s; making a first plan on %s ...", loaded - imported, agent.device)
         server = PolicyServer(
@@ -99,7 +93,7 @@ def _load(args: argparse.Namespace, api_key: str | None) -> tuple[PolicyServer, 
         )
         use_threads(server.threads)
         trial = agent.clone()
-        frame = np.zeros((agent.config.image_size, agent.config.image_size, 3), np.uint8)
+        frame = blank(agent.config)
         trial.set_goal(frame)
         trial.replan(frame)
     except (CheckpointError, PlanError) as error:

@@ -143,8 +143,7 @@ class Known:
         return states, [self._world.render_state(state) for state in states]
 
     def _played(self, rng: np.random.Generator) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        space = self._world.action_space
-        noise = Smooth(space.low, space.high)  # type: ignore[attr-defined]
+        noise = Smooth(self._world.action_low, self._world.action_high, self._world.actions)
         noise.reset(rng)
         observation, _ = self._world.reset(seed=int(rng.integers(2**31)), options={"goal": None})
         frames = [observation["pixels"]]

@@ -71,9 +71,7 @@ def evaluate(
     Raises the errors of USER_ERRORS; what was played is kept, and the same call goes on.
     """
     folder = Path(out).absolute()
-    asked = Evaluation(
-        str(folder), pairs, pairs_seed, shift, seed, device, tuple(planner), module
-    )
+    asked = Evaluation(str(folder), pairs, pairs_seed, shift, seed, device, tuple(planner), module)
     bring(module)
     cases = _cases(checkpoints, offsets, tuple(planner))
     _note(folder, asked, cases)
