@@ -25,6 +25,7 @@ KINDS: Mapping[str, Kind] = {
     "data.action": Text(optional=True),
     "data.state": Text(optional=True),
     "data.cameras": Several(optional=True, single=True, each=Text()),
+    "data.action_space": Text(optional=True),
     "data.proprio": Text(optional=True),
     "data.reference_look": YesNo(optional=True),
     "data.workers": Whole(low=0, high=1024),

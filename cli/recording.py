@@ -55,7 +55,9 @@ def open_recording(config: DictConfig) -> tuple[EpisodeReader, dict[str, Any]]:
 
 def reader_options(data: Mapping[str, Any]) -> dict[str, Any]:
     """What an EpisodeReader is to read, of the settings under `data`."""
-    options = {key: data.get(key) for key in ("camera", "action", "state", "cameras", "proprio")}
+    options = {
+        key: data.get(key) for key in ("camera", "action", "state", "cameras", "proprio", "action_space")
+    }
     cameras = options["cameras"]
     options["cameras"] = [cameras] if isinstance(cameras, str) else cameras and list(cameras)
     return options

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import runpy
 from pathlib import Path
 
 import gym_dots  # noqa: F401  registers the environments of these tests
 import numpy as np
 import pytest
 from test_train_cli import TINY
-from tiny_run import SquareRecording, tiny_dataset, tiny_model
+from tiny_run import SquareRecording, tiny_dataset, tiny_model, tiny_trainer
 
 from latent_planner import Agent, envs
 from latent_planner.checkpoints import checkpoint
@@ -22,6 +23,7 @@ from latent_planner.envs.recordings.episodes import EpisodeReader, EpisodeWriter
 from latent_planner.planners import PlanError
 from latent_planner.training.dataset import DatasetError
 
+ROOT = Path(__file__).parent.parent
 DISCRETE, GRIP = "gym:DotDiscrete-v0", "gym:DotGrip-v0"
 MADE_OF = {DISCRETE: "Discrete(4)", GRIP: "Dict(push=Box(2), squeeze=Discrete(2))"}
 SIZES = {DISCRETE: 1, GRIP: 3}
@@ -180,6 +182,24 @@ def test_choices_that_there_are_not_are_found_before_training(tmp_path: Path) ->
         _ = EpisodeReader(tmp_path / "a.h5").action_space
 
 
+def test_a_setting_says_it_where_a_recording_does_not(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    draws = np.random.default_rng(0)
+    with EpisodeWriter("a.h5", attrs={"env": "recorded"}) as writer:
+        for _ in range(4):
+            pixels = draws.integers(0, 255, (16, 32, 32, 3), np.uint8)
+            writer.append({"pixels": pixels, "action": draws.integers(0, 3, (16, 1)).astype(np.float32)})
+    assert EpisodeReader("a.h5", action_space="Discrete(3)").action_high.tolist() == [2]
+    words = ["env=recorded", "data.path=a.h5", *TINY, "model.frameskip=2", "benchmark.pairs=0", "out=run"]
+    words += ["benchmark.validation_pairs=0", "train.steps=2", "wandb.mode=disabled"]
+    for wrong, sentence in (("Discrete(2)", "none of Discrete(2)"), ("Buttons(2)", "is no space of actions")):
+        assert train.main([*words, f"data.action_space={wrong}"]) == 2
+        assert sentence in capsys.readouterr().err
+    assert train.main([*words, "data.action_space=Discrete(3)"]) == 0
+    config = json.loads(Path("run/config.json").read_text())["model"]
+    assert config["action_space"] == "Discrete(3)" and config["action_mean"] == [0.0]
+
+
 def test_a_rare_choice_is_no_glitch(tmp_path: Path) -> None:
     actions = np.random.default_rng(0).integers(0, 2, (400, 1)).astype(np.float32)
     actions[[100, 250]] = 17
@@ -200,3 +220,36 @@ def _recording() -> SquareRecording:
     reader.action_low, reader.action_high = np.array([-1.0, -1.0, 0.0]), np.array([1.0, 1.0, 2.0])
     reader.action_space = ActionSpace.parse("Tuple(Box(2), Discrete(3))")
     return reader
+
+
+# Gymnasium's own --------------------------------------------------------------------------------------------
+
+CART = "gym:CartPole-v1?past_end=true"
+OWN = [CART, "gym:FrozenLake-v1?is_slippery=false&past_end=true", "gym:CliffWalking-v1"]
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_gymnasiums_own_are_recorded_learned_and_acted_in(
+    name: str, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    pytest.importorskip("pygame")
+    job = {"episodes": 3, "length": 12, "image_size": 32, "workers": 1, "progress": False, "policy": "random"}
+    reader = EpisodeReader(collect(name, tmp_path / "a.h5", **job))
+    world = envs.make(name, image_size=32)
+    assert str(reader.action_space) == f"Discrete({world.action_space.n})"
+    dataset = tiny_dataset(reader, frameskip=1)
+    tiny_trainer(tmp_path / "run", dataset=dataset, model=MODEL, steps=4, freeze_encoder=0.5).fit()
+    agent = Agent.from_pretrained(tmp_path / "run", device="cpu", num_samples=16, num_elites=4, iterations=2)
+    obs, info = world.reset(seed=0)
+    agent.set_goal(info["goal"])
+    for _ in range(4):
+        action = agent.act(obs["pixels"])
+        assert world.action_space.contains(action)
+        obs, *_ = world.step(action)
+    if name == CART:
+        monkeypatch.setattr(
+            "sys.argv", ["cart_pole.py", str(tmp_path / "run"), "--episodes", "1", "--steps", "12"]
+        )
+        runpy.run_path(str(ROOT / "examples" / "cart_pole.py"), run_name="__main__")
+        said = capsys.readouterr().out
+        assert "episode 0: " in said and "mean of 1: " in said

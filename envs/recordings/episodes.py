@@ -152,6 +152,7 @@ class EpisodeReader:
     are not their names. Of a LeRobot folder with several cameras one must be chosen, or several:
     cameras: names of those to read, instead of `camera`; see envs.recordings.senses.
     proprio: what it calls the robot's own vector, where that is to be read.
+    action_space: what an action is made of, where the recording does not say; see `EpisodeWriter`.
 
     Usable from several threads and after a fork; pickled, it opens the file again. Where only `path`.partial
     exists, its complete episodes are read; so are those of a file whose end is missing. Both are warned of.
@@ -177,10 +178,12 @@ class EpisodeReader:
         state: str | None = None,
         cameras: Sequence[str] | None = None,
         proprio: str | None = None,
+        action_space: str | None = None,
     ) -> None:
         self.path = existing(Path(path))
         self._said = {
-            "camera": camera, "action": action, "state": state, "cameras": cameras, "proprio": proprio
+            "camera": camera, "action": action, "state": state, "cameras": cameras, "proprio": proprio,
+            "action_space": action_space,
         }  # fmt: skip
         self._senses = Senses.of(camera, cameras, proprio)
         keys = {**self._senses.keys, "pixels": cameras[0] if cameras else camera}
@@ -190,6 +193,8 @@ class EpisodeReader:
             opened, unfinished = open_recording(self.path, self._keys)
         self.complete = not unfinished and not opened.missing
         self.attrs, self.lengths, self.offsets = opened.attrs, opened.lengths, opened.offsets
+        if action_space is not None:
+            self.attrs = {**self.attrs, "action_space": action_space}
         self._columns = opened.columns
         if self._senses.cameras:
             senses.checked(self.path, opened.columns, self._senses)
