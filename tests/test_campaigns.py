@@ -1,4 +1,4 @@
-"""The campaign of tests/campaigns/damage.py, very small: it runs, counts, and finds nothing."""
+"""The campaigns of tests/campaigns/damage.py and scale.py, very small: they run, count, and find nothing."""
 
 from __future__ import annotations
 
@@ -48,3 +48,12 @@ def test_the_same_seed_damages_the_same_bytes(tmp_path: Path, monkeypatch: pytes
 
     assert [damaged(seed) for seed in range(30)] == [damaged(seed) for seed in range(30)]
     assert len({damaged(seed) for seed in range(30)}) > 20
+
+
+def test_shards_survive_a_machine_that_is_killed() -> None:
+    """Takes its time: a Ray cluster of three nodes starts, two of which work, and one is replaced."""
+    pytest.importorskip("ray")
+    command = [sys.executable, str(CAMPAIGN.with_name("scale.py")), "--rounds", "1", "--engines", "ray"]
+    done = subprocess.run([*command, "--faults", "machine"], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "| ray | machine | 1 | 1 | 0 | 0 | 0 |" in done.stdout

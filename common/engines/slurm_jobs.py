@@ -15,6 +15,7 @@ from .outcomes import EngineError
 GENERAL = ("timeout_min", "cpus_per_task", "gpus_per_node", "mem_gb", "nodes", "tasks_per_node", "name")
 DEFAULTS = {"name": "latent-planner", "timeout_min": 240, "cpus_per_task": 1}
 OWN = ("cluster", "folder")
+ARRAY = 1000  # jobs in one array; Slurm's own limit is 1001 unless its administrator has raised it
 
 
 class SlurmJobs(Executor):
@@ -103,7 +104,7 @@ class SlurmJobs(Executor):
 
     def _taken(self) -> list[tuple[Future[Any], Any]]:
         self._waiting = [entry for entry in self._waiting if not entry[0].cancelled()]
-        room = len(self._waiting) if self._limit is None else max(0, self._limit - len(self._going))
+        room = ARRAY if self._limit is None else max(0, self._limit - len(self._going))
         begin, self._waiting = self._waiting[:room], self._waiting[room:]
         return [entry for entry in begin if entry[0].set_running_or_notify_cancel()]
 

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import shutil
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,10 +128,11 @@ def write(
                 dataset[first : first + len(values)] = values
         bar = Bar(offsets.tolist(), disable=not progress, delay=2)
         bar.set_description(f"writing {path.name.partition('.tmp-')[0]}", refresh=False)
+        targets = [(file[name].id, columns[name].parts) for name in packed]
         for first in bar:
-            for name in packed:
-                for row, stream in enumerate(next(columns[name].parts)):
-                    file[name].id.write_direct_chunk((first + row, 0, 0, 0), stream)
+            for target, parts in targets:
+                for row, stream in enumerate(next(parts)):
+                    target.write_direct_chunk((first + row, 0, 0, 0), stream)
 
 
 def read(path: Path, keys: Mapping[str, str] | None = None) -> Opened:
@@ -295,9 +297,9 @@ def _chunks(path: Path, view: Any, dataset: h5py.Dataset) -> Chunks | None:
     ]  # of single bytes changes nothing
     if len(filters) > 1 or set(filters) - {h5py.h5z.FILTER_DEFLATE, blosc.FILTER}:
         return None
-    found: list[tuple[int, int, int, int]] = []
-    dataset.id.chunk_iter(lambda c: found.append((c.chunk_offset[0], c.byte_offset, c.size, c.filter_mask)))
-    table = np.array(found, np.int64).reshape(-1, 4)
+    found = array("q")  # 32 bytes a chunk; there may be a hundred million
+    dataset.id.chunk_iter(lambda c: found.extend((c.chunk_offset[0], c.byte_offset, c.size, c.filter_mask)))
+    table = np.frombuffer(found, np.int64).reshape(-1, 4)
     if len(table) != -(-len(dataset) // dataset.chunks[0]) or not len(table):
         return None
     table = table[np.argsort(table[:, 0], kind="stable")]

@@ -36,19 +36,20 @@ class Joined:
         first = bisect_right(self.starts, int(rows.min())) - 1
         if bisect_right(self.starts, int(rows.max())) - 1 == first:  # all in one file
             return self.parts[first].read(rows - self.starts[first], out)
-        where = np.searchsorted(self.starts, rows, side="right") - 1
-        order = np.argsort(where, kind="stable")
-        where, within = where[order], rows[order] - self.starts[where[order]]
+        in_order = bool((rows[1:] >= rows[:-1]).all())
+        order = slice(None) if in_order else np.argsort(rows)
+        some = rows[order]
+        where = np.searchsorted(self.starts, some, side="right") - 1
+        within = some - self.starts[where]
         edges = np.flatnonzero(np.diff(where, prepend=-1, append=len(self.parts)))
-        in_order = bool((order == np.arange(len(order))).all())
         values = out if in_order else np.empty_like(out)
         pieces: list[Future[None]] = []
         for begin, end in zip(edges[:-1].tolist(), edges[1:].tolist()):
-            part, some, target = self.parts[where[begin]], within[begin:end], values[begin:end]
-            if isinstance(part, Chunks) and unpacks_alone(some, part):
-                pieces.append(unpacking_threads().submit(part.read, some, target))
+            part, mine, target = self.parts[where[begin]], within[begin:end], values[begin:end]
+            if isinstance(part, Chunks) and unpacks_alone(mine, part):
+                pieces.append(unpacking_threads().submit(part.read, mine, target))
             else:  # it shares itself out, or is quick
-                part.read(some, target)
+                part.read(mine, target)
         for piece in pieces:
             piece.result()
         if not in_order:
