@@ -21,8 +21,9 @@ from latent_planner.configs import FOLDER
 from .kinds import kind
 
 GROUPS = ("env", "model", "planner")
-# Hydra's own flags that pass through; a True one is followed by a value.
-FLAGS = {"-m": False, "--multirun": False, "-c": True, "--cfg": True, "--resolve": False}
+DRY = "--dry"  # print the runs
+# Flags that pass through, Hydra's and DRY; a True one is followed by a value.
+FLAGS = {DRY: False, "-m": False, "--multirun": False, "-c": True, "--cfg": True, "--resolve": False}
 
 
 class ConfigError(ValueError):

@@ -50,7 +50,7 @@ from latent_planner.training.tracker import Tracker
 from latent_planner.training.train_config import TrainConfig
 from latent_planner.training.trainer import Trainer
 
-from .overrides import ConfigError, checked, listing
+from .overrides import DRY, ConfigError, checked, listing
 from .play.command import need_websockets
 from .play.training import FILMED, watched
 from .recording import RECORDED, open_recording, warn_of_short_sight
@@ -64,7 +64,6 @@ log = logging.getLogger(__name__)
 
 ANY_WORLD = {"env": "any", "action_mean": (0,), "action_std": (1,), "action_low": (-1,), "action_high": (1,)}
 ANY_WORLD |= {"pixel_mean": (0, 0, 0), "pixel_std": (1, 1, 1)}
-DRY = "--dry"  # print the runs
 ENOUGH = 50  # steps that a training needs at least, as does what follows when the encoder is frozen
 PANEL = 160  # px of a world in the video
 GYM = "gym"  # the env that stands for all of Gymnasium's
@@ -80,11 +79,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log_above_bars("%(message)s", logging.INFO)
     for noisy in ("absl", "accelerate", "hydra", "matplotlib", "OpenGL", "PIL", "wandb"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    dry, before = DRY in arguments, sys.argv
+    before = sys.argv
     try:
         with in_words(*USER_ERRORS) as outcome:
-            words = checked([word for word in arguments if word != DRY])
-            if dry:
+            words = checked(arguments)
+            if DRY in words:
                 print("\n".join(map(sweep.command, sweep.jobs(words))))
                 return 0
             folder = None
