@@ -20,7 +20,7 @@ from .model.landmarks import Landmarks
 from .model.proposer import Proposer
 from .model.world_model import WorldModel
 
-CANDIDATES = 16  # landmarks that the first leg may aim at
+CANDIDATES = 8  # landmarks that the first leg may aim at
 KEPT = 4  # imagined ends of each, the nearest
 NEXT = 48  # landmarks that the second leg may aim at, on two lists
 

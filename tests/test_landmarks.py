@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from latent_planner.checkpoints import checkpoint
+from latent_planner.evaluation import reachability
 from latent_planner.legs import Legs
 from latent_planner.model.landmarks import Landmarks
 from latent_planner.model.world_model import WorldModel, WorldModelConfig
@@ -211,10 +212,13 @@ def test_the_command_gives_an_older_checkpoint_landmarks(
     values = {**config().to_dict(), **small, "env": "pusht", "image_size": 64, "frameskip": 5}
     values |= {"predictor_mlp_dim": 32, "proposals": 2, "proposer_width": 32}
     checkpoint.save(WorldModel(WorldModelConfig.from_dict(values)).eval(), tmp_path / "old")
+    reachability.save(tmp_path / "old", 3.5, checkpoint.load(tmp_path / "old")[1]["sha256"])
     words = ["landmarks", str(tmp_path / "old"), "--recording", str(pusht_recording)]
     words += ["--out", str(tmp_path / "new"), "--count", "8", "--pairs", "64"]
     assert main(words) == 0 and "8 landmarks" in capsys.readouterr().out
     old, new = (checkpoint.load(tmp_path / name)[0] for name in ("old", "new"))
     assert new.landmarks is not None and new.landmarks.known
     assert all(torch.equal(new.state_dict()[key], value) for key, value in old.state_dict().items())
+    new_sha256 = checkpoint.load(tmp_path / "new")[1]["sha256"]
+    assert reachability.load(tmp_path / "new", new_sha256) == 3.5  # the same encoder and predictor
     assert main(words) == 2 and "is there already" in capsys.readouterr().err

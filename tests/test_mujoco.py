@@ -46,6 +46,17 @@ class TestOpenGL:
         monkeypatch.setattr(gl, "_obstacle", lambda backend: pytest.fail("tried"))
         assert gl.choose() == "osmesa"
 
+    def test_triton_is_loaded_before_mesa(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """torch would load it at the first optimizer, and end the process: both bring LLVM."""
+        (tmp_path / "triton.py").write_text("")
+        monkeypatch.delitem(sys.modules, "triton", raising=False)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.setattr(gl, "_obstacle", lambda backend: None if "triton" in sys.modules else "too early")
+        try:
+            assert gl.choose() == "egl"
+        finally:
+            sys.modules.pop("triton", None)
+
     def test_the_first_that_works_is_told_to_mujoco_and_to_workers(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:

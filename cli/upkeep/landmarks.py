@@ -18,11 +18,12 @@ from pathlib import Path
 
 import torch
 
-from latent_planner import envs
+from latent_planner import envs, looks
 from latent_planner.checkpoints import checkpoint
 from latent_planner.common.commands import in_words
 from latent_planner.envs.recordings.collect import collect
 from latent_planner.envs.recordings.episodes import EpisodeReader
+from latent_planner.evaluation import reachability
 from latent_planner.model.world_model import WorldModel
 from latent_planner.training.dataset import WindowDataset
 from latent_planner.training.landmarks import PAIRS, learn_landmarks
@@ -69,7 +70,18 @@ def add_landmarks(
             dataset.check(old.config)
             found = learn_landmarks(model, dataset, pairs=pairs)
     checkpoint.save(model, out, planner=info["planner"], training={**info["training"], "landmarks": found})
+    _carry_over(checkpoint.find(name), info["sha256"], out)
     return found
+
+
+def _carry_over(old: Path, sha256: str, new: Path) -> None:
+    """What was measured of the encoder and the predictor holds for the new checkpoint, which has the same."""
+    now = checkpoint.load(new)[1]["sha256"]
+    seen, within = looks.load(old, sha256), reachability.load(old, sha256)
+    if seen is not None:
+        looks.save(new, seen, now)
+    if within is not None:
+        reachability.save(new, within, now)
 
 
 def _training_recording(name: str) -> Path | None:

@@ -8,7 +8,9 @@ way only.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -53,6 +55,7 @@ def choose() -> str | None:
     has to be tried, otherwise no time. Without a backend it raises nothing, because a world can still be
     stepped: drawing then fails, with `missing()` for a message.
     """
+    _load_triton_first()
     chosen = _chosen()
     if chosen:
         os.environ[VARIABLE] = chosen  # Gymnasium knows no capitals
@@ -69,6 +72,18 @@ def choose() -> str | None:
             return backend
         _reasons[backend] = reason
     return None
+
+
+def _load_triton_first() -> None:
+    """Import triton, if it is installed, before Mesa is loaded.
+
+    Both bring LLVM. torch imports triton when it makes an optimizer, and after Mesa has drawn in software
+    that ends the process with a segmentation fault; the other way round both work.
+    """
+    if sys.platform.startswith("linux") and "triton" not in sys.modules:
+        with contextlib.suppress(Exception):
+            if importlib.util.find_spec("triton") is not None:
+                importlib.import_module("triton")
 
 
 def mistaken() -> str | None:
