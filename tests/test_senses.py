@@ -18,6 +18,7 @@ from two_cameras import FRONT, NAMES, WRIST, look, write
 from latent_planner import Agent
 from latent_planner.checkpoints import checkpoint
 from latent_planner.cli import train
+from latent_planner.envs.recordings import convert
 from latent_planner.envs.recordings.episodes import EpisodeReader
 from latent_planner.envs.recordings.journal import RecordingError
 from latent_planner.planners import PlanConfig, PlanError
@@ -64,6 +65,21 @@ def test_lerobot_gives_them_by_the_names_it_has_for_them(tmp_path: Path) -> None
     for column in ("pixels", "pixels_wrist"):
         assert np.abs(reader.read_rows(column, rows).astype(int) - columns["pixels"]).mean() < 8
     np.testing.assert_allclose(reader.read("proprio", 0, 5), reader.read("state", 0, 5))
+
+
+def test_lerobot_is_converted_with_all_that_is_asked_for(tmp_path: Path, capsys) -> None:
+    pytest.importorskip("pyarrow")
+    lerobot(tmp_path / "robot", cameras=("observation.images.top", "observation.images.wrist"))
+    words = [str(tmp_path / "robot"), str(tmp_path / "a.h5"), "--size", "24"]
+    assert convert.main([*words, "--cameras", "top,wrist", "--proprio", "observation.state"]) == 0
+    reader = EpisodeReader(tmp_path / "a.h5", cameras=["top", "wrist"], proprio="proprio")
+    before = EpisodeReader(tmp_path / "robot", cameras=["top", "wrist"], proprio="observation.state")
+    assert reader.read("pixels_wrist", 0, 2).shape == (2, 24, 24, 3)
+    np.testing.assert_array_equal(reader.read("proprio", 0, 26), before.read("proprio", 0, 26))
+    assert reader.proprio_names == before.proprio_names
+    capsys.readouterr()
+    assert convert.main([*words[:1], str(tmp_path / "b.h5"), "--cameras", "top,head"]) == 2
+    assert "no camera 'head': choose --camera from" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,10 @@ def convert(
     _check_actions(reader, chosen)
     attrs = {printable(key): value for key, value in reader.attrs.items() if key != "format_version"}
     attrs |= {"env": env or reader.env, "image_size": size or reader.image_size}
+    if reader.proprio_names:
+        attrs["proprio_names"] = list(reader.proprio_names)
+    if reader.cameras:
+        attrs["camera"] = next(iter(reader.cameras))
     if leave_out:  # a conversion that goes on must leave out the same; bounds are those of the rest
         attrs["left_out"] = sorted(set(leave_out))
     else:

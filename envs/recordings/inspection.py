@@ -133,14 +133,23 @@ def add_recording_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--camera", help="what the recording calls its frames")
     parser.add_argument("--action", help="what it calls its actions")
     parser.add_argument("--state", help="what it calls its states")
+    parser.add_argument(
+        "--cameras",
+        type=lambda text: text.split(","),
+        metavar="front,wrist",
+        help="several cameras instead of one, the first of which becomes pixels",
+    )
+    parser.add_argument("--proprio", help="what it calls the robot's own vector")
+    parser.add_argument("--action-space", help="what an action is made of, as 'Discrete(4)'")
 
 
 def open_as_asked(args: argparse.Namespace) -> EpisodeReader:
     """The recording named on a command line with `add_recording_options`; its hints name these options."""
     try:
-        return EpisodeReader(args.recording, camera=args.camera, action=args.action, state=args.state)
+        names = ("camera", "action", "state", "cameras", "proprio", "action_space")
+        return EpisodeReader(args.recording, **{name: getattr(args, name) for name in names})
     except RecordingError as error:
-        sentence = re.sub(r"\bdata\.(camera|action|state)\b=?", r"--\1", str(error))
+        sentence = re.sub(r"\bdata\.(cameras?|action|state|proprio)\b=?", r"--\1", str(error))
         raise RecordingError(sentence) from error
 
 
