@@ -111,6 +111,7 @@ class _Browser:
             "--disable-component-update",
             "--disable-dev-shm-usage",
         ]
+        options += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]  # a camera
         options += [f"--user-data-dir={profile}", "--remote-debugging-pipe", "about:blank"]
         begin = [sys.executable, "-c", BEGIN, str(from_us), str(to_us), path, *options]
         quiet = subprocess.DEVNULL

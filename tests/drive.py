@@ -20,7 +20,7 @@ PATIENCE = 60.0  # seconds, on a busy machine
 DROP = """(async () => {
   const bytes = Uint8Array.from(atob('%s'), each => each.charCodeAt(0));
   const carried = new DataTransfer();
-  carried.items.add(new File([bytes], 'goal.png'));
+  carried.items.add(new File([bytes], '%s'));
   document.querySelector('%s').dispatchEvent(new DragEvent('drop', {dataTransfer: carried, bubbles: true}));
 })()"""
 
@@ -59,11 +59,13 @@ class Tab:
 
     def drag(self, selector: str, right: float, down: float) -> None:
         """Drag what the selector names so many px, in three moves."""
-        x, y = self.ask(
-            f"(() => {{ const box = document.querySelector({selector!r}).getBoundingClientRect();"
-            " return [box.x + box.width / 2, box.y + box.height / 2] })()"
-        )
-        steps = [("mousePressed", 0.0), ("mouseMoved", 0.3), ("mouseMoved", 0.7), ("mouseMoved", 1.0)]
+        for _ in self.leading(selector, right, down, moves=3):
+            pass
+
+    def leading(self, selector: str, right: float, down: float, moves: int) -> Iterator[tuple[float, float]]:
+        """Drag what the selector names, and give each place (px in the window) that the mouse has come to."""
+        x, y = self._middle(selector)
+        steps = [("mousePressed", 0.0), *(("mouseMoved", (i + 1) / moves) for i in range(moves))]
         for kind, share in [*steps, ("mouseReleased", 1.0)]:
             place = {"x": x + share * right, "y": y + share * down}
             self._driver.call(
@@ -75,10 +77,34 @@ class Tab:
                 clickCount=1,
                 **place,
             )
+            yield place["x"], place["y"]
 
-    def drop(self, selector: str, data: bytes) -> None:
-        """Drop a file with these bytes onto what the selector names."""
-        self.ask(DROP % (base64.b64encode(data).decode(), selector))
+    def drop(self, selector: str, data: bytes, name: str = "goal.png") -> None:
+        """Drop a file with these bytes and this name onto what the selector names."""
+        self.ask(DROP % (base64.b64encode(data).decode(), name, selector))
+
+    def touch(self) -> None:
+        """From the next load on, this is a screen for fingers."""
+        self._driver.call("Emulation.setTouchEmulationEnabled", self._session, enabled=True)
+
+    def swipe(self, selector: str, right: float, down: float) -> None:
+        """Lead what the selector names so many px with a finger, in three moves."""
+        x, y = self._middle(selector)
+        for kind, share in (("touchStart", 0.0), ("touchMove", 0.3), ("touchMove", 0.7), ("touchMove", 1.0)):
+            self._touch(kind, [{"x": x + share * right, "y": y + share * down}])
+        self._touch("touchEnd", [])
+
+    def _touch(self, kind: str, points: list[dict[str, float]]) -> None:
+        self._driver.call("Input.dispatchTouchEvent", self._session, type=kind, touchPoints=points)
+
+    def _middle(self, selector: str) -> list[float]:
+        """Where the middle of what the selector names is, in the window; it is scrolled there."""
+        return self.ask(
+            f"(() => {{ const it = document.querySelector({selector!r});"
+            " it.scrollIntoView({block: 'center', behavior: 'instant'});"
+            " const box = it.getBoundingClientRect();"
+            " return [box.x + box.width / 2, box.y + box.height / 2] })()"
+        )
 
     def size(self, width: int, height: int, dark: bool) -> None:
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
@@ -89,9 +115,9 @@ class Tab:
     def reload(self) -> None:
         self._driver.call("Page.reload", self._session)
 
-    def picture(self) -> bytes:
-        """The page as PNG."""
-        shot = self._driver.call("Page.captureScreenshot", self._session, captureBeyondViewport=True)
+    def picture(self, whole: bool = True) -> bytes:
+        """The page as PNG, or what the window shows of it."""
+        shot = self._driver.call("Page.captureScreenshot", self._session, captureBeyondViewport=whole)
         return base64.b64decode(shot["data"])
 
     def errors(self) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import queue
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +80,20 @@ def read(message: bytes | str) -> Order:
     if do == "compare" and not isinstance(fields["value"], bool):
         raise OrderError("compare is true or false.")
     return Order(**fields)
+
+
+def taken(inbox: queue.Queue[Any], wait: float) -> list[Any]:
+    """What waits in the inbox, of drags only the last; waits so many seconds for a first one."""
+    found: list[Any] = []
+    try:
+        found.append(inbox.get(timeout=wait) if wait > 0 else inbox.get_nowait())
+        while True:
+            item = inbox.get_nowait()
+            if isinstance(item, Order) and isinstance(found[-1], Order) and item.replaces(found[-1]):
+                found.pop()
+            found.append(item)
+    except queue.Empty:
+        return found
 
 
 def finite(value: float | None) -> float | None:

@@ -26,11 +26,10 @@ import numpy as np
 
 from latent_planner import Agent
 
-from ..overrides import options
 from ..user_errors import USER_ERRORS
 from . import film, words
 from .lane import Lane, Shown
-from .orders import DEADLINES, SPEEDS, Order
+from .orders import Order, taken
 from .players import Player, Players
 from .recorder import Recorder
 from .stage import Goal, Stage
@@ -114,7 +113,7 @@ class Session:
     def _run(self) -> None:
         self._guarded(self._begin)
         while not self._ended.is_set():
-            for item in self._take(self._wait()):
+            for item in taken(self._inbox, self._wait()):
                 self._guarded(self._obey if isinstance(item, Order) else self._hear, item)
             for lane in self.lanes:
                 self._guarded(self._tick, lane)
@@ -156,19 +155,6 @@ class Session:
         """Whether the world moves: it rests at its goal, while nobody looks, and while it is dragged."""
         resting = lane.shown is None or (lane.rests and not lane.steps)
         return (self.running or lane.steps > 0) and self.viewers > 0 and not resting
-
-    def _take(self, wait: float) -> list[Any]:
-        """What waits, of drags only the last; waits so many seconds for a first one."""
-        taken: list[Any] = []
-        try:
-            taken.append(self._inbox.get(timeout=wait) if wait > 0 else self._inbox.get_nowait())
-            while True:
-                item = self._inbox.get_nowait()
-                if isinstance(item, Order) and isinstance(taken[-1], Order) and item.replaces(taken[-1]):
-                    taken.pop()
-                taken.append(item)
-        except queue.Empty:
-            return taken
 
     def _tick(self, lane: Lane) -> None:
         """Show the lane's next frame when it is due, and have more made."""
@@ -357,31 +343,9 @@ class Session:
         return (len(self._shown_at) - 1) / took if took > 0 else None
 
     def _publish_settings(self) -> None:
-        self._say(
-            {
-                "kind": "settings",
-                "world": self.stage.name,
-                "running": self.running,
-                "speed": self.speed,
-                "speeds": SPEEDS,
-                "hz": self.stage.world.control_hz,
-                "planners": options("planner"),
-                "deadlines": DEADLINES,
-                "checkpoints": self.players.names,
-                "handles": {name: handle.turn is not None for name, handle in self.stage.handles.items()},
-                "lanes": [self._chosen(lane.player) for lane in self.lanes],
-            }
-        )
-
-    def _chosen(self, player: Player) -> dict[str, Any]:
-        settings, stored = player.agent.settings, player.stored
-        return {
-            "checkpoint": player.name,
-            "planner": settings.planner,
-            "deadline": settings.deadline,
-            "command": words.command_line(player.name, settings, stored, self._start.words),
-            "python": words.python(player.name, settings, stored),
-        }
+        chosen = [words.chosen(lane.player, self._start.words) for lane in self.lanes]
+        now = {"running": self.running, "speed": self.speed, "lanes": chosen}
+        self._say({"kind": "settings", **now, **self.stage.about(), **words.choices(self.players.names)})
 
     def _note(self, text: str, *, bad: bool) -> None:
         self._say({"kind": "note", "text": _sentence(text), "bad": bad})

@@ -128,6 +128,11 @@ class Stage:
             "judged": judged,
         }
 
+    def about(self) -> dict[str, Any]:
+        """The world's name, its steps a second, and which of its handles can be turned."""
+        turns = {name: handle.turn is not None for name, handle in self.handles.items()}
+        return {"world": self.name, "hz": self.world.control_hz, "handles": turns}
+
     def file(self, goal: Goal, start: np.ndarray) -> bytes:
         """The goal as a PNG file, for an episode that begins at the state `start` (S,). For any thread."""
         state = goal.state if self.settable else None

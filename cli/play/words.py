@@ -1,15 +1,36 @@
-"""The choices made on the page, as the command line and the Python that do the same."""
+"""What can be chosen on the page, and what was: also as the command line and the Python that do the same."""
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from latent_planner.settings import AgentSettings
 
+from ..overrides import options
 from ..planner_words import planner_settings
+from .orders import DEADLINES, SPEEDS
+from .players import Player
+
+
+def choices(checkpoints: Sequence[str]) -> dict[str, Any]:
+    """What there is to choose from."""
+    deadlines = {"deadlines": DEADLINES, "speeds": SPEEDS}
+    return {"planners": options("planner"), "checkpoints": list(checkpoints), **deadlines}
+
+
+def chosen(player: Player, start: str) -> dict[str, Any]:
+    """What a player's world was given.   start: the word of the command line that begins there."""
+    settings, stored = player.agent.settings, player.stored
+    return {
+        "checkpoint": player.name,
+        "planner": settings.planner,
+        "deadline": settings.deadline,
+        "command": command_line(player.name, settings, stored, start),
+        "python": python(player.name, settings, stored),
+    }
 
 
 def differences(settings: AgentSettings, other: AgentSettings) -> dict[str, Any]:

@@ -64,7 +64,8 @@ export class Scene {
   place(places, turns) {
     this.places = places;
     for (const [name, button] of this.handles) {
-      if (!(name in places)) { button.knob?.remove(); button.remove(); this.handles.delete(name); }
+      const same = name in places && button.turns === Boolean(turns[name]); // a goal may come before what can be turned
+      if (!same) { button.knob?.remove(); button.remove(); this.handles.delete(name); }
     }
     for (const [name, [x, y]] of Object.entries(places)) {
       if (!this.handles.has(name)) this.add(name, turns[name]);
@@ -88,6 +89,7 @@ export class Scene {
     button.type = "button";
     button.className = "handle";
     button.dataset.name = name;
+    button.turns = Boolean(turns);
     const keys = turns ? "arrow keys move it, [ and ] turn it" : "arrow keys move it";
     button.setAttribute("aria-label", `${name} in the ${this.where}: ${keys}`);
     button.title = turns ? `${name}: drag it, turn it with the wheel` : `${name}: drag it`;
