@@ -28,8 +28,8 @@ sys.path.insert(0, str(ROOT / "tests"))
 import drive  # noqa: E402
 
 SEED = 5  # of the start
-WINDOW, WIDTH = (900, 690), 660  # px of the browser's window, and of the GIF's width
-FPS, COLOURS = 10.0, 48
+WINDOW, WIDTH = (1000, 850), 720  # px of the browser's window, and of the GIF's width
+FPS, COLOURS = 10.0, 128
 DRAG = (-70, 60)  # px by which the block of the goal is dragged, and then the knob that turns it
 TURN = (0, 50)
 MOST, HOLD = 80, 12  # steps of the world; frames for which the end stays
@@ -63,7 +63,7 @@ def main() -> None:
 
 def dragged(page: drive.Tab, what: str, by: tuple[float, float]) -> Iterator[np.ndarray]:
     """A thing of the goal is taken and led somewhere."""
-    for share in page.leading(f"#goal {what}", *by, moves=8):
+    for share in page.leading(f"#goal {what}", *by, moves=12):
         x, y = share
         page.ask(f"Object.assign(document.querySelector('#cursor').style, {{left: '{x}px', top: '{y}px'}})")
         time.sleep(0.3)  # until the program has drawn it

@@ -98,10 +98,10 @@ class Tab:
         self._driver.call("Input.dispatchTouchEvent", self._session, type=kind, touchPoints=points)
 
     def _middle(self, selector: str) -> list[float]:
-        """Where the middle of what the selector names is, in the window; it is scrolled there."""
+        """Where the middle of what the selector names is, in the window; it is scrolled into sight."""
         return self.ask(
             f"(() => {{ const it = document.querySelector({selector!r});"
-            " it.scrollIntoView({block: 'center', behavior: 'instant'});"
+            " it.scrollIntoView({block: 'nearest', behavior: 'instant'});"
             " const box = it.getBoundingClientRect();"
             " return [box.x + box.width / 2, box.y + box.height / 2] })()"
         )

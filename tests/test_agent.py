@@ -144,6 +144,19 @@ def test_reaches_the_goal_with_bounded_float32_actions(planner, objective):
         assert (actions == HIGH).any(), "the way is long: some action should be as large as allowed"
 
 
+@pytest.mark.parametrize("planner", planners.names())
+def test_the_fan_shows_some_candidates_of_each_iteration_and_changes_nothing(planner):
+    plain, shown = make_agent(planner=planner), make_agent(planner=planner)
+    shown.fan = 6
+    for agent in (plain, shown):
+        agent.set_goal(draw((30, 25)), steps=30)
+    assert np.array_equal(plain.act(draw((12, 10))), shown.act(draw((12, 10))))
+    plan = shown.last_plan
+    assert plain.last_plan.fan is None
+    assert plan.fan.shape == (plan.iterations, 6, *plan.latents.shape)
+    assert np.allclose(plan.fan[:, :, 0], plan.latents[0], atol=1e-5)  # all begin now
+
+
 def test_pixels_of_any_size_work_and_goal_and_view_may_differ():
     agent = make_agent()
     agent.set_goal(draw((30, 25), side=123), steps=30)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import io
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,8 +19,9 @@ from PIL import Image
 from latent_planner import goal_image, looks
 from latent_planner.checkpoints import checkpoint
 from latent_planner.cli import plan
+from latent_planner.cli.overrides import ConfigError
 from latent_planner.cli.planner_words import planner_settings
-from latent_planner.cli.play import command, orders, pictures, words
+from latent_planner.cli.play import command, keys, orders, pictures, words
 from latent_planner.cli.play.imagined import Ghosts, Known
 from latent_planner.cli.play.orders import Order, OrderError
 from latent_planner.cli.play.players import Player
@@ -197,7 +199,9 @@ def test_two_tabs_and_a_late_one_see_the_same(line: Line, server: PageServer) ->
      '{"do": "deadline", "value": true}', '{"do": "picture", "value": ""}',
      '{"do": "move", "where": "goal", "handle": "dot", "x": NaN, "y": 0}',
      '{"do": "move", "where": "there", "handle": "dot", "x": 0, "y": 0}',
-     '{"do": "turn", "where": "goal", "handle": {}, "by": 0}'],
+     '{"do": "turn", "where": "goal", "handle": {}, "by": 0}', '{"do": "compare", "value": 1}',
+     '{"do": "planner", "value": "cem", "lane": 2}', '{"do": "planner", "value": "cem", "lane": true}',
+     '{"do": "run", "lane": 0}', '{"do": "checkpoint", "value": ["pusht"]}'],
 )  # fmt: skip
 def test_odd_messages_are_refused(message: str) -> None:
     with pytest.raises(OrderError):
@@ -244,6 +248,35 @@ def test_nothing_is_given_without_the_key_or_to_another_name(server: PageServer)
     for host in ("evil.example", f"evil.example:{server.port}", "127.0.0.1.evil.example", "[", ""):
         assert get(server, f"/{server.key}/", host or " ")[0] in (400, 403), host
     assert get(server, f"/{server.key}/", "localhost:9")[0] == 200  # as through a tunnel
+
+
+def test_listening_elsewhere_takes_plain_addresses_and_no_names() -> None:
+    with running(new_session(), host="0.0.0.0") as server:
+        assert server.address.startswith("http://127.0.0.1:")
+        assert get(server, f"/{server.key}/", "192.0.2.7:8017")[0] == 200
+        assert get(server, f"/{server.key}/", "evil.example")[0] == 403
+        assert get(server, "/", "192.0.2.7:8017")[0] == 404
+
+
+def test_the_key_stays_and_only_its_user_may_read_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(keys.VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    key, path = keys.own_key(), tmp_path / "latent-planner" / "play-key"
+    assert keys.own_key() == key and path.read_text().strip() == key
+    assert os.name != "posix" or path.stat().st_mode & 0o077 == 0
+    if os.name == "posix":
+        path.chmod(0o644)  # others may have read it
+        assert keys.own_key() != key and path.stat().st_mode & 0o077 == 0
+    path.write_text("short")
+    assert len(keys.own_key()) >= 16
+    path.unlink()
+    path.symlink_to(tmp_path / "elsewhere")
+    assert keys.own_key() and not (tmp_path / "elsewhere").exists()
+    monkeypatch.setenv(keys.VARIABLE, "guess")
+    with pytest.raises(ConfigError, match="that nobody can guess"):
+        keys.own_key()
 
 
 @pytest.mark.parametrize("origin", [None, "null", "http://evil.example", "http://localhost:1"])

@@ -104,7 +104,8 @@ def write_gif(
     if not small:
         raise ValueError("a GIF needs at least one frame")
     some = small[:: max(1, len(small) // PALETTE_FRAMES)]
-    palette = Image.fromarray(np.concatenate([np.asarray(each) for each in some])).quantize(colours)
+    together = Image.fromarray(np.concatenate([np.asarray(each) for each in some]))
+    palette = together.quantize(colours, Image.Quantize.MAXCOVERAGE, kmeans=2)  # thin lines count
     first, *rest = [each.quantize(palette=palette, dither=Image.Dither.NONE) for each in small]
     with beside(path) as temporary:
         first.save(

@@ -194,7 +194,11 @@ for (const id of ["picture", "recording"]) {
   $(id).onchange = (event) => { give(event.target.files[0]); event.target.value = ""; };
 }
 $("replay-run").onclick = () => replay.run(!replay.running);
-$("replay-at").oninput = (event) => { replay.run(false); replay.seek(Number(event.target.value)); };
+$("replay-at").oninput = (event) => {
+  const seconds = Number(event.target.value);
+  replay.run(false); // which moves the bar
+  replay.seek(seconds);
+};
 $("replay-end").onclick = backToTheWorld;
 addEventListener("paste", (event) => give(event.clipboardData.files[0]));
 addEventListener("resize", drawCharts);

@@ -31,6 +31,7 @@ export class Replay {
   constructor(messages, begin, show, moved) {
     Object.assign(this, { messages, begin, show, moved });
     this.last = messages[messages.length - 1][0];
+    this.first = messages.find(([, { kind }]) => kind === "frame")?.[0] ?? 0; // before it there is nothing to see
     this.seek(0);
     this.run(true);
   }
@@ -55,8 +56,8 @@ export class Replay {
   }
 
   // Show the moment at so many seconds: everything up to there.
-  seek(seconds) {
-    this.at = seconds;
+  seek(wanted) {
+    const seconds = this.at = Math.max(this.first, wanted);
     this.begin();
     const newest = new Map();
     for (this.next = 0; this.next < this.messages.length && this.messages[this.next][0] <= seconds; this.next++) {

@@ -33,8 +33,8 @@ export class Scene {
     iterations.forEach((candidates, i) => {
       const last = i === iterations.length - 1;
       this.pen.strokeStyle = TRIED[last ? 1 : 0];
-      this.pen.globalAlpha = last ? 0.9 : 0.15 + 0.25 * i / iterations.length;
-      this.pen.lineWidth = last ? 1.5 : 1;
+      this.pen.globalAlpha = last ? 0.6 : 0.1 + 0.15 * i / iterations.length;
+      this.pen.lineWidth = 1;
       for (const path of candidates) {
         this.pen.beginPath();
         path.forEach(([x, y]) => this.pen.lineTo(x * width, y * height));
