@@ -58,9 +58,7 @@ def workers(folder: Path, world: str, episodes: int, counts: list[int]) -> str:
     for count in counts:
         out = folder / f"workers-{count}"
         began = time.perf_counter()
-        collect_shards(
-            world, out, episodes=episodes, shards=8, engine=Engine(workers=count), progress=False
-        )
+        collect_shards(world, out, episodes=episodes, shards=8, engine=Engine(workers=count), progress=False)
         spent = time.perf_counter() - began
         size = sum(file.stat().st_size for file in out.glob("*.h5"))
         rows.append([f"8 shards, {count}", f"{frames / spent:,.0f}", f"{size / frames:,.0f}"])
