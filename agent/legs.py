@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .model.landmarks import Landmarks
+from .model.landmarks import STEP, Landmarks
 from .model.proposer import Proposer
 from .model.world_model import WorldModel
 
@@ -79,13 +79,18 @@ class Legs:
         path = self._imagine(latents, straight)
         nearest, best = (path[:, :, 1:] - goals[:, None, None]).square().sum(-1).amin(-1).min(-1)
         far = (nearest > landmarks.trust) & several
+        straightest = landmarks.price(torch.log1p(nearest))
         aims, plans = (
             goals.clone(),
             straight.gather(1, best[:, None, None, None].expand(-1, 1, *straight.shape[2:])),
         )
         for i in far.nonzero()[:, 0].tolist():
             one = slice(i, i + 1)
-            aims[i], plans[i, 0] = self._first_leg(landmarks, latents[one], goals[one], most[i])
+            cost, aim, plan = self._first_leg(landmarks, latents[one], goals[one], most[i])
+            if cost < straightest[i]:
+                aims[i], plans[i, 0] = aim, plan
+            else:
+                far[i] = False
         if far.any():
             self.seconds = time.perf_counter() - begun
         return Aim(aims, plans, far)
@@ -101,8 +106,9 @@ class Legs:
 
     def _first_leg(
         self, landmarks: Landmarks, latent: Tensor, goal: Tensor, most: int
-    ) -> tuple[Tensor, Tensor]:
-        """For one problem (1, D): where the best first leg ends (D,), and its plan (H, F·A)."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """For one problem (1, D): what the best way costs, where its first leg ends (D,), and the leg's plan
+        (H, F·A)."""
         rest = landmarks.values(goal, most - 1)[-1][0]  # (M,), what comes after the first leg
         ways = landmarks.price(landmarks.between(latent[None], landmarks.latents[None])[0, 0]) + rest
         chosen = landmarks.latents[ways.topk(min(CANDIDATES, len(ways)), largest=False).indices]
@@ -123,8 +129,9 @@ class Legs:
         then = torch.cat([value.topk(count, largest=False).indices for value in (rest, ways)])
         prices = landmarks.price(landmarks.between(ends[None], landmarks.latents[then][None])[0]) + rest[then]
         last = landmarks.price(landmarks(ends, goal.expand_as(ends)))
-        best = torch.minimum(prices.amin(1), last).argmin()
-        return ends[best], plans[best]
+        costs = torch.minimum(prices.amin(1), last)
+        best = costs.argmin()
+        return costs[best] + STEP, ends[best], plans[best]
 
     def _legs(self, latents: Tensor, goals: Tensor) -> tuple[Tensor, Tensor]:
         """Proposals for a leg (B, P, H, F·A), and where each ends (B, P, D)."""

@@ -21,6 +21,8 @@ from .overrides import ConfigError, flat
 from .stored import read_settings
 
 RENAMED = {"data.published": "data.reference_look"}  # settings of older runs
+NUMBERS = ("model.image_size", "model.frameskip", "model.context_len")
+NEEDED = ("env.name", "model.name", *NUMBERS)  # of a run that goes on
 SETTINGS = "train.yaml"  # config.json in the same folder is the checkpoint's
 # What the command line may change when a run goes on; anything else would make it another run.
 CHANGEABLE = (
@@ -129,9 +131,14 @@ def _check_names(stored: DictConfig) -> None:
         for name in map(str, stored[section]):
             if name not in known:
                 raise ConfigError(f"there is no setting {section}.{name}{did_you_mean(name, sorted(known))}")
-    for name in ("name", "image_size", "frameskip", "context_len"):
-        if stored.model.get(name) is None:
-            raise ConfigError(f"the settings of the run lack model.{name}")
+    for name in NEEDED:
+        section, _, key = name.partition(".")
+        value, number = stored[section].get(key), name in NUMBERS
+        if value is None:
+            raise ConfigError(f"the settings of the run lack {name}")
+        if not (type(value) is int and value > 0 if number else isinstance(value, str) and value):
+            what = "a whole number above 0" if number else "a name"
+            raise ConfigError(f"the settings of the run have {name}={value!r}, and it must be {what}")
 
 
 def _bring_up_to_date(stored: DictConfig, config: DictConfig) -> None:

@@ -57,8 +57,8 @@ def names() -> list[str]:
 def find(name: str) -> type[Planner]:
     """The planner of that name; PlanError, with the nearest, if there is none."""
     known = PLANNERS | UNBOUNDED
-    if name not in known:
-        raise PlanError(f"Unknown planner {name!r}{nearest_or_all(name, names())}")
+    if not isinstance(name, str) or name not in known:
+        raise PlanError(f"Unknown planner {name!r}{nearest_or_all(str(name), names())}")
     return known[name]
 
 

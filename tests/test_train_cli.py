@@ -419,6 +419,12 @@ def test_the_settings_of_an_older_run_go_on(tmp_path: Path) -> None:
         ({"model": ["small"]}, "model is no group of settings"),
         ({"train": {"learning_ratex": 1.0}}, "no setting train.learning_ratex; did you mean 'learning_rate'"),
         ({"model": {"name": "small", "image_size": 64, "frameskip": 5}}, "lack model.context_len"),
+        (
+            {"model": {"name": "small", "image_size": 64, "frameskip": 5, "context_len": "3"}},
+            "have model.context_len='3', and it must be a whole number",
+        ),
+        ({"env": {"": "two_room"}}, "lack env.name"),
+        ({"planner": {"name": ["cem"]}}, "Unknown planner"),
     ],
 )
 def test_damaged_settings_of_a_run_are_one_sentence(

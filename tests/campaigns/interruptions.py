@@ -37,6 +37,7 @@ from latent_planner.training.dataset import WindowDataset
 
 STARTER = multiprocessing.get_context("forkserver")
 SECONDS = 300.0  # for one command
+PAGE, BALLAST = 4096, "ballast"  # of a small disk
 IN_A_ROW = 3  # kills of one piece of work, at most
 TIMES = ("minutes", "seconds", "took", "wait", "time", "rate", "per_second", "date")  # differ from run to run
 Say = Callable[..., None]
@@ -227,7 +228,7 @@ def left(folder: Path) -> dict[str, Any]:
 
 
 def unfinished(path: Path) -> bool:
-    return ".tmp-" in path.name or path.suffix == ".partial" or "lost+found" in path.parts
+    return ".tmp-" in path.name or path.suffix == ".partial" or path.name == BALLAST
 
 
 def undisturbed(name: str, disk: bool, home: Path) -> tuple[Path, dict[str, Any], float]:
@@ -298,11 +299,13 @@ def _judged(
 
 
 @contextlib.contextmanager
-def small_disk(folder: Path, size: int) -> Iterator[None]:
-    """A file system of `size` bytes in memory. OSError where it may not be mounted."""
+def small_disk(folder: Path, pages: int) -> Iterator[None]:
+    """A file system in memory with room for so many pages of 4,096 bytes, or none. OSError where it may not
+    be mounted."""
     folder.mkdir()
-    _mount("mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder))
+    _mount("mount", "-t", "tmpfs", "-o", f"size={(pages + 1) * PAGE}", "none", str(folder))
     try:
+        (folder / BALLAST).write_bytes(bytes(PAGE))
         yield
     finally:
         _mount("umount", "-l", str(folder))
@@ -323,7 +326,7 @@ def full_disks(name: str, count: int, home: Path, say: Say) -> Counter[str] | No
         return counted
     try:
         home.mkdir(parents=True)
-        with small_disk(home / "disk", 1 << 16):
+        with small_disk(home / "disk", 16):
             pass
     except OSError as error:
         print(f"full disk: {name} is left out, a small disk cannot be mounted ({error})", file=sys.stderr)
@@ -331,12 +334,12 @@ def full_disks(name: str, count: int, home: Path, say: Say) -> Counter[str] | No
     given, wanted, _ = undisturbed(name, True, home)
     need = sum(path.stat().st_size for path in (home / "undisturbed").rglob("*") if path.is_file())
     for index in range(count):
-        size = max(1, round(need * (index + 0.5) / count / 4096)) * 4096
-        with small_disk(home / "disk", size):
+        pages = int(need * index / count / PAGE)
+        with small_disk(home / "disk", pages):
             found, words = _full(name, home, given, wanted)
         counted[found] += 1
         if found not in (FINE, SENTENCE):
-            say(f"full disk: {name}", f"{size} bytes: {found}", words)
+            say(f"full disk: {name}", f"{pages} pages: {found}", words)
     return counted
 
 
