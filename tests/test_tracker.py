@@ -32,7 +32,7 @@ class Wandb(types.ModuleType):
 
     def setup(self, settings):
         self.set_up_in = Path.cwd()
-        return types.SimpleNamespace(settings=types.SimpleNamespace(base_url="https://wandb.example"))
+        return types.SimpleNamespace(settings=settings)
 
     def teardown(self) -> None:
         self.torn_down = True
@@ -42,7 +42,7 @@ class Wandb(types.ModuleType):
         return self.logged_in
 
     def Settings(self, **values):
-        return values
+        return types.SimpleNamespace(base_url="https://wandb.example", **values)
 
     def init(self, **values):
         self._fail("init")
@@ -117,11 +117,12 @@ def test_without_a_network_the_run_is_written_offline(broken, mode, monkeypatch,
     assert said.startswith("wandb cannot be reached (no network") and "wandb sync" in said
 
 
-def test_settings_in_the_current_folder_are_not_wandbs(monkeypatch, tmp_path) -> None:
-    """They may come with somebody else's files, and could send the key to another address."""
+@pytest.mark.parametrize("place", ["wandb", "home/.config/wandb"])
+def test_wandbs_address_comes_from_the_environment_alone(place, monkeypatch, tmp_path) -> None:
+    """Settings may come with somebody else's files, and could send the key to another address."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "wandb").mkdir()
-    (tmp_path / "wandb" / "settings").write_text("[default]\nbase_url = http://127.0.0.1:9\n")
+    (tmp_path / place).mkdir(parents=True)
+    (tmp_path / place / "settings").write_text("[default]\nbase_url = http://127.0.0.1:9\n")
     assert str(track(Wandb(), monkeypatch, tmp_path, "offline").set_up_in) != str(tmp_path)
     assert Path.cwd() == tmp_path
     code = (
@@ -129,6 +130,7 @@ def test_settings_in_the_current_folder_are_not_wandbs(monkeypatch, tmp_path) ->
         "print(own().setup().settings.base_url, __import__('os').environ['WANDB_BASE_URL'])"
     )
     environment = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
+    environment["HOME"] = str(tmp_path / "home")
     said = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60
     ).stdout

@@ -120,9 +120,10 @@ class Tracker:
 
 
 def _own_settings() -> Any:
-    """wandb, with the settings of the environment and of the user's home, never those of the current folder.
+    """wandb, with none of the settings of the current folder, and the address that the environment says.
 
     ./wandb/settings may come with a folder that somebody else made, and could send the user's key elsewhere.
+    Without WANDB_BASE_URL the address is wandb's own, whatever any file says.
     """
     import wandb
 
@@ -130,10 +131,10 @@ def _own_settings() -> Any:
     with tempfile.TemporaryDirectory() as empty:
         os.chdir(empty)  # wandb looks for its settings where it is first set up
         try:
-            address = wandb.setup(wandb.Settings(silent=True)).settings.base_url
+            os.environ.setdefault("WANDB_BASE_URL", wandb.Settings().base_url)
+            wandb.setup(wandb.Settings(silent=True))
         finally:
             os.chdir(here)
-    os.environ.setdefault("WANDB_BASE_URL", address)
     return wandb
 
 
