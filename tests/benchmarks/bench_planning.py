@@ -24,6 +24,7 @@ from latent_planner import planners
 from latent_planner.checkpoints import checkpoint, lewm
 from latent_planner.model.cuda_graphs import Graphed
 from latent_planner.model.device import pick_device
+from latent_planner.model.precision import Precision
 from latent_planner.model.world_model import WorldModel, WorldModelConfig
 from latent_planner.objective import Imagined, parse
 from latent_planner.planners import Plan, PlanConfig
@@ -73,8 +74,16 @@ class Plain:
 class Ours:
     """The planners and rollouts of this project, as the Agent puts them together."""
 
-    def __init__(self, world_model: Any, objective: str, planner: str = "cem", **config: Any) -> None:
+    def __init__(
+        self,
+        world_model: Any,
+        objective: str,
+        planner: str = "cem",
+        precision: str = "float32",
+        **config: Any,
+    ) -> None:
         self.world_model, self.objective, self.device = world_model, parse(objective), device_of(world_model)
+        self.precision = Precision(precision, world_model, self.device)
         low, high = world_model.config.block_low, world_model.config.block_high
         self.planner = planners.make(
             planner, PlanConfig(**config), low, high, action_dim=world_model.config.action_dim
@@ -82,7 +91,7 @@ class Ours:
         self.price = Graphed(self._price) if self.device.type == "cuda" else self._price
 
     def _price(self, candidates: Tensor, latents: Tensor, goals: Tensor) -> Tensor:
-        return self.objective(Imagined(self.world_model.rollout(latents[:, None], candidates), goals))
+        return self.objective(Imagined(self.precision.rollout(latents[:, None], candidates, None), goals))
 
     def plan(self, latents: Tensor, goals: Tensor, seed: int = 0, deadline: float | None = None) -> Plan:
         """(B, D), (B, D)."""
