@@ -54,7 +54,8 @@ def main() -> None:
         known = session.players.known()
         assert known is not None
         known.wait()  # so that ghosts are drawn as they will be
-        page.ask("document.querySelector('#rate').parentElement.hidden = true")  # it says nothing here
+        for name in ("rate", "ms"):  # step by step, times mean nothing
+            page.ask(f"document.querySelector('#{name}').parentElement.hidden = true")
         page.ask("document.querySelector('#freeze').click()")  # the goal begins as the present
         page.until("document.querySelector('#how').textContent.startsWith('Drag')")
         page.ask(CURSOR)
