@@ -193,6 +193,13 @@ def test_engines_that_are_not_there_name_the_extra(monkeypatch: pytest.MonkeyPat
                 pass
 
 
+def test_a_ray_cluster_that_is_not_there_is_one_sentence() -> None:
+    pytest.importorskip("ray")
+    with pytest.raises(EngineError, match="nobody answers at ray.address=127.0.0.1:1 .*: check it"):
+        with Engine("ray", options={"address": "127.0.0.1:1"}).open():
+            pass
+
+
 def test_slurm_needs_a_machine_that_submits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pytest.importorskip("submitit")
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate.utils import DistributedType
 from tiny_run import losses, tiny_dataset, tiny_trainer
 
 from latent_planner.checkpoints import checkpoint
-from latent_planner.training.connection import lost_connection
+from latent_planner.training.connection import check_kind, lost_connection
+from latent_planner.training.run_state import TrainingError
 
 SCRIPT = Path(__file__).parent / "tiny_run.py"
 CONFIG: dict[str, Any] = {
@@ -139,6 +141,14 @@ def test_processes_share_a_batch_out_and_repeat_no_window(ranks: int) -> None:
     parts = [dataset.batch(3, 16, seed=1, rank=rank, world_size=ranks) for rank in range(ranks)]
     assert torch.equal(torch.cat([part.pixels for part in parts]), whole.pixels)
     assert torch.equal(torch.cat([part.actions for part in parts]), whole.actions)
+
+
+def test_a_model_that_is_divided_over_processes_is_refused_in_one_sentence() -> None:
+    for kind in (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
+        check_kind(kind)
+    for kind in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+        with pytest.raises(TrainingError, match=f"configured for {kind.value}, which divides the model"):
+            check_kind(kind)
 
 
 def test_which_errors_mean_a_lost_connection() -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch.distributed as dist
+from accelerate.utils import DistributedType
 
 from .run_state import TrainingError
 
@@ -17,6 +18,15 @@ SIGNS = re.compile(
     re.IGNORECASE,
 )
 SHORT = re.compile(r"connection (closed|reset|refused)[^\[\n]*|broken pipe|timed out", re.IGNORECASE)
+
+
+def check_kind(kind: DistributedType) -> None:
+    """TrainingError unless every process holds the whole model: a run's saved state is that of one."""
+    if kind != DistributedType.NO and not kind.value.startswith("MULTI_"):
+        raise TrainingError(
+            f"Accelerate is configured for {kind.value}, which divides the model over processes: choose "
+            "plain multi-CPU or multi-GPU training with `accelerate config`, or launch with torchrun"
+        )
 
 
 @contextmanager

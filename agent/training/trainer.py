@@ -32,7 +32,7 @@ from ..settings import AgentSettings
 from . import landmarks as landmark
 from .budget import Budget, CtrlC
 from .collapse import CollapseWatch, effective_rank
-from .connection import others_may_go
+from .connection import check_kind, others_may_go
 from .dataset import Batch, Journeys, WindowDataset
 from .frame_store import prefetch
 from .loss import LatentLoss
@@ -95,6 +95,7 @@ class Trainer:
             mixed_precision="bf16" if self.precision == "bfloat16" else "no",
             kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],  # equal already
         )
+        check_kind(self.accelerator.distributed_type)
         self.rank, self.ranks = self.accelerator.process_index, self.accelerator.num_processes
         if config.batch_size % self.ranks:
             raise TrainingError(

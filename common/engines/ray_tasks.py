@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from typing import Any
@@ -29,6 +30,7 @@ class RayTasks(Executor):
         self._started = not ray.is_initialized()
         if not self._started:
             return
+        _check_reached(options.get("address", ""))
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
         try:
             try:
@@ -68,6 +70,18 @@ class RayTasks(Executor):
 
 def _call(fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     return fn(*args, **kwargs)
+
+
+def _check_reached(address: str) -> None:
+    """EngineError where nobody answers at HOST:PORT: Ray itself would try for many minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        sentence = f"nobody answers at ray.address={address} ({error}): check it, or start Ray"
+        raise EngineError(sentence) from error
 
 
 def _number(name: str, text: str) -> float:
