@@ -39,6 +39,7 @@ from latent_planner.common.progress import log_above_bars
 from latent_planner.envs.goals import pairs
 from latent_planner.envs.gym import names as gym_names
 from latent_planner.envs.gym.making import bring
+from latent_planner.envs.recordings.columns import memory
 from latent_planner.evaluation import benchmark, plots, provenance, video
 from latent_planner.model.world_model import WorldModel, WorldModelConfig
 from latent_planner.report.page import pictures
@@ -65,6 +66,7 @@ log = logging.getLogger(__name__)
 ANY_WORLD = {"env": "any", "action_mean": (0,), "action_std": (1,), "action_low": (-1,), "action_high": (1,)}
 ANY_WORLD |= {"pixel_mean": (0, 0, 0), "pixel_std": (1, 1, 1)}
 ENOUGH = 50  # steps that a training needs at least, as does what follows when the encoder is frozen
+WEIGHTS_HELD = 4  # while training: weights, gradients, and two moments
 PANEL = 160  # px of a world in the video
 GYM = "gym"  # the env that stands for all of Gymnasium's
 VALIDATION_SEED = 1_000_003  # of the goals planned to while training; the benchmark has others
@@ -257,7 +259,18 @@ def make_world_model(config: DictConfig, dataset: WindowDataset) -> WorldModel:
         log.warning("%d x %d px frames are resized to %d px, every time they are read", height, width, size)
     torch.manual_seed(config.seed)
     own = {"env": config.env.name, "reference_look": bool(config.data.reference_look)}
-    return WorldModel(model_config(config, {**dataset.statistics(), **own}))
+    wanted = model_config(config, {**dataset.statistics(), **own})
+    try:
+        with torch.device("meta"):  # asks for no memory
+            count = sum(parameter.numel() for parameter in WorldModel(wanted).parameters())
+    except RuntimeError as error:
+        raise ConfigError(f"model: its sizes are larger than any machine has room for ({error})") from error
+    if WEIGHTS_HELD * 4 * count > memory():
+        raise ConfigError(
+            f"model: training {count / 1e6:,.0f} million parameters needs more memory than this machine has: "
+            "choose a smaller model"
+        )
+    return WorldModel(wanted)
 
 
 def env_maker(config: DictConfig, image_size: int | None = None) -> Callable[[], envs.World]:

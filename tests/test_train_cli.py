@@ -257,6 +257,14 @@ def test_a_folder_in_use_is_not_written_to(tmp_path, monkeypatch, capsys) -> Non
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 
+def test_a_model_that_no_machine_has_room_for_is_one_sentence(run, monkeypatch, capsys) -> None:
+    folder, _ = run
+    monkeypatch.chdir(folder)
+    words = ["env=two_room", "data.path=data/two_room-64-12x40-seed0.h5", "out=large", *TINY]
+    words += ["wandb.mode=disabled", "model.predictor_mlp_dim=1000000", "model.predictor_width=1000000"]
+    assert "needs more memory than this machine has" in failing(capsys, *words)
+
+
 def test_resume_refuses_what_would_make_another_run(run, monkeypatch, capsys) -> None:
     folder, _ = run
     monkeypatch.chdir(folder)
