@@ -9,7 +9,7 @@ import secrets
 import stat
 from pathlib import Path
 
-from latent_planner.common.files import is_link, read_bytes
+from latent_planner.common.files import beside, is_link, read_bytes
 
 from ..overrides import ConfigError
 
@@ -49,9 +49,9 @@ def _kept(path: Path) -> str:
     key = secrets.token_urlsafe(18)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
-            file.write(key + "\n")
+        with beside(path) as temporary:
+            temporary.chmod(0o600)
+            temporary.write_text(key + "\n", encoding="ascii")
     except OSError as error:
         log.info("the page's key is not kept (%s)", error)
     return key
