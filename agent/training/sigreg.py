@@ -11,7 +11,6 @@ and the characteristic functions are averaged over processes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -61,27 +60,6 @@ class SIGReg(nn.Module):
         return (directions / directions.norm(dim=0)).to(device, non_blocking=True)
 
 
-def _waves(x: Tensor, t: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """cos(t·x) and sin(t·x), each (knots, *x.shape), from knot i on; together all knots but t = 0, where both
-    characteristic functions are 1. What is yielded may change afterwards.
-
-    A GPU likes many knots at once. A CPU's cache holds few, and a turn by the same angle from one evenly
-    spaced knot to the next takes a third of the time of the functions, with about the same rounding.
-    """
-    if x.device.type != "cpu":
-        angle = x * t[1:, None, None, None]
-        yield 1, angle.cos(), angle.sin()
-        return
-    angle = x * t[1]
-    turn_cos, turn_sin = angle.cos(), angle.sin()
-    cos, sin = turn_cos.clone()[None], turn_sin.clone()[None]
-    for i in range(1, len(t)):
-        yield i, cos, sin
-        torch.mul(sin, turn_sin, out=angle[None])
-        sin.mul_(turn_cos).addcmul_(cos, turn_sin)
-        cos.mul_(turn_cos).sub_(angle)
-
-
 class _EppsPulley(torch.autograd.Function):
     """B · mean over (T, K) of sum_t w(t) |mean over B of exp(i t x) - target(t)|², for x (T, B, K).
 
@@ -93,9 +71,14 @@ class _EppsPulley(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, t: Tensor, target: Tensor, weights: Tensor) -> Tensor:
         ranks, need_grad = num_ranks(), ctx.needs_input_grad[0]
         value, grad = x.new_zeros(()), torch.zeros_like(x) if need_grad else None
-        for i, cos, sin in _waves(x, t):
-            knots = len(cos)
+        # how many knots at once: a CPU's cache holds few, a GPU likes many
+        knots = 1 if x.device.type == "cpu" else len(t) - 1
+        angle, cos, sin = (x.new_empty(knots, *x.shape) for _ in range(3))
+        for i in range(1, len(t), knots):  # at t = 0 both functions are 1
             tt, ww = (v[i : i + knots, None, None, None] for v in (t, weights))
+            torch.mul(x, tt, out=angle)
+            torch.cos(angle, out=cos)
+            torch.sin(angle, out=sin)
             off = torch.stack([cos.mean(-2, keepdim=True), sin.mean(-2, keepdim=True)])  # (2, knots, T, 1, K)
             if ranks > 1:
                 dist.all_reduce(off)
