@@ -177,7 +177,14 @@ def reach(args: argparse.Namespace) -> None:
     with Bar(total=budget, desc="planning", unit="step") as bar:
         on_step = partial(show_step, bar, partial(warn_out_of_reach, agent, most, shown))
         played = attempt(
-            agent, env, observation, budget=budget, success=success, on_step=on_step, judge=judge
+            agent,
+            env,
+            observation,
+            budget=budget,
+            success=success,
+            on_step=on_step,
+            judge=judge,
+            within=env.within_limits if isinstance(env, envs.World) else None,
         )
     print("\n".join([*story(played, most), *computed_with(agent)]))
     goal = {"goal": str(args.goal), "goal_state": list(text.state) if text else None, "seed": agent.seed}

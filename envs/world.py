@@ -106,6 +106,13 @@ class World(gymnasium.Env):
     def _vary(self, varied: dict[str, Any]) -> None:
         """Look and move from now on as these values of `factors` say, and else as always."""
 
+    def within_limits(self, action: np.ndarray) -> np.ndarray:
+        """`action` (A,), changed as little as needed for the driven thing to stay where recordings have it.
+
+        For worlds in which nothing else stops it; `step` does not ask.
+        """
+        return action
+
     def _is_clear(self, state: np.ndarray) -> bool:
         """Whether things stand apart in `state` (S,), so that an episode can start there."""
         return True

@@ -165,7 +165,11 @@ def test_an_attempt_ends_where_the_scene_leaves_what_the_model_knows(tmp_path: P
         act=lambda pixels: np.array([-1.0, 0.0], np.float32),
         latent_distance=lambda pixels: 9.0,
         last_plan=None,
+        config=agent.config,
     )
+    kept = attempt(driven, world, observation, budget=20, within=world.within_limits)
+    assert len(kept.actions) == 20 and min(state[0] for state in kept.states) > 15.0
+    observation, _ = world.reset(seed=0, options={"state": state})
     played = attempt(
         driven, world, observation, budget=50,
         judge=lambda frame: agent.looks.of(agent.world_model, frame[None])[0],

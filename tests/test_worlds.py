@@ -284,3 +284,19 @@ def test_other_mistakes_are_named() -> None:
         env.reset(options={"goal": np.zeros(7)})
     with pytest.raises(ValueError):  # a user can catch what he knows
         envs.make("pong")
+
+
+def test_what_drives_pusht_off_the_board_is_shortened_and_nothing_else() -> None:
+    env = envs.make("pusht", image_size=16)
+    rng = np.random.default_rng(0)
+    for seed in range(8):
+        state = env.reset(seed=seed)[0]["state"]
+        heading = rng.uniform(-1, 1, 2).astype(np.float32)
+        inside = (0.1 * heading).astype(np.float32)
+        if np.all((state[:2] > 40) & (state[:2] < 470)):
+            assert np.array_equal(env.within_limits(inside), inside)
+        for _ in range(30):
+            wild = np.sign(heading + 1e-9).astype(np.float32)
+            state = env.step(env.within_limits(wild))[0]["state"]
+        assert (state[:2] > 15).all() and (state[:2] < 496).all()
+    assert np.array_equal(envs.make("two_room", image_size=16).within_limits(inside), inside)

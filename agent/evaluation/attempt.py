@@ -54,6 +54,7 @@ def attempt(
     success: bool | None = None,
     on_step: Callable[[Attempt], None] | None = None,
     judge: Callable[[np.ndarray], Look] | None = None,
+    within: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Attempt:
     """Act from `observation`, the env's last, for at most `budget` env steps; the agent has its goal already.
 
@@ -61,6 +62,7 @@ def attempt(
     then used. Otherwise the attempt ends where the env first reports success; the agent is never told.
     on_step: called with what there is so far, before the first action and after each.
     judge: frame (H, W, 3) -> its look; the attempt ends at a frame that is not familiar.
+    within: action (A,) -> the action to take instead, inside the world's limits.
     """
     so_far = Attempt(budget, judged=success is not None, reached_at=0 if success else None)
 
@@ -78,6 +80,8 @@ def attempt(
         if agent.last_plan is not None and agent.last_plan is not last_plan:
             so_far.plan_seconds.append(time.perf_counter() - started)
             so_far.plans.append((len(so_far.actions), agent.last_plan))
+        if within is not None:
+            action = within(action)
         observation, _, _, _, info = env.step(action)
         so_far.actions.append(np.asarray(agent.config.space.row(action), dtype=float))
         if so_far.judged and info["success"]:

@@ -36,7 +36,7 @@ class Simulation:
         self.space = space = pymunk.Space()
         space.gravity = (0.0, 0.0)
         space.damping = bodies.slide ** (1.0 / (SUBSTEPS * DT))  # of its speed, left after a second
-        self._reach = np.float32(_REACH * bodies.speed)
+        self.reach = np.float32(_REACH * bodies.speed)
         low, high = WALLS
         ring = [(low, high), (low, low), (high, low), (high, high), (low, high)]
         ends = [(ring[0], ring[1]), (ring[1], ring[2]), (ring[2], ring[3]), (ring[0], ring[3])]
@@ -78,7 +78,7 @@ class Simulation:
         """
         agent, advance, float32 = self.agent, self.space.step, np.float32
         (x, y), (vx, vy) = agent.position, agent.velocity
-        reach = self._reach
+        reach = self.reach
         target_x, target_y = float32(x) + action[0] * reach, float32(y) + action[1] * reach
         drag_x, drag_y = float32(-_DAMPING * vx), float32(-_DAMPING * vy)
         speed_x, speed_y = float32(vx), float32(vy)
@@ -226,6 +226,14 @@ class PushT(World):
     def handles(self) -> dict[str, Handle]:
         """The agent, and the block, which turns about its centre of gravity."""
         return {"agent": Handle(_agent_at, _move_agent), "block": Handle(_block_at, _move_block, _turn_block)}
+
+    def within_limits(self, action: np.ndarray) -> np.ndarray:
+        """The walls do not stop the agent, whose target a controller follows; so the target stays inside."""
+        place, reach = self._state()[:2], self._simulation.reach
+        wanted = place + reach * np.asarray(action)
+        target = np.clip(wanted, WALLS[0] + AGENT_RADIUS, WALLS[1] - AGENT_RADIUS)
+        shortened = np.clip((target - place) / reach, -1.0, 1.0).astype(np.float32)
+        return np.where(target == wanted, action, shortened)
 
     def _place(self, state: np.ndarray) -> None:
         self._simulation = Simulation(self._bodies)
