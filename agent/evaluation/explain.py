@@ -109,6 +109,10 @@ def write_explanation(
                     ended,
                 )
         _frame(axes[0, -1], goal, "goal", "")
+        aim = goal_latent if plan.aims is None else np.asarray(plan.aims).reshape(-1)
+        if np.linalg.norm(aim - goal_latent) > 1e-3:  # the goal is far: a sub-goal, where the first leg ends
+            frame, off = library.nearest(aim)
+            _frame(axes[1, -1], frame, "sub-goal of this plan", f"(frame is {off:.1f} off)")
     return save(figure, path)
 
 
@@ -123,7 +127,7 @@ def _draw_search(axis: Axes, plans: Sequence[tuple[int, Plan]]) -> None:
         axis.plot(
             iterations, np.sqrt(np.maximum(plan.history, 0)), label=label, marker="o", markersize=3, **style
         )
-    dress(axis, "distance to the goal, best (lines) and elites (dashes)", "iteration")
+    dress(axis, "distance to goal or sub-goal, best (lines) and elites (dashes)", "iteration")
     axis.set_ylabel("latent distance", fontsize=CAPTION, color=INK)
     axis.set_ylim(bottom=0)
     axis.set_xlim(left=0.8)
