@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .model.landmarks import STEP, Landmarks
+from .model.landmarks import STEP, Landmarks, imagine_proposals
 from .model.proposer import Proposer
 from .model.world_model import WorldModel
 
@@ -66,8 +66,7 @@ class Legs:
         landmarks = self.landmarks
         if landmarks is None:
             return None
-        proposer = self._proposer
-        longest = proposer.longest
+        longest = self._proposer.longest
         most = [
             self.most if left is None else min(self.most, math.ceil(left / longest)) for left in blocks_left
         ]
@@ -75,8 +74,7 @@ class Legs:
         several = torch.tensor([legs > 1 for legs in most], device=latents.device)
         if not several.any():
             return None
-        straight = self._propose(latents, goals, range(1, longest + 1))
-        path = self._imagine(latents, straight)
+        straight, path = imagine_proposals(self.world_model, latents, goals, range(1, longest + 1))
         nearest, best = (path[:, :, 1:] - goals[:, None, None]).square().sum(-1).amin(-1).min(-1)
         far = (nearest > landmarks.trust) & several
         straightest = landmarks.price(torch.log1p(nearest))
@@ -136,15 +134,6 @@ class Legs:
     def _legs(self, latents: Tensor, goals: Tensor) -> tuple[Tensor, Tensor]:
         """Proposals for a leg (B, P, H, F·A), and where each ends (B, P, D)."""
         proposer = self._proposer
-        plans = self._propose(latents, goals, proposer.leg_steps)
-        path = self._imagine(latents, plans)
+        plans, path = imagine_proposals(self.world_model, latents, goals, proposer.leg_steps)
         steps = torch.tensor(proposer.leg_steps, device=path.device).repeat_interleave(proposer.guesses)
         return plans, path[:, torch.arange(path.shape[1], device=path.device), steps]
-
-    def _propose(self, latents: Tensor, goals: Tensor, steps: Sequence[int]) -> Tensor:
-        proposer = self._proposer
-        plans = proposer.propose(latents, goals, proposer.longest, steps)
-        return self.world_model.clip_blocks(plans)
-
-    def _imagine(self, latents: Tensor, plans: Tensor) -> Tensor:
-        return self.world_model.rollout(latents[:, None], plans)

@@ -48,7 +48,8 @@ def checked_seen(given: Any, config: WorldModelConfig) -> tuple[Seen, bool]:
     views: dict[str, np.ndarray] = {}
     singles: dict[str, bool] = {}
     for key, value in given.items():
-        name = str(key).removeprefix(PREFIX) if str(key).removeprefix(PREFIX) in config.parts else str(key)
+        bare = str(key).removeprefix(PREFIX)
+        name = bare if bare in config.parts else str(key)
         if name not in config.parts or name in views:
             raise PlanError(
                 f"There is no {printable(key, 60)!r} in this model, or it is given twice: it knows {known}."

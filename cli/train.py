@@ -257,9 +257,15 @@ def make_world_model(config: DictConfig, dataset: WindowDataset) -> WorldModel:
     (height, width), size = dataset.frame_size, config.model.image_size
     if (height, width) != (size, size):
         log.warning("%d x %d px frames are resized to %d px, every time they are read", height, width, size)
-    torch.manual_seed(config.seed)
     own = {"env": config.env.name, "reference_look": bool(config.data.reference_look)}
     wanted = model_config(config, {**dataset.statistics(), **own})
+    check_room(wanted)
+    torch.manual_seed(config.seed)
+    return WorldModel(wanted)
+
+
+def check_room(wanted: WorldModelConfig) -> None:
+    """Raise ConfigError for a model whose training needs more memory than this machine has."""
     try:
         with torch.device("meta"):  # asks for no memory
             count = sum(parameter.numel() for parameter in WorldModel(wanted).parameters())
@@ -270,7 +276,6 @@ def make_world_model(config: DictConfig, dataset: WindowDataset) -> WorldModel:
             f"model: training {count / 1e6:,.0f} million parameters needs more memory than this machine has: "
             "choose a smaller model"
         )
-    return WorldModel(wanted)
 
 
 def env_maker(config: DictConfig, image_size: int | None = None) -> Callable[[], envs.World]:

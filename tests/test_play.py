@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from latent_planner import goal_image, looks
@@ -32,14 +31,7 @@ from latent_planner.settings import AgentSettings
 
 websockets = pytest.importorskip("websockets.sync.client")
 PATIENCE = 60.0  # seconds, on a busy machine
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def new_session(name: str = "two_room", *, looks: bool = False, **changes: Any) -> Session:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import browser
 import drive
 import numpy as np
 import pytest
-import torch
 from test_play_page import READY, place, session
 
 from latent_planner.cli.play.server import running
@@ -19,17 +17,12 @@ from latent_planner.cli.play.training import Watched
 from latent_planner.evaluation.video import Clip
 
 pytest.importorskip("websockets")
-pytestmark = pytest.mark.skipif(
-    browser.find() is None, reason="no browser here; on Debian: apt-get install chromium"
-)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.skipif(
+        browser.find() is None, reason="no browser here; on Debian: apt-get install chromium"
+    ),
+]
 
 
 def test_by_finger_things_are_dragged_and_turned(tmp_path: Path) -> None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import browser
 import drive
 import pytest
-import torch
 from PIL import Image
 
 from latent_planner.cli.play.players import Player
@@ -18,19 +16,14 @@ from latent_planner.cli.play.server import running
 from latent_planner.cli.play.session import Session
 
 pytest.importorskip("websockets")
-pytestmark = pytest.mark.skipif(
-    browser.find() is None, reason="no browser here; on Debian: apt-get install chromium"
-)
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.skipif(
+        browser.find() is None, reason="no browser here; on Debian: apt-get install chromium"
+    ),
+]
 KEY = "a-key-that-stays-the-same"
 READY = "document.body.dataset.ready"
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def session(name: str = "two_room") -> Session:

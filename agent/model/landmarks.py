@@ -12,6 +12,7 @@ Searching a graph of recorded observations is due to Eysenbach et al., "Search o
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,12 +20,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from .world_model import WorldModelConfig
+    from .world_model import WorldModel, WorldModelConfig
 
 WIDTH = 256
 SHARPNESS = 0.3  # of a leg's price around the trusted distance, in its logarithm
 STEP = 0.1  # least price of a leg: fewer legs are better
 ROWS_AT_ONCE = 65_536  # of the table
+
+
+def imagine_proposals(
+    world_model: WorldModel, latents: Tensor, goals: Tensor, steps: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """(B, D), (B, D) -> proposals for arriving after each of `steps` model steps, inside the action bounds
+    (B, P, H, F·A), and what they lead to (B, P, H+1, D). The model must have a proposer."""
+    proposer = world_model.proposer
+    assert proposer is not None  # landmarks are learned with one
+    plans = world_model.clip_blocks(proposer.propose(latents, goals, proposer.longest, steps))
+    return plans, world_model.rollout(latents[:, None], plans)
 
 
 class Landmarks(nn.Module):

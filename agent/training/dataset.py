@@ -335,11 +335,9 @@ class WindowDataset:
         rows = np.flatnonzero(taken.rows)
         odd = rows[self.space.odd(actions[rows])]
         if len(odd):
-            offsets = np.asarray(reader.offsets)
-            episode = int(np.flatnonzero(offsets <= odd[0])[-1])
             raise DatasetError(
-                f"{self.name} has {len(odd)} actions that are none of {self.space}, the first in episode "
-                f"{episode} at step {odd[0] - offsets[episode]}, {actions[odd[0]].tolist()}: record those "
+                f"{self.name} has {len(odd)} actions that are none of {self.space}, the first in "
+                f"{_place(reader, odd[0])}, {actions[odd[0]].tolist()}: record those "
                 "episodes again, or correct what the recording calls action_space"
             )
 
@@ -351,10 +349,9 @@ class WindowDataset:
         bad = np.flatnonzero(~np.isfinite(actions).all(axis=1))
         bad = bad[np.isin(bad, _rows(reader, np.arange(len(lengths))))] if len(bad) else bad
         if len(bad):
-            episode = int(np.flatnonzero(offsets <= bad[0])[-1])
             raise DatasetError(
-                f"{self.name} has {len(bad)} actions that are not numbers, the first in episode {episode} at "
-                f"step {bad[0] - offsets[episode]}: record those episodes again"
+                f"{self.name} has {len(bad)} actions that are not numbers, the first in "
+                f"{_place(reader, bad[0])}: record those episodes again"
             )
         return actions
 
@@ -370,9 +367,7 @@ class WindowDataset:
         bad = np.argwhere(~np.isfinite(values[inside]))
         if len(bad):
             row, component = inside[bad[0][0]], bad[0][1]
-            offsets = np.asarray(reader.offsets)
-            episode = int(np.flatnonzero(offsets <= row)[-1])
-            where = f"episode {episode} at step {row - offsets[episode]} ({self.proprio_names[component]})"
+            where = f"{_place(reader, row)} ({self.proprio_names[component]})"
             raise DatasetError(
                 f"{self.name}: {VECTOR} is NaN or infinite in {len(set(bad[:, 0]))} rows, the first in "
                 f"{where}: record those episodes again, or leave out data.proprio"
@@ -408,6 +403,13 @@ class WindowDataset:
             frames += len(some)
         mean, square = (total / frames).numpy()
         return _mean_std(mean, np.sqrt(np.maximum(square - mean**2, 0)))
+
+
+def _place(reader: Recording, row: int) -> str:
+    """In words, the episode and step of a recorded row."""
+    offsets = np.asarray(reader.offsets)
+    episode = int(np.flatnonzero(offsets <= row)[-1])
+    return f"episode {episode} at step {row - offsets[episode]}"
 
 
 def in_each(seen: Any, change: Callable[[Tensor], Tensor]) -> Any:

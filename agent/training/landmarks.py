@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..model.landmarks import Landmarks
+from ..model.landmarks import Landmarks, imagine_proposals
 from ..model.world_model import WorldModel
 from .dataset import ENCODED_AT_ONCE, WindowDataset, in_each
 
@@ -74,8 +74,7 @@ def leg_leaves(world_model: WorldModel, latents: Tensor, goals: Tensor) -> Tenso
     """(B, D), (B, D) -> (B,): the squared distance to goals that the best proposed plan leaves on its way."""
     proposer = world_model.proposer
     assert proposer is not None
-    plans = world_model.clip_blocks(proposer.propose(latents, goals, proposer.longest, proposer.leg_steps))
-    path = world_model.rollout(latents[:, None], plans)
+    _, path = imagine_proposals(world_model, latents, goals, proposer.leg_steps)
     return (path[:, :, 1:] - goals[:, None, None]).float().square().sum(-1).amin((1, 2))
 
 

@@ -11,7 +11,7 @@ import logging
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -105,18 +105,14 @@ def watched(folder: Path, model: WorldModel) -> Iterator[Watched]:
         "latent_dim": model.config.latent_dim,
     }
     shown = Watched(about, plots.read_rows(folder / "metrics.jsonl"))
-    server = PageServer(shown, port=PORT, key=own_key())
-    try:
-        served = in_a_thread(server, "page server")
-        running = served.__enter__()
-    except OSError:  # the port is in use
-        served = in_a_thread(PageServer(shown, key=own_key()), "page server")
-        running = served.__enter__()
-    try:
-        log.info("watch it at %s", running.address)
+    key = own_key()
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(in_a_thread(PageServer(shown, port=PORT, key=key), "page server"))
+        except OSError:  # the port is in use
+            server = stack.enter_context(in_a_thread(PageServer(shown, key=key), "page server"))
+        log.info("watch it at %s", server.address)
         yield shown
-    finally:
-        served.__exit__(None, None, None)
 
 
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from .shapes import BLOCKS, BODIES, TOOLS, Bodies
 from .varied_frames import Look, VariedFrames
 
 SUBSTEPS, DT = 10, 0.01
+AGENT_PLACES = WALLS[0] + AGENT_RADIUS, WALLS[1] - AGENT_RADIUS  # of its middle, along x and along y
 _FAR = 1e6  # beyond this, numbers in a state are a mistake
 _REACH = 100  # px: a full action puts the target this far from the agent
 _STIFFNESS, _DAMPING, _DAMPING32, _DT32 = np.float32(100), 20.0, np.float32(20), np.float32(DT)
@@ -231,7 +232,7 @@ class PushT(World):
         """The walls do not stop the agent, whose target a controller follows; so the target stays inside."""
         place, reach = self._state()[:2], self._simulation.reach
         wanted = place + reach * np.asarray(action)
-        target = np.clip(wanted, WALLS[0] + AGENT_RADIUS, WALLS[1] - AGENT_RADIUS)
+        target = np.clip(wanted, *AGENT_PLACES)
         shortened = np.clip((target - place) / reach, -1.0, 1.0).astype(np.float32)
         return np.where(target == wanted, action, shortened)
 
@@ -254,8 +255,7 @@ def _agent_at(state: np.ndarray) -> Point:
 
 
 def _move_agent(state: np.ndarray, x: float, y: float) -> np.ndarray:
-    low, high = WALLS[0] + AGENT_RADIUS, WALLS[1] - AGENT_RADIUS
-    return np.array([*np.clip([x * BOARD, y * BOARD], low, high), *state[2:5], 0.0, 0.0])
+    return np.array([*np.clip([x * BOARD, y * BOARD], *AGENT_PLACES), *state[2:5], 0.0, 0.0])
 
 
 def _block_at(state: np.ndarray) -> Point:

@@ -19,6 +19,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
+from ..columns import memory
+from .border import reason
+
 SLACK = 8 << 30  # bytes of addresses for threads and mapped files, on top of the machine's memory
 
 
@@ -70,8 +73,7 @@ def main() -> int:
         except BaseException as error:  # a panic in Rust is no Exception
             if isinstance(error, KeyboardInterrupt):
                 return 130
-            text = str(error).strip() or type(error).__name__
-            _send(replies, b"-", text.splitlines()[0].encode())
+            _send(replies, b"-", reason(error).encode())
     return 0
 
 
@@ -91,10 +93,10 @@ def _send(replies: BinaryIO, kind: bytes, data: bytes | memoryview) -> None:
 
 
 def _limit_memory() -> None:
-    with contextlib.suppress(ImportError, OSError, ValueError, AttributeError):
+    with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 
-        most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") + SLACK
+        most = memory() + SLACK
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (most if hard < 0 else min(most, hard), hard))
 

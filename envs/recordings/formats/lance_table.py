@@ -54,7 +54,6 @@ class LanceTable:
 
     def _ask(self, what: str, *given: Any) -> Any:
         """The arrow table that the process replies with."""
-        self._check()
         with self._lock:
             if self._process is None or self._owner != os.getpid():
                 self._start()
@@ -81,16 +80,14 @@ class LanceTable:
 
             return pa.ipc.open_stream(data).read_all()
 
-    def _check(self) -> None:
+    def _start(self) -> None:
         if importlib.util.find_spec("lance") is None:
             raise RecordingError(
                 f"{self.folder} is a Lance table, read with pylance: pip install 'latent-planner[lance]'"
             )
-        for file in [self.folder, *self.folder.rglob("*")] if self._process is None else ():
+        for file in [self.folder, *self.folder.rglob("*")]:
             if file.is_symlink():
                 raise RecordingError(f"{file} is a link: put the file itself there")
-
-    def _start(self) -> None:
         command = [sys.executable, "-P", "-m", __name__.replace("lance_table", "lance_child")]
         command.append(str(self.folder.resolve()))
         self._process = subprocess.Popen(
