@@ -131,6 +131,12 @@ class Tab:
                 said.append(str(detail["entry"]))
         return said
 
+    def events_of(self, method: str) -> list[dict[str, Any]]:
+        """The parameters of these events since the last such call, which takes all events away."""
+        found = [event["params"] for event in self._driver.events if event["method"] == method]
+        self._driver.events.clear()
+        return found
+
     def requests(self) -> list[str]:
         """Addresses that were asked for."""
         sent = [event for event in self._driver.events if event["method"] == "Network.requestWillBeSent"]

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -94,6 +95,29 @@ def test_without_the_extra_its_name_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(CheckpointError, match=r"pip install 'latent-planner\[hub\]'"):
         hub.fetch("hf://owner/name")
+
+
+def test_a_page_to_play_with_takes_a_model_of_the_hub(
+    cache: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("websockets")
+    from test_play import Line
+
+    from latent_planner.cli.play import command
+    from latent_planner.cli.play.server import running
+
+    shown: list[Any] = []
+    monkeypatch.setattr(command, "serve", lambda session, **options: shown.append(session))
+    cached(cache, "owner/tiny", {path.name: path for path in tiny_checkpoint.iterdir()})
+    assert command.main(["hf://owner/tiny", "--no-browser", "--device", "cpu", "--seed", "0"]) == 0
+    with running(shown[0]) as server, Line(server) as line:
+        (lane,) = line.until("settings")["lanes"]
+        assert lane["checkpoint"] == "hf://owner/tiny" and "--checkpoint hf://owner/tiny" in lane["command"]
+        line.send("step")
+        assert line.until("frame", lambda frame: frame["step"] == 1)
+    assert command.main(["hf://owner/absent", "--no-browser"]) == 2
+    told = capsys.readouterr().err
+    assert "not in the cache" in told and told.count("\n") == 1
 
 
 class Hub(BaseHTTPRequestHandler):

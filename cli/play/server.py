@@ -42,6 +42,7 @@ Slot = tuple[str, int]  # kind of message, and which of the worlds side by side 
 MESSAGE_BYTES = 16 * 2**20  # of a picture, mostly
 TABS = 8
 HANDSHAKE = 5.0  # seconds
+BEAT = 2.5  # seconds after which a tab is sent something, so that it knows that the line still holds
 STOPPED = 1001
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -75,11 +76,14 @@ class PageServer:
     """Serves `session` until `stop`.
 
     host: where to listen; default: for this machine alone.   port: 0 takes any free one; `address` then says
-    which.   key: part of the address; default a new one.
+    which.   key: part of the address; default a new one.   beat: seconds after which a tab hears something,
+    even when nothing happens.
     """
 
-    def __init__(self, session: Shows, *, host: str = HERE, port: int = 0, key: str | None = None) -> None:
-        self.session, self.host, self.port = session, host, port
+    def __init__(
+        self, session: Shows, *, host: str = HERE, port: int = 0, key: str | None = None, beat: float = BEAT
+    ) -> None:
+        self.session, self.host, self.port, self.beat = session, host, port, beat
         self.key = key or secrets.token_urlsafe(18)
         session.publish = self.publish
         self._latest: dict[Slot, str] = {}
@@ -194,7 +198,7 @@ class PageServer:
     async def _handle(self, socket: Any) -> None:
         from websockets.exceptions import ConnectionClosed
 
-        tab = _Tab(self._latest)
+        tab = _Tab(self._latest, self.beat)
         self._tabs.add(tab)
         self.session.viewers = len(self._tabs)
         self.session.order(Order("hello"))
@@ -217,9 +221,10 @@ class PageServer:
 class _Tab:
     """What one tab is still to be sent: the newest message of each kind, so a slow one is never behind."""
 
-    def __init__(self, latest: dict[Slot, str]) -> None:
-        self._waiting, self._some = dict(latest), asyncio.Event()
-        self._some.set()
+    def __init__(self, latest: dict[Slot, str], beat: float) -> None:
+        self._beat = ("beat", 0), json.dumps({"kind": "beat", "every": beat})
+        self._every, self._waiting, self._some = beat, dict(latest), asyncio.Event()
+        self.put(*self._beat)
 
     def put(self, slot: Slot, text: str) -> None:
         self._waiting[slot] = text
@@ -229,7 +234,11 @@ class _Tab:
         from websockets.exceptions import ConnectionClosed
 
         try:
-            while await self._some.wait():
+            while True:
+                try:
+                    await asyncio.wait_for(self._some.wait(), self._every)
+                except TimeoutError:
+                    self.put(*self._beat)
                 self._some.clear()
                 waiting, self._waiting = self._waiting, {}
                 for text in waiting.values():

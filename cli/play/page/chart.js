@@ -44,7 +44,7 @@ export function drawLines(svg, lines, { least = 1, unit = "", log = false }) {
     parts.push(part("text", { x: x(step), y: height - 6, "text-anchor": anchor }, `step ${step}`));
   }
   for (const { kind, points, dots } of lines) {
-    if (dots) points.forEach(([a, b]) => parts.push(part("circle", { class: kind, cx: x(a), cy: y(b), r: 3.5 })));
+    if (dots) points.forEach(([a, b]) => parts.push(dot(kind, x(a), y(b))));
     else {
       const text = points.map(([a, b]) => `${x(a).toFixed(1)},${y(b).toFixed(1)}`).join(" ");
       parts.push(part("polyline", { class: kind, points: text }));
@@ -72,6 +72,12 @@ export function drawNarrowing(svg, nearest) {
     });
   });
   svg.replaceChildren(...parts);
+}
+
+// Round, and square for the second world: colours alone would not tell them apart for everybody.
+function dot(kind, x, y) {
+  if (!/ second/.test(kind)) return part("circle", { class: kind, cx: x, cy: y, r: 3.5 });
+  return part("rect", { class: kind, x: x - 3, y: y - 3, width: 6, height: 6 });
 }
 
 function scale(low, most, y, width, unit, log) {

@@ -35,6 +35,7 @@ export class Scene {
       this.pen.strokeStyle = TRIED[last ? 1 : 0];
       this.pen.globalAlpha = last ? 0.6 : 0.1 + 0.15 * i / iterations.length;
       this.pen.lineWidth = 1;
+      this.pen.setLineDash(last ? [] : [2, 3]);
       for (const path of candidates) {
         this.pen.beginPath();
         path.forEach(([x, y]) => this.pen.lineTo(x * width, y * height));
