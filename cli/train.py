@@ -9,6 +9,7 @@
     python train.py model=lewm train.minutes=240       # the published architecture, for a GPU
     python train.py resume=runs/RUN                    # continue a run that was stopped
     python train.py -m seed=0,1,2                      # a sweep, one table at the end; --dry prints it
+    python train.py -m seed=0,1,2 engine=ray           # its runs on a Ray cluster: docs/scale.md
     accelerate launch train.py env=pusht               # several processes
 
 Settings are written key=value. env, model and planner choose a file in configs/; all others are listed below.
@@ -35,6 +36,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from latent_planner import Agent, envs
 from latent_planner.common.commands import in_words
+from latent_planner.common.engines.engine import Engine
 from latent_planner.common.progress import log_above_bars
 from latent_planner.envs.goals import pairs
 from latent_planner.envs.gym import names as gym_names
@@ -84,16 +86,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     before = sys.argv
     try:
         with in_words(*USER_ERRORS) as outcome:
-            words = checked(arguments)
+            where = [word for word in arguments if Engine.is_word(word)]
+            words = checked([word for word in arguments if word not in where])
+            if where and not sweep.is_sweep(words):
+                raise ConfigError(f"{where[0]} says where the runs of a sweep go: add -m, or leave it out")
             if DRY in words:
                 print("\n".join(map(sweep.command, sweep.jobs(words))))
                 return 0
             folder = None
             if sweep.is_sweep(words):
                 words, folder = sweep.with_folder(words)
-            sys.argv = [sys.argv[0], *words]
-            job()
-            if folder is not None and sweep.report(words, folder):
+            if folder is not None and where:
+                sweep.run_on(Engine.from_words(where), words, folder, main)
+            else:
+                sys.argv = [sys.argv[0], *words]
+                job()
+            if folder is not None and sweep.report(words, folder, where):
                 return 2
     except SystemExit as stop:
         return int(stop.code or 0)

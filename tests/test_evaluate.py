@@ -62,6 +62,19 @@ def test_the_outcomes_are_those_of_the_benchmark_pair_by_pair(
             assert ours[key] == whole[key]
 
 
+@pytest.mark.parametrize("name", ["ray", "slurm"])
+def test_a_cluster_plays_the_same(
+    done: Path, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    pytest.importorskip({"ray": "ray", "slurm": "submitit"}[name])
+    monkeypatch.chdir(tmp_path)  # where submitit keeps its scripts
+    options = {"ray": {"address": "local"}, "slurm": {"cluster": "local", "timeout_min": "5"}}[name]
+    where = Engine(name, workers=2, options=options)
+    evaluate([str(tiny_checkpoint)], tmp_path / "out", pairs=30, offsets=NEAR[:1], engine=where, **SAME)
+    assert outcomes(tmp_path / "out", NEAR[0]) == outcomes(done, NEAR[0])
+    assert (tmp_path / "out" / "evaluation.json").exists()
+
+
 def test_the_table_and_the_rows(done: Path) -> None:
     rows = json.loads((done / "evaluation.json").read_text())["cases"]
     assert [row["offset"] for row in rows] == NEAR and {row["world"] for row in rows} == {"pusht"}

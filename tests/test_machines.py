@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -42,14 +43,31 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def machines(folder: Path, config: dict[str, Any], nodes: int = 2, each: int = 2) -> list[subprocess.Popen]:
-    """Start torchrun once for each machine; all train in one folder."""
+def torchrun(nodes: int, each: int, node: int, port: int) -> list[str]:
+    words = ["torch.distributed.run", "--nnodes", str(nodes), "--nproc_per_node", str(each)]
+    return [*words, "--node_rank", str(node), "--master_addr", "127.0.0.1", "--master_port", str(port)]
+
+
+def accelerate(nodes: int, each: int, node: int, port: int) -> list[str]:
+    """--multi_gpu: of --cpu, Accelerate's launcher starts one process alone, unless MPI starts more."""
+    words = ["accelerate.commands.accelerate_cli", "launch", "--multi_gpu", "--num_machines", str(nodes)]
+    words += ["--num_processes", str(nodes * each), "--machine_rank", str(node)]
+    words += ["--mixed_precision", "no", "--dynamo_backend", "no"]
+    return [*words, "--main_process_ip", "127.0.0.1", "--main_process_port", str(port)]
+
+
+Launcher = Callable[[int, int, int, int], list[str]]
+
+
+def machines(
+    folder: Path, config: dict[str, Any], nodes: int = 2, each: int = 2, launcher: Launcher = torchrun
+) -> list[subprocess.Popen]:
+    """Start the launcher once for each machine; all train in one folder."""
     port, environment = free_port(), {**os.environ, "OMP_NUM_THREADS": "1"}
     started = []
     for node in range(nodes):
-        command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", str(nodes)]
-        command += ["--nproc_per_node", str(each), "--node_rank", str(node), "--master_addr", "127.0.0.1"]
-        command += ["--master_port", str(port), str(SCRIPT), str(folder), json.dumps(config)]
+        command = [sys.executable, "-m", *launcher(nodes, each, node, port)]
+        command += [str(SCRIPT), str(folder), json.dumps(config)]
         started.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
     return started
 
@@ -88,8 +106,11 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_two_machines_of_two_processes_give_the_losses_and_weights_of_one(one: Path, tmp_path: Path) -> None:
-    for process in machines(tmp_path, CONFIG):
+@pytest.mark.parametrize("launcher", [torchrun, accelerate])
+def test_two_machines_of_two_processes_give_the_losses_and_weights_of_one(
+    one: Path, tmp_path: Path, launcher: Launcher
+) -> None:
+    for process in machines(tmp_path, CONFIG, launcher=launcher):
         told = process.communicate(timeout=300)[1]
         assert process.returncode == 0, told[-2000:]
     ours, theirs = np.array(losses(one)), np.array(losses(tmp_path))

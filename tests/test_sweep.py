@@ -53,6 +53,31 @@ def test_a_launcher_of_hydra_trains_every_combination(tmp_path: Path, launcher: 
     assert all(loss > 0 for loss in losses) and losses[0] != losses[1]
 
 
+def test_an_engine_trains_every_combination(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    where = ["engine=ray", "ray.address=local", "workers=2"]
+    done = run(tmp_path, "train.freeze_encoder=0.5,1", "seed=0,1", *where)
+    assert done.returncode == 2, done.stderr  # of the runs that would never learn proposals
+    assert "set freeze_encoder below 1" in done.stderr
+    assert sorted(row["settings"][-1] for row in ended(tmp_path)) == ["seed=0", "seed=1"]
+    losses = [row["held_out"] for row in ended(tmp_path)]
+    assert all(loss > 0 for loss in losses) and losses[0] != losses[1]
+    assert "2 of 4 runs are not finished; to go on: python train.py -m" in done.stderr
+    assert "hydra.sweep.dir=all engine=ray ray.address=local workers=2" in done.stderr
+
+
+def test_where_runs_go_is_said_once_and_for_sweeps_alone(capsys, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert train.main(["seed=0", "engine=ray"]) == 2
+    assert "engine=ray says where the runs of a sweep go: add -m" in capsys.readouterr().err
+    assert train.main(["-m", "seed=0,1", "engine=local", "hydra/launcher=joblib"]) == 2
+    assert "leave one out" in capsys.readouterr().err
+    assert train.main(["-m", "seed=0,1", "engine=spark"]) == 2
+    assert "there is no engine=spark" in capsys.readouterr().err
+    assert train.main(["-m", "--dry", "seed=0,1", "engine=ray"]) == 0
+    assert capsys.readouterr().out == "python train.py seed=0\npython train.py seed=1\n"
+
+
 def test_a_sweep_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     words = ["-m", "seed=0,1,2", "model.latent_dim=64,128", "hydra.sweep.dir=all"]

@@ -42,7 +42,6 @@ from ..user_errors import USER_ERRORS
 from .blocks import Block, Case, Evaluation, blocks_of, load_agent, outcomes_of, play_block, write_pairs
 
 ASKED, RESULT = "asked.json", "evaluation.json"
-ENGINE = ("engine=", "workers=", "ray.", "slurm.")
 MOST = 100_000  # pairs of a case
 
 
@@ -202,9 +201,10 @@ def main(words: Sequence[str] | None = None) -> int:
     args = parse(words or ())
     log_above_bars("%(message)s")
     with in_words(*USER_ERRORS) as outcome:
-        engine = Engine.from_words([word for word in args.words if word.startswith(ENGINE)])
-        planner = [word for word in args.words if word.startswith(("planner=", "planner."))]
-        names = [word for word in args.words if not word.startswith((*ENGINE, "planner=", "planner."))]
+        engine = Engine.from_words([word for word in args.words if Engine.is_word(word)])
+        others = [word for word in args.words if not Engine.is_word(word)]
+        planner = [word for word in others if word.startswith(("planner=", "planner."))]
+        names = [word for word in others if word not in planner]
         if not names:
             raise ConfigError("which checkpoint is to be tested? give a bundled name or a run folder")
         for option, values, most in (("--pairs", [args.pairs], MOST), ("--offset", args.offset, 10_000)):

@@ -1,19 +1,25 @@
 """A sweep: `python train.py -m seed=0,1,2 model.latent_dim=64,128` trains every combination, then one table.
 
 Hydra's launchers run the jobs: one after the other here, or hydra/launcher=joblib, submitit_local,
-submitit_slurm (their packages are extras). Each combination has a folder of its own in the sweep's, named for
-its settings, so the same command with hydra.sweep.dir=FOLDER goes on: finished runs stay, others are resumed.
+submitit_slurm (their packages are extras). Or an engine does: engine=ray, local or slurm, as elsewhere. Each
+combination has a folder of its own in the sweep's, named for its settings, so the same command with
+hydra.sweep.dir=FOLDER goes on: finished runs stay, others are resumed.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import logging
 import math
+import os
 import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +30,18 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from latent_planner.common.engines.engine import Engine
+from latent_planner.common.engines.outcomes import EngineError, outcomes
 from latent_planner.common.files import read_bytes
+from latent_planner.common.progress import Bar
 from latent_planner.evaluation.benchmark import wilson
 from latent_planner.evaluation.plots import read_rows
 from latent_planner.evaluation.provenance import write_json
 
 from ..overrides import ConfigError
 from ..run_folder import SETTINGS, file_name, resumed
+
+logger = logging.getLogger(__name__)
 
 MULTIRUN = ("-m", "--multirun")
 FOLDER = "hydra.sweep.dir"
@@ -122,8 +133,55 @@ def run_one(config: DictConfig, train: Callable[[DictConfig], Any]) -> None:
     )
 
 
-def report(words: Sequence[str], folder: Path) -> int:
-    """Print the table of a sweep; returns how many of its runs have not ended well."""
+def run_on(engine: Engine, words: Sequence[str], folder: Path, main: Callable[[list[str]], int]) -> None:
+    """Run the jobs of a sweep on an engine, each as a sweep of its own in the same folder.
+
+    main: the command line of train.py, a function of a module. EngineError where the engine cannot start.
+    """
+    if any(word.startswith("hydra/launcher") for word in words):
+        raise ConfigError("engine= and hydra/launcher= both say where the runs of a sweep go: leave one out")
+    own = [word for word in words if word.startswith("hydra") and not word.startswith(FOLDER)]
+    wanted = jobs(words)
+    left = [settings for settings in wanted if not (folder / folder_of(settings) / ROW).exists()]
+    same = ["-m", f"{FOLDER}={folder.absolute()}", *own]
+    todo = [(os.getcwd(), [*same, *settings]) for settings in left]
+    label = lambda work: folder_of(work[1][len(same) :])  # noqa: E731
+    with engine.open() as pool, Bar(total=len(wanted), initial=len(wanted) - len(left), desc="sweep") as bar:
+        try:
+            for work, said in outcomes(pool, partial(_one_job, main), todo, label=label):
+                bar.update()
+                if said:
+                    logger.warning("%s: %s", label(work), said)
+        except EngineError as error:  # the table says what is not finished
+            logger.warning("%s", error)
+
+
+def _one_job(main: Callable[[list[str]], int], work: tuple[str, list[str]]) -> str:
+    """In another process: one run. Returns the last line that it wrote if it has not ended well."""
+    where, words = work
+    os.chdir(where)
+    said = _Last()
+    with redirect_stdout(said), redirect_stderr(said):
+        code = main(words)
+    errors = [line for line in said.text.splitlines() if line.startswith("error: ")]
+    return "" if not code else errors[-1] if errors else f"exit code {code}"
+
+
+class _Last(io.TextIOBase):
+    """Keeps the end of what is written to it."""
+
+    text = ""
+
+    def write(self, text: str) -> int:
+        self.text = (self.text + text)[-10_000:]
+        return len(text)
+
+
+def report(words: Sequence[str], folder: Path, where: Sequence[str] = ()) -> int:
+    """Print the table of a sweep; returns how many of its runs have not ended well.
+
+    where: the words that say on which engine they ran.
+    """
     wanted = jobs(words)
     found = [_read(folder / folder_of(settings) / ROW) for settings in wanted]
     rows = [{**row, "settings": settings} for row, settings in zip(found, wanted) if row is not None]
@@ -133,7 +191,7 @@ def report(words: Sequence[str], folder: Path) -> int:
         print(f"not finished: {folder / folder_of(settings)}")
     if lost:
         again = [word for word in words if not word.startswith(FOLDER)]
-        line = shlex.join(["python", "train.py", *again, f"{FOLDER}={folder}"])
+        line = shlex.join(["python", "train.py", *again, f"{FOLDER}={folder}", *where])
         print(f"{len(lost)} of {len(wanted)} runs are not finished; to go on: {line}", file=sys.stderr)
     return len(lost)
 

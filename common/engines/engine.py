@@ -53,6 +53,11 @@ class Engine:
             if self.name == "local" or (self.name == "ray" and key not in RAY_OPTIONS):
                 raise EngineError(f"engine={self.name} has no option {key!r}{did_you_mean(key, RAY_OPTIONS)}")
 
+    @staticmethod
+    def is_word(word: str) -> bool:
+        """Whether a word of a command line says where work runs."""
+        return word.startswith(("engine=", "workers=", "ray.", "slurm."))
+
     @classmethod
     def from_words(cls, words: Sequence[str]) -> Engine:
         """Of words such as engine=slurm, workers=8, slurm.partition=cpu; EngineError for any other word."""
