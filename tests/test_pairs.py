@@ -28,7 +28,11 @@ def lists(*names: str, offset: int) -> list[Any]:
 ORDINARY = lists("pusht", "two_room", "wall", *MUJOCO, offset=25)
 
 
-@pytest.mark.parametrize(("name", "offset"), [*ORDINARY, *lists(*LONG, offset=50), *lists(*LONG, offset=100)])
+FAR = [param for offset in (50, 100, 150) for param in lists(*LONG, offset=offset)]
+OTHERS = [needs.world("pusht", 75), needs.world("reacher", 100)]
+
+
+@pytest.mark.parametrize(("name", "offset"), [*ORDINARY, *FAR, *OTHERS])
 def test_the_fixed_list(name: str, offset: int) -> None:
     fixed, env = pairs.load(name, offset=offset), envs.make(name, image_size=16)
     assert (fixed.name, fixed.version, fixed.offset, fixed.budget) == (name, "v1", offset, 2 * offset)
