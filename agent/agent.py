@@ -151,6 +151,13 @@ class Agent:
         that are left act as if nothing had happened."""
         self._problems = [self._problems[i] for i in chosen_problems(mask, len(self._problems))]
 
+    def join(self, other: Agent, mask: np.ndarray) -> None:
+        """Go on with those problems of another agent of the same model that mask (B,) bool names, after one's
+        own; the other agent keeps them, too."""
+        for i in chosen_problems(mask, len(other._problems)):
+            problem = other._problems[i]
+            self._problems.append(replace(problem, pending=list(problem.pending)))
+
     @torch.no_grad()
     def set_goal(
         self,

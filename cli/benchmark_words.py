@@ -8,18 +8,20 @@ from .overrides import ConfigError, did_you_mean
 
 PROTOCOLS = ("held_out", "lewm")  # ours, and the published evaluation of LeWM
 PROTOCOL, DATA = "benchmark.protocol", ("data.path", "data.camera", "data.state")
-OFFSET, SHIFT = "benchmark.offset", "benchmark.shift"
+OFFSET, STEPS, SHIFT = "benchmark.offset", "benchmark.budget", "benchmark.shift"
+STRICT = "benchmark.strict"
+YES = {"true": True, "false": False}
 
 
 def benchmark_settings(overrides: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """The words that are not about the benchmark, and its settings, benchmark.protocol always among them.
 
-    Raises ConfigError for a setting or protocol that does not exist, for an offset that is no number of
-    steps, and for data and shifts where they have no meaning.
+    Raises ConfigError for a setting or protocol that does not exist, for an offset or budget that is no
+    number of steps, and for data and shifts where they have no meaning.
     """
     ours = [word for word in overrides if word.startswith(("benchmark.", "data."))]
     settings = {PROTOCOL: PROTOCOLS[0], **dict(word.split("=", 1) for word in ours)}
-    known = [PROTOCOL, OFFSET, SHIFT, *DATA]
+    known = [PROTOCOL, OFFSET, STEPS, SHIFT, STRICT, *DATA]
     for key in settings:
         if key not in known:
             raise ConfigError(f"there is no setting {key!r}{did_you_mean(key, known)}")
@@ -32,7 +34,10 @@ def benchmark_settings(overrides: Sequence[str]) -> tuple[list[str], dict[str, s
         raise ConfigError(f"data.… is for {PROTOCOL}=lewm: the held-out pairs need no recording")
     if protocol == "lewm" and SHIFT in settings:
         raise ConfigError(f"{SHIFT} has no meaning with {PROTOCOL}=lewm, whose frames are recorded")
-    offset = settings.get(OFFSET)
-    if offset is not None and not (offset.isascii() and offset.isdecimal() and 1 <= int(offset) <= 10_000):
-        raise ConfigError(f"{OFFSET} is a whole number of env steps from 1 to 10000, not {offset!r}")
+    for key in (OFFSET, STEPS):
+        steps = settings.get(key, "1")
+        if not (steps.isascii() and steps.isdecimal() and 1 <= int(steps) <= 10_000):
+            raise ConfigError(f"{key} is a whole number of env steps from 1 to 10000, not {steps!r}")
+    if settings.get(STRICT, "true") not in YES:
+        raise ConfigError(f"{STRICT} is true or false, not {settings[STRICT]!r}")
     return [word for word in overrides if word not in ours], settings

@@ -9,6 +9,8 @@
     python plan.py --play --checkpoint two_room      # a page on which goals are set with the mouse
     python plan.py --benchmark --env two_room        # success on the fixed start/goal pairs
     python plan.py --benchmark --env two_room benchmark.offset=100   # on goals that are farther away
+    python plan.py --benchmark --env pusht benchmark.offset=75 benchmark.budget=90   # in so many steps
+    python plan.py --benchmark --env pusht benchmark.strict=true     # also: held, and twice as near
     python plan.py --benchmark --env pusht benchmark.shift=color     # under a distribution shift
     python plan.py --make-goal goal.png --env gym:Pendulum-v1    # see docs/worlds/gym.md
     python plan.py --benchmark --checkpoint runs/mine benchmark.protocol=lewm data.path=expert.h5
@@ -28,6 +30,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,11 +53,12 @@ from latent_planner.evaluation import explain as explanation
 from latent_planner.evaluation import reachability
 from latent_planner.evaluation.attempt import RESULTS, Attempt, attempt, story, write_results
 from latent_planner.evaluation.provenance import about_agent, write_json
+from latent_planner.evaluation.strict import held_line
 from latent_planner.model.world_model import WorldModelConfig
 from latent_planner.pixels import resize_picture
 from latent_planner.planners import Plan
 
-from .benchmark_words import OFFSET, PROTOCOL, SHIFT
+from .benchmark_words import OFFSET, PROTOCOL, SHIFT, STEPS, STRICT, YES
 from .goal_checks import as_the_model_sees, check_looks, warn_out_of_reach
 from .overrides import ConfigError
 from .plan_options import BUDGET, parse_options
@@ -328,6 +332,8 @@ def benchmark(args: argparse.Namespace) -> None:
         if args.pairs > len(pairs.start):
             raise ConfigError(f"--pairs {args.pairs}: there are only {len(pairs.start)}; or add --pairs-seed")
         pairs = pairs.first(args.pairs)
+    if STEPS in args.settings:
+        pairs = replace(pairs, budget=int(args.settings[STEPS]))
     count, name = len(pairs.start), agent.config.env
     print(
         f"{count} start/goal pairs of {name}, {pairs.offset} steps apart, {pairs.budget} to get there, "
@@ -335,13 +341,16 @@ def benchmark(args: argparse.Namespace) -> None:
     )
     if pairs.vary:
         print(f"shifted: every episode draws {', '.join(pairs.vary)}")
-    result = protocol.run(agent, lambda: world_of(agent), pairs, seed=args.seed or 0)
+    strict = YES[args.settings.get(STRICT, "false")]
+    result = protocol.run(agent, lambda: world_of(agent), pairs, seed=args.seed or 0, strict=strict)
     rules = {"name": args.settings[PROTOCOL], "in_distribution": lewm, "changed": args.overrides}
     if lewm:
         changed = f", changed by {' '.join(args.overrides)}" if args.overrides else ""
         print(f"LeWM's protocol{changed}: in-distribution, the recording may be what the model learned from")
     low, high = result["interval"]
     print(f"success {result['success']:.0%} of {count} goals (95 % interval {low:.0%} to {high:.0%})")
+    if strict:
+        print(f"  {held_line(result)}")
     for kind, label in (("random", "random actions"), ("still", "standing still")):
         print(f"  {label}: {result['floors'][kind]['success']:.0%}")
     print(f"one plan takes {result['seconds_per_plan']['median']:.2f} s (median)")

@@ -43,6 +43,7 @@ from latent_planner.envs.gym import names as gym_names
 from latent_planner.envs.gym.making import bring
 from latent_planner.envs.recordings.columns import memory
 from latent_planner.evaluation import benchmark, plots, provenance, video
+from latent_planner.evaluation.strict import held_line
 from latent_planner.model.world_model import WorldModel, WorldModelConfig
 from latent_planner.report.page import pictures
 from latent_planner.settings import AgentSettings
@@ -334,6 +335,7 @@ def test(config: DictConfig, folder: Path, device: torch.device) -> dict[str, An
                 recordings=shown,
                 record=config.benchmark.videos,
                 draw=large,
+                strict=config.benchmark.strict,
             )
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
@@ -375,6 +377,8 @@ def report(config: DictConfig, folder: Path, trained: dict[str, Any], result: di
     if result is not None:
         low, high = result["interval"]
         print(f"\ngoals reached   {result['success']:5.0%}   (95 % interval {low:.0%} to {high:.0%})")
+        if "strict" in result:
+            print(f"  {held_line(result)}")
         for name, floor in result["floors"].items():
             print(f"  {name:12s}  {floor['success']:5.0%}")
         print(f"one plan        {result['seconds_per_plan']['median']:5.2f} s")

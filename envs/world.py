@@ -121,8 +121,8 @@ class World(gymnasium.Env):
         """One state (S,) for an episode in which `other` (S,) occurs: what never changes is as there."""
         return self.sample_state(rng)
 
-    def is_success(self, state: Any, goal_state: Any) -> bool:
-        """The published success rule, on two states (S,)."""
+    def is_success(self, state: Any, goal_state: Any, *, tight: float = 1.0) -> bool:
+        """The published success rule, on two states (S,).   tight: how many times as near as that asks."""
         raise NotImplementedError
 
     def _place(self, state: np.ndarray) -> None:
@@ -204,7 +204,8 @@ class World(gymnasium.Env):
 
         With `reference_look`, a world whose published version does not clip does not either.
 
-        An episode never ends by itself: success is told in `info["success"]` only.
+        An episode never ends by itself: success is told in `info["success"]` only. `info["near"]` is success
+        by a rule twice as tight.
         """
         if self._goal_state is None:
             raise WorldError("Call reset before step.")
@@ -308,4 +309,5 @@ class World(gymnasium.Env):
             "goal": self._goal_frame.copy(),
             "goal_state": self._goal_state.copy(),
             "success": self.is_success(state, self._goal_state),
+            "near": self.is_success(state, self._goal_state, tight=2.0),
         }

@@ -13,6 +13,7 @@ import torch
 
 from latent_planner.evaluation import benchmark
 from latent_planner.evaluation.provenance import durations, write_json
+from latent_planner.evaluation.strict import held_line
 from latent_planner.model.threads import Threads
 
 
@@ -41,7 +42,8 @@ class Line(gymnasium.Env):
         return {"pixels": column(self.x), "state": np.array([self.x])}
 
     def _info(self):
-        return {"goal": column(self.goal), "success": abs(self.x - self.goal) < 2}
+        away = abs(self.x - self.goal)
+        return {"goal": column(self.goal), "success": away < 2, "near": away < 1}
 
 
 def column(x: float) -> np.ndarray:
@@ -75,6 +77,10 @@ class Walker:
     def set_goal(self, pixels, steps):
         self.goals = [np.argmin(goal[0, :, 0]) for goal in np.asarray(pixels).reshape(-1, 8, 64, 3)]
         self.steps = steps
+
+    def join(self, other, mask):
+        self.random = getattr(self, "random", []) + [r for r, goes in zip(other.random, mask) if goes]
+        self.goals = getattr(self, "goals", []) + [g for g, goes in zip(other.goals, mask) if goes]
 
     def keep(self, mask):
         self.random = [stream for stream, stays in zip(self.random, mask) if stays]
@@ -152,6 +158,44 @@ def test_success_is_ever_reached_within_the_budget():
     share = np.mean([episode["success"] for episode in result["episodes"]])
     assert 0.1 < share < 1 and result["success"] == pytest.approx(share, abs=1e-4)
     assert result["interval"][0] < share < result["interval"][1]
+
+
+def test_strict_success_is_measured_next_to_the_published_one_and_changes_nothing():
+    plain, strict = run(), run(strict=True)
+    assert "strict" not in plain and all("held_at" not in episode for episode in plain["episodes"])
+    for one, other in zip(plain["episodes"], strict["episodes"]):
+        assert {**one, "held_at": other.get("held_at")} == {**other, "held_at": other.get("held_at")}
+        if other["held_at"] is not None:
+            assert one["success"] and other["steps"] + 4 <= other["held_at"] <= 20
+    held = [episode["held_at"] is not None for episode in strict["episodes"]]
+    assert strict["strict"]["success"] == pytest.approx(np.mean(held), abs=1e-4) and any(held)
+    assert strict["strict"]["success"] < strict["success"] == plain["success"]
+    assert strict["strict"]["held"] == 5 and strict["strict"]["tight"] == 2
+
+
+def test_a_goal_that_is_passed_is_not_held():
+    class Runner(Walker):  # arrives and runs on
+        def act(self, pixels):
+            return np.ones((len(pixels), 1), np.float32)
+
+        def clone(self):
+            return Runner()
+
+    given = pairs(4)
+    given.start[:], given.goal[:] = 1.0, 21.5
+    result = run(Runner(), given, strict=True)
+    assert result["success"] == 1 and result["strict"]["success"] == 0
+    assert [episode["steps"] for episode in result["episodes"]] == [5] * 4
+
+
+def test_a_world_without_a_tighter_rule_says_so():
+    class Own(Line):
+        def _info(self):
+            return {key: value for key, value in super()._info().items() if key != "near"}
+
+    result = benchmark.run(Walker(), Own, pairs(3), progress=False, strict=True)
+    assert result["strict"] is None and "own rule" in held_line(result)
+    assert "held_at" not in result["episodes"][0]
 
 
 def test_floors_are_measured_on_the_same_pairs():

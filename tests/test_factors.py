@@ -231,7 +231,9 @@ def test_the_benchmark_under_a_shift_says_so(tiny_checkpoint, tmp_path, monkeypa
         (["benchmark.shfit=color"], "did you mean 'benchmark.shift'"),
         (["benchmark.offset=50.5"], "whole number of env steps"),
         (["benchmark.offset=0"], "whole number of env steps"),
-        (["benchmark.offset=30"], "pusht-offset100-v1, pusht-offset50-v1, pusht-v1"),
+        (["benchmark.budget=many"], "whole number of env steps"),
+        (["benchmark.strict=yes"], "true or false"),
+        (["benchmark.offset=30"], "pusht-offset100-v1, pusht-offset150-v1, pusht-offset50-v1"),
     ],
 )
 def test_mistakes_on_the_command_line(
@@ -253,6 +255,20 @@ def test_goals_farther_away_have_twice_as_many_steps(tiny_checkpoint, tmp_path, 
         assert told["pairs"]["offset"] == offset and told["pairs"]["budget"] == 2 * offset
         assert told["episodes"][0]["steps"] <= 2 * offset
     assert "50 steps apart, 100 to get there" in capsys.readouterr().out
+
+
+def test_the_benchmark_with_another_budget_and_by_the_strict_rule(
+    tiny_checkpoint, tmp_path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["--benchmark", "--checkpoint", str(tiny_checkpoint), "--pairs", "2", "benchmark.offset=75"]
+    assert plan.main([*words, *QUICK, "benchmark.budget=9", "benchmark.strict=true", "--out", "."]) == 0
+    told = json.loads(Path("benchmark.json").read_text())
+    assert told["pairs"]["offset"] == 75 and told["pairs"]["budget"] == 9
+    assert [episode["steps"] for episode in told["episodes"]] == [9, 9]
+    assert told["strict"]["success"] == told["success"] == 0
+    out = capsys.readouterr().out
+    assert "75 steps apart, 9 to get there" in out and "held for 5 steps, twice as near: 0%" in out
 
 
 def test_the_list_and_the_picture_of_all_factors(tmp_path: Path, monkeypatch, capsys) -> None:

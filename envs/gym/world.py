@@ -174,15 +174,16 @@ class GymWorld(World):
         """The current frame, drawn as large as the environment does and squeezed to (size, size, 3)."""
         return squeezed(rendered(self.name, self._env), size)
 
-    def is_success(self, state: Any, goal_state: Any) -> bool:
-        """By the environment's own rule, or every component that counts within the tolerance."""
+    def is_success(self, state: Any, goal_state: Any, *, tight: float = 1.0) -> bool:
+        """By the environment's own rule, which has one tightness, or every component that counts within the
+        tolerance."""
         reached, wanted = (np.asarray(given, float)[self.parts] for given in (state, goal_state))
         own = self._own_rule()
         if own is not None:
             shape = self._seen[REACHED].shape  # type: ignore[index]
             with in_a_sentence(self.name, "fails when it judges success"):
                 return bool(own(reached.reshape(shape), wanted.reshape(shape)))
-        return bool((np.abs(reached - wanted) <= self._within()).all())
+        return bool((np.abs(reached - wanted) <= self._within() / tight).all())
 
     @property
     def rule(self) -> str:
@@ -291,10 +292,12 @@ class GymWorld(World):
         if self._goal_state is None:
             return {}
         shown = {} if self._goal_frame is None else {"goal": self._goal_frame.copy()}
+        near = self.is_success(state, self._goal_state, tight=2.0)
         return {
             **shown,
             "goal_state": self._goal_state.copy(),
             "success": self.is_success(state, self._goal_state),
+            **({"near": near} if self._own_rule() is None else {}),
         }
 
     def _actions(self, actions: Any) -> np.ndarray:

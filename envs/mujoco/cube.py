@@ -110,9 +110,10 @@ class Cube(MujocoWorld):
             raise WorldError(f"{name} has no rotation for the cube: {array[7:11]} is no unit quaternion.")
         return array
 
-    def is_success(self, state: Any, goal_state: Any) -> bool:
+    def is_success(self, state: Any, goal_state: Any, *, tight: float = 1.0) -> bool:
         """The cube's centres at most 4 cm apart."""
-        return math.dist([float(v) for v in state[4:7]], [float(v) for v in goal_state[4:7]]) <= NEAR
+        away = math.dist([float(v) for v in state[4:7]], [float(v) for v in goal_state[4:7]])
+        return away <= NEAR / tight
 
     def write_state(self, data: mujoco.MjData, state: np.ndarray) -> None:
         data.qpos[:], data.qvel[:] = _positions(state), np.append(state[31:], state[25:31])

@@ -86,9 +86,10 @@ class PointMaze(MujocoWorld):
             raise WorldError(f"{name} has a velocity of {np.abs(array[2:]).max():.3g} m/s, above 100.")
         return array
 
-    def is_success(self, state: Any, goal_state: Any) -> bool:
+    def is_success(self, state: Any, goal_state: Any, *, tight: float = 1.0) -> bool:
         """Closer than 0.5 m."""
-        return math.dist([float(v) for v in state[:2]], [float(v) for v in goal_state[:2]]) < NEAR
+        away = math.dist([float(v) for v in state[:2]], [float(v) for v in goal_state[:2]])
+        return away < NEAR / tight
 
     def handles(self) -> dict[str, Handle]:
         """The ball, which is at rest where it is put."""

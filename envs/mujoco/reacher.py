@@ -79,10 +79,11 @@ class Reacher(MujocoWorld):
             raise WorldError(f"{name} has a velocity of {np.abs(array[2:]).max():.3g} rad/s, above 100.")
         return array
 
-    def is_success(self, state: Any, goal_state: Any) -> bool:
+    def is_success(self, state: Any, goal_state: Any, *, tight: float = 1.0) -> bool:
         """Each joint within 0.05 rad, the short way round for the shoulder."""
         shoulder = float(abs(wrapped(float(state[0]) - float(goal_state[0]))))
-        return shoulder < NEAR and abs(float(state[1]) - float(goal_state[1])) < NEAR
+        near = NEAR / tight
+        return shoulder < near and abs(float(state[1]) - float(goal_state[1])) < near
 
     def handles(self) -> dict[str, Handle]:
         """The elbow, which turns the shoulder, and the finger, which takes both joints along."""

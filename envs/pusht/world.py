@@ -212,11 +212,11 @@ class PushT(World):
             raise WorldError(f"{name} holds {np.abs(array).max():.3g}, far off the board of 512 x 512 px.")
         return array
 
-    def is_success(self, state: Any, goal_state: Any) -> bool:
+    def is_success(self, state: Any, goal_state: Any, *, tight: float = 1.0) -> bool:
         """Within 20 px over agent and block together, and within pi / 9 in angle."""
         away = math.dist([float(value) for value in state[:4]], [float(value) for value in goal_state[:4]])
         turn = abs(float(state[4]) - float(goal_state[4])) % (2.0 * math.pi)
-        return away < 20.0 and min(turn, 2.0 * math.pi - turn) < math.pi / 9.0
+        return away < 20.0 / tight and min(turn, 2.0 * math.pi - turn) < math.pi / 9.0 / tight
 
     def render_state(self, state: Any) -> np.ndarray:
         """The frame of `state` (7,), drawn from a simulation of its own."""

@@ -106,10 +106,10 @@ class TwoRoom(World):
             raise WorldError(f"{name} {array.tolist()} lies outside the plane of 224 x 224 px.")
         return array
 
-    def is_success(self, state: Any, goal_state: Any) -> bool:
+    def is_success(self, state: Any, goal_state: Any, *, tight: float = 1.0) -> bool:
         """Closer than 16 px."""
         away = math.hypot(float(state[0]) - float(goal_state[0]), float(state[1]) - float(goal_state[1]))
-        return away < 16.0
+        return away < 16.0 / tight
 
     def render_state(self, state: Any) -> np.ndarray:
         """The frame of `state` (2,)."""

@@ -65,10 +65,10 @@ class Wall(TwoRoom):
                 f"{start[2:].tolist()}: give both the same wall_x and door_y."
             )
 
-    def is_success(self, state: Any, goal_state: Any) -> bool:
+    def is_success(self, state: Any, goal_state: Any, *, tight: float = 1.0) -> bool:
         """Closer than 15.5 px (4.5 of 65), in the goal's own layout."""
         away = math.hypot(float(state[0]) - float(goal_state[0]), float(state[1]) - float(goal_state[1]))
-        return away < NEAR and _same_layout(state, goal_state)
+        return away < NEAR / tight and _same_layout(state, goal_state)
 
     def render_state(self, state: Any) -> np.ndarray:
         """The frame of `state` (4,)."""
