@@ -46,7 +46,7 @@ from .problem import (
     said_of,
     steps_per_problem,
 )
-from .seen import Seen, checked_seen, encode_seen, said_by
+from .seen import Seen, checked_in_turn, checked_seen, encode_seen, said_by
 from .settings import AgentSettings, checked_deadline
 
 log = logging.getLogger(__name__)
@@ -186,21 +186,26 @@ class Agent:
     @torch.no_grad()
     def set_waypoints(
         self,
-        pixels: np.ndarray,
+        pixels: np.ndarray | Mapping[str, Any],
         steps: int | Sequence[int] | np.ndarray | None = None,
         mask: np.ndarray | None = None,
         *,
         near: float | None = None,
     ) -> None:
         """Pursue several goal images one after the other, uint8 (G, H, W, 3), or (B, G, H, W, 3) for several
-        problems; the last is the goal.
+        problems; the last is the goal. Of a model of several cameras: a dict of these, all G
+        in the same views, and of the vector (G, P), or (B, G, P).
 
         near: latent distance, as `latent_distance` gives it, at which one counts as passed; default: about a
             fifth of that between unrelated frames. One also counts as passed when no plan would come nearer.
             Judged whenever a block of actions is done.   steps, mask: as for `set_goal`; steps are for all.
         """
+        if near is not None and not near >= 0:
+            raise PlanError(f"near must be a distance of at least 0, not {near!r}.")
         if self.config.several:
-            raise PlanError("A model of several cameras pursues one goal at a time: call set_goal for each.")
+            seen, goals = checked_in_turn(pixels, self.config)
+            self._pursue(seen, steps, mask, near, goals)
+            return
         pictures = np.asarray(pixels)
         if pictures.ndim not in (4, 5):
             raise PlanError(
@@ -209,8 +214,6 @@ class Agent:
             )
         pictures = pictures[None] if pictures.ndim == 4 else pictures
         frames, _ = checked_frames(pictures.reshape(-1, *pictures.shape[2:]))
-        if near is not None and not near >= 0:
-            raise PlanError(f"near must be a distance of at least 0, not {near!r}.")
         self._pursue(frames.reshape(pictures.shape), steps, mask, near)
 
     def _pursue(
@@ -219,19 +222,23 @@ class Agent:
         steps: int | Sequence[int] | np.ndarray | None,
         mask: np.ndarray | None,
         near: float | None,
+        goals: int = 1,
     ) -> None:
-        """Give each problem that mask names its goals, (B, G, H, W, 3) or views, and drop its old plan."""
-        problems = self._problems
-        if len(problems) != len(pictures):
+        """Give each problem that mask names its goals, (B, G, H, W, 3) or B·G views, and drop its old plan.
+
+        goals: G, of views.
+        """
+        problems, count = self._problems, len(pictures) // goals
+        if len(problems) != count:
             if problems and (mask is not None or any(problem.goal is None for problem in problems)):
-                raise PlanError(f"Give one goal image per problem: {len(problems)}, not {len(pictures)}.")
-            problems = [Problem(mix_seeds(self.seed, i)) for i in range(len(pictures))]
+                raise PlanError(f"Give one goal image per problem: {len(problems)}, not {count}.")
+            problems = [Problem(mix_seeds(self.seed, i)) for i in range(count)]
         left = steps_per_problem(steps, len(problems))
         chosen = chosen_problems(mask, len(problems))
-        said, goals = None, 1
+        said = None
         if isinstance(pictures, Seen):
             said = said_by(pictures, self.config, self.device)
-            latents = self._encode(pictures[chosen])
+            latents = self._encode(pictures[[i * goals + g for i in chosen for g in range(goals)]])
         else:
             goals = pictures.shape[1]
             latents = self._encode(pictures[chosen].reshape(-1, *pictures.shape[2:]))
@@ -243,6 +250,23 @@ class Agent:
             problems[i].steps_left = left[i]
         self._problems = problems
         self._solver.legs.prepare()
+
+    @torch.no_grad()
+    def observe(
+        self, pixels: np.ndarray | Mapping[str, Any], executed: Any, *, problem: int | None = None
+    ) -> None:
+        """Note a frame from before the first plan, so that plans know how fast things move: after `set_goal`,
+        from the oldest on; then `act` with the frame that is seen now.
+
+        pixels: as for `act`.   executed: the `config.frameskip` actions that led from this frame to the next,
+        (F, A) or (B, F, A) in environment units.   problem: only of this one, pixels and executed without B.
+        PlanError for another number of actions, and once a plan is under way.
+        """
+        chosen = self._problems if problem is None else [self._problems[problem]]
+        frames, _ = self._checked(pixels, len(chosen))
+        done = executed_per_problem(executed, len(chosen), self.config.action_dim)
+        for own, latent, actions in zip(chosen, self._encode(frames), done):
+            own.note_before(latent, actions, self.config.frameskip, self._solver.from_env)
 
     @torch.no_grad()
     def act(self, pixels: np.ndarray | Mapping[str, Any], *, deadline: float | None = None) -> Any:
@@ -400,16 +424,20 @@ class Agent:
         deadline = self.settings.deadline if deadline is None else checked_deadline(deadline)
         return None if deadline is None else time.perf_counter() + deadline
 
-    def _checked(self, pixels: Any) -> tuple[Any, bool]:
-        """pixels as (B, H, W, 3) or Seen, one for each goal, and whether the batch axis was missing."""
+    def _checked(self, pixels: Any, count: int | None = None) -> tuple[Any, bool]:
+        """pixels as (B, H, W, 3) or Seen, one for each goal, and whether the batch axis was missing.
+
+        count: problems that they show, where not all.
+        """
         several = self.config.several
         frames, single = checked_seen(pixels, self.config) if several else checked_frames(pixels)
         without = [i for i, problem in enumerate(self._problems) if problem.goal is None]
         if without or not self._problems:
             which = f" for problem {without[0]}" if len(self._problems) > 1 else ""
             raise PlanError(f"There is no goal{which} yet: call set_goal(pixels) first.")
-        if len(frames) != len(self._problems):
+        count = len(self._problems) if count is None else count
+        if len(frames) != count:
             raise PlanError(
-                f"pixels show {len(frames)} problems but {len(self._problems)} goals are set: give one each."
+                f"pixels show {len(frames)} problems but {count} goals are set: give one each."
             )
         return frames, single

@@ -89,9 +89,8 @@ class Solver:
         watched: list[Tensor] = []
         with self.threads.using():
             said = said_of(problems)
-            goal, proposals = self._aim(
-                latents[:, -1], goal, problems, horizon, until, partly=said is not None
-            )
+            partly = said is not None and not bool((said > 0).all())
+            goal, proposals = self._aim(latents[:, -1], goal, problems, horizon, until, partly=partly)
             aimed = time.perf_counter() - begun
             plan = self.planner.plan(
                 partial(self._cost, latents, goal, past, self._judged_last(last), said),

@@ -41,6 +41,19 @@ class Problem:
             self.latents, self.past = [], []
         self.blocks, self.pending, self.stalled = [], [], False
 
+    def note_before(self, latent: Tensor, executed: Any, frameskip: int, normalise: Normalise) -> None:
+        """A frame from before the first plan, and the actions (F, A) from there to the next. PlanError."""
+        if self.replans:
+            raise PlanError("A plan is under way: observe frames before the first `act`, or after `reset`.")
+        if not isinstance(executed, np.ndarray) or len(executed) != frameskip:
+            raise PlanError(
+                f"executed must be the {frameskip} actions that led from this frame to the next: frames of "
+                "this model are so many apart."
+            )
+        self.latents = [*self.latents, latent]
+        self.past = [*self.past, normalise(executed).flatten()]
+        self.last = executed[-1]
+
     def give_up_handed(self) -> None:
         """Nobody will say what was done of the plan that `Agent.replan` gave out."""
         if self.handed is not None:

@@ -69,6 +69,26 @@ def checked_seen(given: Any, config: WorldModelConfig) -> tuple[Seen, bool]:
     return Seen(views), next(iter(singles.values()))
 
 
+def checked_in_turn(given: Any, config: WorldModelConfig) -> tuple[Seen, int]:
+    """Goals (G, …) or (B, G, …) by name, one after the other, as views of B·G; and G. PlanError."""
+    views: dict[str, Any] = {}
+    counts: set[tuple[int, ...]] = set()
+    for key, value in given.items() if isinstance(given, Mapping) else ():
+        own = 1 if key == VECTOR else 3  # axes of one
+        array = np.asarray(value) if not isinstance(value, Mapping) else np.zeros(0)
+        if array.ndim not in (own + 1, own + 2):
+            shape = "(G, P)" if key == VECTOR else "(G, H, W, 3)"
+            raise PlanError(
+                f"waypoints must be {shape}, or with B before it, not {array.shape}: {printable(key, 60)!r}."
+            )
+        counts.add(array.shape[:-own])
+        views[key] = array.reshape(-1, *array.shape[-own:])
+    if len(counts) > 1:
+        raise PlanError(f"All waypoints must show the same views: they are {sorted(counts)} of these.")
+    seen, _ = checked_seen(views if isinstance(given, Mapping) else given, config)
+    return seen, next(iter(counts))[-1]
+
+
 def _vector(given: Any, names: Sequence[str]) -> tuple[np.ndarray, bool]:
     """(P,) or (B, P) as float32 (B, P); or a mapping with a number, or (B,), for each name."""
     if isinstance(given, Mapping):

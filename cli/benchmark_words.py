@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from .overrides import ConfigError, did_you_mean
 
@@ -10,6 +11,7 @@ PROTOCOLS = ("held_out", "lewm")  # ours, and the published evaluation of LeWM
 PROTOCOL, DATA = "benchmark.protocol", ("data.path", "data.camera", "data.state")
 OFFSET, STEPS, SHIFT = "benchmark.offset", "benchmark.budget", "benchmark.shift"
 STRICT = "benchmark.strict"
+SENSES, GOAL, HISTORY = "benchmark.senses", "benchmark.goal", "benchmark.history"
 YES = {"true": True, "false": False}
 
 
@@ -21,7 +23,7 @@ def benchmark_settings(overrides: Sequence[str]) -> tuple[list[str], dict[str, s
     """
     ours = [word for word in overrides if word.startswith(("benchmark.", "data."))]
     settings = {PROTOCOL: PROTOCOLS[0], **dict(word.split("=", 1) for word in ours)}
-    known = [PROTOCOL, OFFSET, STEPS, SHIFT, STRICT, *DATA]
+    known = [PROTOCOL, OFFSET, STEPS, SHIFT, STRICT, SENSES, GOAL, HISTORY, *DATA]
     for key in settings:
         if key not in known:
             raise ConfigError(f"there is no setting {key!r}{did_you_mean(key, known)}")
@@ -38,6 +40,18 @@ def benchmark_settings(overrides: Sequence[str]) -> tuple[list[str], dict[str, s
         steps = settings.get(key, "1")
         if not (steps.isascii() and steps.isdecimal() and 1 <= int(steps) <= 10_000):
             raise ConfigError(f"{key} is a whole number of env steps from 1 to 10000, not {steps!r}")
-    if settings.get(STRICT, "true") not in YES:
-        raise ConfigError(f"{STRICT} is true or false, not {settings[STRICT]!r}")
+    for key in (STRICT, HISTORY):
+        if settings.get(key, "true") not in YES:
+            raise ConfigError(f"{key} is true or false, not {settings[key]!r}")
+    if protocol == "lewm" and any(key in settings for key in (SENSES, GOAL, HISTORY)):
+        raise ConfigError(f"{SENSES} and the like have no meaning with {PROTOCOL}=lewm, of one camera")
     return [word for word in overrides if word not in ours], settings
+
+
+def shows(settings: Mapping[str, str]) -> dict[str, Any]:
+    """What an agent is shown in the benchmark, for `benchmark.run`."""
+    lists = {
+        name: [word.strip() for word in settings[key].strip("[]").split(",")] if key in settings else None
+        for name, key in (("senses", SENSES), ("goal", GOAL))
+    }
+    return {**lists, "history": settings.get(HISTORY) == "true"}

@@ -34,6 +34,8 @@ KINDS: Mapping[str, Kind] = {
     "benchmark.pairs": COUNT,
     "benchmark.validation_pairs": COUNT,
     "benchmark.videos": COUNT,
+    "benchmark.senses": Several(optional=True, single=True, each=Text()),
+    "benchmark.goal": Several(optional=True, single=True, each=Text()),
     "wandb.mode": Choice(names=MODES),
     "env.episodes": COUNT,
     "env.length": COUNT,

@@ -53,12 +53,13 @@ from latent_planner.evaluation import explain as explanation
 from latent_planner.evaluation import reachability
 from latent_planner.evaluation.attempt import RESULTS, Attempt, attempt, story, write_results
 from latent_planner.evaluation.provenance import about_agent, write_json
+from latent_planner.evaluation.sight import Sight
 from latent_planner.evaluation.strict import held_line
 from latent_planner.model.world_model import WorldModelConfig
 from latent_planner.pixels import resize_picture
 from latent_planner.planners import Plan
 
-from .benchmark_words import OFFSET, PROTOCOL, SHIFT, STEPS, STRICT, YES
+from .benchmark_words import OFFSET, PROTOCOL, SHIFT, STEPS, STRICT, YES, shows
 from .goal_checks import as_the_model_sees, check_looks, warn_out_of_reach
 from .overrides import ConfigError
 from .plan_options import BUDGET, parse_options
@@ -137,7 +138,12 @@ def world_of(agent: Agent) -> envs.World:
     if not envs.known(agent.config.env):
         raise ConfigError(f"the checkpoint is of {agent.config.env}, which is not a world here; use Agent")
     look = agent.config.reference_look
-    env = envs.make(agent.config.env, image_size=agent.config.image_size, reference_look=look)
+    config = agent.config
+    shown: dict[str, Any] = {"cameras": config.cameras or None, "proprio": bool(config.proprio)}
+    env = envs.make(config.env, image_size=config.image_size, reference_look=look, **shown)
+    if config.proprio and tuple(env.proprio_names) != config.proprio:
+        wanted = f"{', '.join(config.proprio)}, those of {config.env} {', '.join(env.proprio_names)}"
+        raise ConfigError(f"the checkpoint's vector has {wanted}; choose a checkpoint of this world")
     size = env.action_size
     if size != agent.config.action_dim:
         wanted = f"{agent.config.action_dim} numbers, those of {agent.config.env} have {size}"
@@ -160,6 +166,8 @@ def reach(args: argparse.Namespace) -> None:
     if text is not None and args.env not in (None, text.env):
         raise ConfigError(f"{args.goal} shows the world {text.env}, not {args.env}; leave --env out")
     agent, about = load_agent(args, args.env or (text.env if text else None))
+    if args.explain and agent.config.several:
+        raise ConfigError("--explain is for models of one camera; leave it out")
     env = world_of(agent)
     shown = images.read_goal(args.goal)
     height, width = shown.shape[:2]
@@ -172,11 +180,12 @@ def reach(args: argparse.Namespace) -> None:
     shown = as_the_model_sees(agent, env, shown, args.goal)
     if text is not None and agent.config.reference_look:  # the picture was drawn as our world looks
         shown = env.render_state(np.array(text.state))
+    goal_seen = told_of(agent, env, shown, text)
     observation, success = start(args, env, text)
     judge = check_looks(args, agent, shown, observation["pixels"])
     print(f"planning to {args.goal} in {agent.config.env}, checkpoint {about['name']}, on {agent.device}")
     budget = args.budget or BUDGET
-    agent.set_goal(shown, steps=budget)
+    agent.set_goal(goal_seen, steps=budget)
     most = reachability.load(checkpoint.find(about["name"]), about["sha256"])
     with Bar(total=budget, desc="planning", unit="step") as bar:
         on_step = partial(show_step, bar, partial(warn_out_of_reach, agent, most, shown))
@@ -200,6 +209,19 @@ def reach(args: argparse.Namespace) -> None:
         print(f"{folder / name}: {what}")
     if args.explain:
         explain(args, agent, played, shown, folder, draw)
+
+
+def told_of(agent: Agent, env: envs.World, shown: np.ndarray, text: images.GoalText | None) -> Any:
+    """The goal as the agent takes it. A model of several cameras gets what all of them would show, where the
+    world knows the goal, and else the picture as that of its first camera. Resets the env."""
+    if not agent.config.several:
+        return shown
+    if text is not None:
+        options = {"goal_state": np.array(text.state)} if env.settable_states else {}
+        info = env.reset(seed=text.seed, options=options)[1]
+        if np.allclose(info["goal_state"], text.state, rtol=1e-6, atol=1e-6):
+            return Sight(agent.config).goal_of(info)
+    return {agent.config.cameras[0]: shown}
 
 
 def computed_with(agent: Any) -> list[str]:
@@ -341,12 +363,18 @@ def benchmark(args: argparse.Namespace) -> None:
     )
     if pairs.vary:
         print(f"shifted: every episode draws {', '.join(pairs.vary)}")
+    if lewm and agent.config.several:
+        raise ConfigError("benchmark.protocol=lewm is for models of one camera; leave it out")
     strict = YES[args.settings.get(STRICT, "false")]
-    result = protocol.run(agent, lambda: world_of(agent), pairs, seed=args.seed or 0, strict=strict)
+    asked = shows(args.settings) | {"strict": strict}
+    result = protocol.run(agent, lambda: world_of(agent), pairs, seed=args.seed or 0, **asked)
     rules = {"name": args.settings[PROTOCOL], "in_distribution": lewm, "changed": args.overrides}
     if lewm:
         changed = f", changed by {' '.join(args.overrides)}" if args.overrides else ""
         print(f"LeWM's protocol{changed}: in-distribution, the recording may be what the model learned from")
+    if agent.config.several:
+        seen, goal = (", ".join(result[key]) for key in ("senses", "goal_shows"))
+        print(f"the agent sees {seen}; a goal shows {goal}")
     low, high = result["interval"]
     print(f"success {result['success']:.0%} of {count} goals (95 % interval {low:.0%} to {high:.0%})")
     if strict:

@@ -18,6 +18,7 @@ from latent_planner.envs.goals.recorded import shows_reference_look
 from latent_planner.envs.gym.names import as_recorded
 from latent_planner.envs.recordings.collect import after_others, collect
 from latent_planner.envs.recordings.episodes import EpisodeReader
+from latent_planner.envs.recordings.senses import VECTOR, short
 
 from .overrides import ConfigError
 from .run_folder import file_name
@@ -40,11 +41,7 @@ def open_recording(config: DictConfig) -> tuple[EpisodeReader, dict[str, Any]]:
             f"{str(path)!r} holds control characters or ${{: give the file or its folder another name"
         )
     data = config.data
-    reader = EpisodeReader(path, **reader_options(data))
-    if reader.cameras and config.env.name != RECORDED:
-        raise ConfigError(
-            f"data.cameras and data.proprio are for env={RECORDED}: {config.env.name} is seen by one camera"
-        )
+    reader = EpisodeReader(path, **reader_options(data), named=config.env.name != RECORDED)
     check_recording(config, reader)
     look = data.reference_look
     return reader, {
@@ -61,6 +58,15 @@ def reader_options(data: Mapping[str, Any]) -> dict[str, Any]:
     cameras = options["cameras"]
     options["cameras"] = [cameras] if isinstance(cameras, str) else cameras and list(cameras)
     return options
+
+
+def world_options(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What `envs.make` is to observe, of the settings under `data`."""
+    cameras = reader_options(data)["cameras"]
+    return {
+        "cameras": None if cameras is None else [short(name) for name in cameras],
+        "proprio": data.get("proprio") is not None,
+    }
 
 
 def policy_of(config: DictConfig) -> str | None:
@@ -85,7 +91,10 @@ def find_recording(config: DictConfig, policy: str | None) -> Path:
         raise ConfigError("env=recorded has nothing to learn from: say data.path=RECORDING")
     env, world = config.env, as_recorded(config.env.name)
     label = world if policy in (None, "smooth") else f"{world}-{policy}"
-    size = config.model.image_size
+    size, wanted = config.model.image_size, world_options(config.data)
+    if config.data.proprio not in (None, VECTOR):
+        raise ConfigError(f"the vector of a world is data.proprio={VECTOR}, not {config.data.proprio}")
+    label = "-".join([label, *(wanted["cameras"] or ()), *([VECTOR] if wanted["proprio"] else [])])
     return Path("data") / f"{file_name(label)}-{size}-{env.episodes}x{env.length}-seed{config.seed}.h5"
 
 
@@ -105,6 +114,7 @@ def collect_recording(config: DictConfig, path: Path, policy: str | None) -> Non
         workers=config.data.workers or None,
         policy=policy,
         module=config.module,
+        **world_options(config.data),
     )
     after_others(make, path)
 

@@ -22,7 +22,7 @@ import logging
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ from latent_planner.envs.gym import names as gym_names
 from latent_planner.envs.gym.making import bring
 from latent_planner.envs.recordings.columns import memory
 from latent_planner.evaluation import benchmark, plots, provenance, video
+from latent_planner.evaluation.sight import Sight
 from latent_planner.evaluation.strict import held_line
 from latent_planner.model.world_model import WorldModel, WorldModelConfig
 from latent_planner.report.page import pictures
@@ -57,7 +58,7 @@ from latent_planner.training.trainer import Trainer
 from .overrides import DRY, ConfigError, checked, listing
 from .play.command import need_websockets
 from .play.training import FILMED, watched
-from .recording import RECORDED, open_recording, warn_of_short_sight
+from .recording import RECORDED, open_recording, warn_of_short_sight, world_options
 from .reporting import report_on
 from .run_folder import check_free, resumed, run_folder
 from .scale import sweep
@@ -142,6 +143,8 @@ def _train(config: DictConfig, locks: ExitStack) -> Path:
     check_free(config)
     if config.play:
         need_websockets()
+        if config.data.cameras or config.data.proprio:
+            raise ConfigError("the page shows runs of one camera: leave out play, or cameras and proprio")
     device = training_device(config.device)
     settings, planner = train_config(config), planner_settings(config)
     model_config(config, ANY_WORLD)  # report mistakes in it before anything is collected
@@ -168,6 +171,7 @@ def _train(config: DictConfig, locks: ExitStack) -> Path:
         progress=first,
     )
     world_model = make_world_model(config, dataset)
+    check_senses(config, world_model.config)
     planner.change_limit(world_model.config.action_dim)
     warn_of_short_sight(config, dataset.control_hz)
     folder = Path(broadcast_object_list([str(run_folder(config)) if first else ""])[0])
@@ -222,10 +226,26 @@ def check_world(config: DictConfig, planner: AgentSettings) -> None:
     if config.env.name == RECORDED:
         if config.benchmark.pairs or config.benchmark.validation_pairs:
             raise ConfigError("env=recorded has no world to test in: leave out benchmark.pairs and the like")
-    elif not isinstance(planner.max_change, (int, float, type(None))):
+    elif config.data.cameras or config.data.proprio:
+        env_maker(config)().close()  # which has these cameras, and this vector
+    if config.env.name != RECORDED and not isinstance(planner.max_change, (int, float, type(None))):
         world = env_maker(config)()
         planner.change_limit(world.action_size)
         world.close()
+
+
+def check_senses(config: DictConfig, model: WorldModelConfig) -> None:
+    """Raise ConfigError or PlanError where the benchmark would show what the world or the model does not."""
+    Sight(model, config.benchmark.senses, config.benchmark.goal)
+    if config.env.name == RECORDED or not model.proprio:
+        return
+    with closing(env_maker(config)()) as world:
+        if tuple(world.proprio_names) != model.proprio:
+            raise ConfigError(
+                f"the vector {config.data.proprio} of this recording holds {', '.join(model.proprio)}, and "
+                f"that of {config.env.name} {', '.join(world.proprio_names)}: leave data.proprio out, or say "
+                f"env={RECORDED}"
+            )
 
 
 def train_config(config: DictConfig) -> TrainConfig:
@@ -290,7 +310,14 @@ def check_room(wanted: WorldModelConfig) -> None:
 def env_maker(config: DictConfig, image_size: int | None = None) -> Callable[[], envs.World]:
     """Makes the world, as the recording shows it, seen at the model's size unless another is given."""
     size, reference_look = image_size or config.model.image_size, bool(config.data.reference_look)
-    return partial(envs.make, config.env.name, image_size=size, reference_look=reference_look)
+    options = {"image_size": size, "reference_look": reference_look, **world_options(config.data)}
+    return partial(envs.make, config.env.name, **options)
+
+
+def shows(config: DictConfig) -> dict[str, Any]:
+    """What an agent is shown in the benchmark, for `benchmark.run`."""
+    asked = config.benchmark
+    return {"senses": asked.senses, "goal": asked.goal, "history": asked.history}
 
 
 def evaluator(
@@ -310,8 +337,9 @@ def evaluator(
         agent = Agent(world_model, settings, device=device)
         clips: list[video.Clip] | None = None if show is None else []
         result = benchmark.run(
-            agent, env_maker(config), goals, progress=False, quick=True, recordings=clips, record=FILMED
-        )
+            agent, env_maker(config), goals, progress=False, quick=True, recordings=clips, record=FILMED,
+            **shows(config),
+        )  # fmt: skip
         if show is not None and clips:
             show(clips, result["success"])
         low, high = result["interval"]
@@ -336,6 +364,7 @@ def test(config: DictConfig, folder: Path, device: torch.device) -> dict[str, An
                 record=config.benchmark.videos,
                 draw=large,
                 strict=config.benchmark.strict,
+                **shows(config),
             )
         except KeyboardInterrupt:
             raise KeyboardInterrupt(

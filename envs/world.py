@@ -2,11 +2,15 @@
 
 A world is a `gymnasium.Env` with observations `{"pixels": uint8 (H, W, 3), "state": float64 (S,)}` and
 actions in [-1, 1]^A. A subclass says how it moves and how it is drawn; this class does the rest.
+
+Where several cameras or the robot's own vector are asked for, observations hold them as `pixels_<name>` and
+`proprio` float32 (P,), and `info["goal_observation"]` all that would be seen at the goal, without the state.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import gymnasium
@@ -16,6 +20,7 @@ from gymnasium import spaces
 from latent_planner.common.action_space import NUMBERS, ActionSpace
 
 from . import factors as variation
+from . import views as known_views
 from .drawing.resize import squeezed
 from .errors import WorldError
 from .handles import Handle
@@ -34,13 +39,18 @@ class World(gymnasium.Env):
         reference_look: look and move as the world's published version where ours differs, for models
             that learned from its recordings; see the subclass.
         render_mode: None or "rgb_array", as Gymnasium asks; `render()` works in both cases.
+        cameras: names of `views` to observe, the first as `pixels`; None: the usual one alone.
+        proprio: whether to observe the robot's own vector, whose components are `proprio_names`.
 
     Raises:
-        WorldError: for a size, state or action that cannot be used; `goal_marker` with `reference_look`.
+        WorldError: for a size, state or action that cannot be used; `goal_marker` with `reference_look`; a
+            camera or vector that this world does not have.
     """
 
     state_names: ClassVar[tuple[str, ...]]
     angle_names: ClassVar[tuple[str, ...]] = ()
+    views: ClassVar[tuple[str, ...]] = (known_views.PIXELS,)  # its cameras, the usual one first
+    proprio_names: ClassVar[tuple[str, ...]] = ()  # of the robot's own vector, where there is one
     action_size: ClassVar[int] = 2
     control_hz: ClassVar[float]
     state_low: ClassVar[np.ndarray]
@@ -60,6 +70,8 @@ class World(gymnasium.Env):
         goal_marker: bool = False,
         reference_look: bool = False,
         render_mode: str | None = None,
+        cameras: Sequence[str] | str | None = None,
+        proprio: bool = False,
     ) -> None:
         if isinstance(image_size, bool) or not isinstance(image_size, (int, np.integer)):
             raise WorldError(
@@ -76,14 +88,24 @@ class World(gymnasium.Env):
             )
         self.goal_marker, self.reference_look = bool(goal_marker), bool(reference_look)
         self.render_mode = render_mode
-        frame = spaces.Box(0, 255, (self.image_size, self.image_size, 3), np.uint8)
-        state = spaces.Box(self.state_low, self.state_high, dtype=np.float64)
-        self.observation_space = spaces.Dict({"pixels": frame, "state": state})
+        label = getattr(self, "name", type(self).__name__)
+        self.columns = known_views.columns(cameras, self.views, label)  # of each camera that is observed
+        if proprio and not self.proprio_names:
+            raise WorldError(f"{label} has no vector of a robot's own: leave out proprio.")
+        self.proprio, self.several = bool(proprio), cameras is not None or bool(proprio)
+        self.observation_space = spaces.Dict(self._spaces())
         self.action_space = spaces.Box(-1.0, 1.0, (self.action_size,), np.float32)
         self._varied: dict[str, Any] = {}
         self._goal_state: np.ndarray | None = None
-        self._goal_frame: np.ndarray | None = None
+        self._goal_seen: dict[str, np.ndarray] = {}  # what would be observed there
         self.goal_picture: np.ndarray | None = None  # info["goal"] of the last reset, where it comes larger
+
+    def _spaces(self) -> dict[str, spaces.Space]:
+        frame = spaces.Box(0, 255, (self.image_size, self.image_size, 3), np.uint8)
+        seen: dict[str, spaces.Space] = {column: frame for column in self.columns.values()}
+        if self.proprio:
+            seen[known_views.VECTOR] = spaces.Box(-np.inf, np.inf, (len(self.proprio_names),), np.float32)
+        return seen | {"state": spaces.Box(self.state_low, self.state_high, dtype=np.float64)}
 
     @property
     def action_low(self) -> np.ndarray:
@@ -148,6 +170,18 @@ class World(gymnasium.Env):
         """
         raise NotImplementedError
 
+    def _draw_from(self, view: str, marker: np.ndarray | None) -> np.ndarray:
+        """As `_draw`, through the camera `view`; for worlds with several."""
+        return self._draw(marker)
+
+    def render_from(self, view: str, state: Any) -> np.ndarray:
+        """As `render_state`, through the camera `view`; for worlds with several."""
+        return self.render_state(state)
+
+    def vector(self, state: np.ndarray) -> np.ndarray:
+        """The robot's own vector (P,) in `state` (S,); here those of its numbers that have the same names."""
+        return state[[self.state_names.index(name) for name in self.proprio_names]]
+
     def handles(self) -> dict[str, Handle]:
         """What can be dragged or turned in a frame, by name; none where the world names none."""
         return {}
@@ -193,7 +227,7 @@ class World(gymnasium.Env):
         if varied != self._varied:
             self._varied = varied
             self._vary(varied)
-        self._goal_state, self._goal_frame = goal, self.render_state(goal)
+        self._set_goal_state(goal)
         self._place(start)
         state = self._state()
         info = self._info(state)
@@ -228,8 +262,11 @@ class World(gymnasium.Env):
         """Continue from `state` (S,), all simulator memory cleared; the goal stays."""
         self._place(self.check_state(state))
         if self._goal_state is None:
-            self._goal_state = self._state()
-            self._goal_frame = self.render_state(self._goal_state)
+            self._set_goal_state(self._state())
+
+    def _set_goal_state(self, goal: np.ndarray) -> None:
+        self._goal_state = goal
+        self._goal_seen = self._shown(lambda view: self.render_from(view, goal), goal)
 
     def _start_and_goal(self, start: Any, goal: Any) -> tuple[np.ndarray, np.ndarray]:
         """Both checked, or drawn where they are None; both are always drawn, so that a seed stays a seed."""
@@ -301,12 +338,26 @@ class World(gymnasium.Env):
         return self._goal_state if self.goal_marker else None
 
     def _observation(self, state: np.ndarray) -> dict[str, np.ndarray]:
-        return {"pixels": self._draw(self._marker()), "state": state}
+        marker = self._marker()
+        return {**self._shown(lambda view: self._draw_from(view, marker), state), "state": state}
+
+    def _shown(self, draw: Callable[[str], np.ndarray], state: np.ndarray) -> dict[str, np.ndarray]:
+        """What is observed in `state` (S,), without that.   draw: a camera's name -> its frame."""
+        seen = {column: draw(view) for view, column in self.columns.items()}
+        if self.proprio:
+            seen[known_views.VECTOR] = np.asarray(self.vector(state), np.float32)
+        return seen
+
+    def _goal_info(self) -> dict[str, Any]:
+        """What `info` shows of the goal."""
+        seen = {name: value.copy() for name, value in self._goal_seen.items()}
+        shown: dict[str, Any] = {"goal": seen[known_views.PIXELS]} if known_views.PIXELS in seen else {}
+        return {**shown, "goal_observation": seen} if self.several else shown
 
     def _info(self, state: np.ndarray) -> dict[str, Any]:
-        assert self._goal_frame is not None and self._goal_state is not None
+        assert self._goal_state is not None
         return {
-            "goal": self._goal_frame.copy(),
+            **self._goal_info(),
             "goal_state": self._goal_state.copy(),
             "success": self.is_success(state, self._goal_state),
             "near": self.is_success(state, self._goal_state, tight=2.0),

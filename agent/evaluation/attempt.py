@@ -16,6 +16,7 @@ from ..looks import Look
 from ..protocols import Environment
 from . import video
 from .provenance import durations, provenance, write_json
+from .sight import sight_of
 
 if TYPE_CHECKING:
     from ..agent import Agent
@@ -66,9 +67,11 @@ def attempt(
     """
     so_far = Attempt(budget, judged=success is not None, reached_at=0 if success else None)
 
+    sight = sight_of(agent)
+
     def look() -> None:
         so_far.states.append(np.asarray(observation["state"], dtype=float))
-        so_far.distances.append(float(agent.latent_distance(observation["pixels"])))
+        so_far.distances.append(float(agent.latent_distance(sight.now(observation))))
         so_far.left = "" if judge is None else judge(observation["pixels"]).reason
         if on_step is not None:
             on_step(so_far)
@@ -76,7 +79,7 @@ def attempt(
     look()
     while so_far.reached_at is None and not so_far.left and len(so_far.actions) < budget:
         last_plan, started = agent.last_plan, time.perf_counter()
-        action = agent.act(observation["pixels"])
+        action = agent.act(sight.now(observation))
         if agent.last_plan is not None and agent.last_plan is not last_plan:
             so_far.plan_seconds.append(time.perf_counter() - started)
             so_far.plans.append((len(so_far.actions), agent.last_plan))

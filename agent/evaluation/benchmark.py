@@ -13,6 +13,10 @@ frames (`first_frames`): the agent then sees those first, and success counts fro
 published protocol.
 
 The stricter figure that some report is measured on request, next to this one: see `strict`.
+
+Of a model of several cameras and a vector it can be said which of them the agent has, and which a goal shows
+(`sight`). With `history` the first plan is given two frames: where pairs are played from a reset, the last
+actions before the start are taken one by one, and the frame before them is shown, too.
 """
 
 from __future__ import annotations
@@ -27,9 +31,11 @@ import numpy as np
 
 from latent_planner.common.action_space import NUMBERS, ActionSpace, apart
 from latent_planner.common.progress import Bar
+from latent_planner.planners import PlanError
 
 from ..protocols import Environment, Pairs
 from .provenance import about_agent, durations, provenance
+from .sight import Sight, sight_of, together
 from .strict import HELD, TIGHT, Holding
 from .video import Clip
 
@@ -46,6 +52,8 @@ Z95 = 1.959963984540054
 class Trial:
     """One episode under way; `seen` and `distances` are kept only when it is recorded.
 
+    goal: the picture.   told: what the agent is told of it.   before: the frame before the first and the
+    actions from there to here, (F, A), where these are shown, too.
     held: env steps in a row, up to now, for which the world has said that the goal is near; None where it
     does not say.
     """
@@ -55,6 +63,8 @@ class Trial:
     goal: np.ndarray
     observation: dict[str, np.ndarray]
     success: bool
+    told: Any = None
+    before: tuple[dict[str, np.ndarray], np.ndarray] | None = None
     steps: int = 0
     held: int | None = None
     ended: dict[str, Any] | None = None  # the outcome, kept while the trial goes on
@@ -62,14 +72,26 @@ class Trial:
     distances: list[float] = field(default_factory=list)
 
     @classmethod
-    def start(cls, env: Environment, pairs: Pairs, index: int) -> Trial:
-        observation, info = env.reset(seed=int(pairs.seed[index]) % 2**63, options=pairs.options(index))
+    def start(
+        cls, env: Environment, pairs: Pairs, index: int, sight: Sight | None = None, history: int = 0
+    ) -> Trial:
+        """sight: where an agent will act.   history: env steps before the start that it is shown."""
+        options, last = pairs.options(index), None
+        if history:
+            options, last = _split(options, history)
+        observation, info = env.reset(seed=int(pairs.seed[index]) % 2**63, options=options)
+        before = None
+        if last is not None:
+            before = ({name: np.array(value) for name, value in observation.items()}, last)
+            for action in last:
+                observation, _, _, _, info = env.step(action)
         frames, held = pairs.first_frames(index), 0 if "near" in info else None
-        if frames is None:
-            goal, success = np.array(info["goal"]), bool(info["success"])
-            return cls(index, env, goal, observation, success, held=held)
-        start, goal = frames
-        return cls(index, env, goal, {**observation, "pixels": start}, False, held=held)
+        if frames is not None:
+            start, goal = frames
+            return cls(index, env, goal, {**observation, "pixels": start}, False, told=goal, held=held)
+        told = None if sight is None else sight.goal_of(info)
+        goal, success = np.array(info["goal"]), bool(info["success"])
+        return cls(index, env, goal, observation, success, told, before, held=held)
 
     def step(self, action: Any) -> None:
         self.observation, _, _, _, info = self.env.step(action)
@@ -91,6 +113,21 @@ class Trial:
         return outcome
 
 
+def _split(options: dict[str, Any], count: int) -> tuple[dict[str, Any], np.ndarray | None]:
+    """Options of a reset `count` actions before the start, and these actions (count, A); None where fewer
+    lead to the start. PlanError where no actions do."""
+    if "goal_actions" not in options:
+        raise PlanError(
+            "benchmark.history needs starts that actions lead to, as those of gym:ID do: leave it out."
+        )
+    taken, after = (np.asarray(options[name], np.float32) for name in ("actions", "goal_actions"))
+    taken = taken[~np.isnan(taken).any(1)]
+    if len(taken) < count:
+        return options, None
+    last = taken[-count:]
+    return {**options, "actions": taken[:-count], "goal_actions": np.concatenate([last, after])}, last
+
+
 def run(
     agent: Agent,
     make_env: Callable[[], Environment],
@@ -104,6 +141,9 @@ def run(
     draw: Callable[[np.ndarray], np.ndarray] | None = None,
     quick: bool = False,
     strict: bool = False,
+    senses: Sequence[str] | None = None,
+    goal: Sequence[str] | None = None,
+    history: bool = False,
 ) -> dict[str, Any]:
     """Play every pair and return the plain values of benchmark.json.
 
@@ -113,6 +153,9 @@ def run(
     seed: of the planner's streams, one per pair.
     recordings: a list that receives the first `record` episodes, to be shown.
     draw: state (S,) -> uint8 (h, w, 3), to show them at another size than the agent sees.
+    senses, goal: of a model of several cameras, names of what the agent sees and of what a goal shows, as for
+    `sight.Sight`.
+    history: show the agent the frame one model step before the start, too, where pairs say what led there.
     quick: leave out floors and seconds_per_plan, which say nothing new about another checkpoint of one run.
     strict: measure strict success too, which may take as long again.
 
@@ -124,6 +167,7 @@ def run(
         raise ValueError("there are no start/goal pairs to run: ask for at least one")
     size = max(1, min(pairs_at_once or PAIRS_AT_ONCE, count))
     record = 0 if recordings is None else record
+    sight, before = sight_of(agent, senses, goal), agent.config.frameskip if history else 0
     envs: list[Environment] = []
     started = time.perf_counter()
     try:
@@ -133,12 +177,13 @@ def run(
             for first in range(0, count, size):
                 indices = range(first, min(first + size, count))
                 runs += _play(
-                    agent.clone(), envs, pairs, indices, seed=seed, bar=bar, record=record, strict=strict
-                )
+                    agent.clone(), envs, pairs, indices, sight, seed=seed, bar=bar, record=record,
+                    history=before, strict=strict,
+                )  # fmt: skip
         beside: dict[str, Any] = {}
         if not quick:
             beside["floors"] = {kind: floor(kind, envs[0], pairs, seed=seed) for kind in FLOORS}
-            beside["seconds_per_plan"] = seconds_per_plan(agent.clone(), envs[0], pairs)
+            beside["seconds_per_plan"] = seconds_per_plan(agent.clone(), envs[0], pairs, sight)
     finally:
         for env in envs:
             env.close()
@@ -153,6 +198,8 @@ def run(
         "seed": seed,
         "pairs_at_once": size,
         "pairs": _about(pairs),
+        **sight.about(),
+        **({"history": True} if history else {}),
         **about_agent(agent),
         **provenance(),
         "episodes": episodes,
@@ -195,7 +242,8 @@ def part(
     try:
         envs += [make_env() for _ in indices]
         with Bar(total=len(indices), disable=True) as bar:
-            runs = _play(agent.clone(), envs, pairs, indices, seed=seed, bar=bar, record=0)
+            sight = sight_of(agent)
+            runs = _play(agent.clone(), envs, pairs, indices, sight, seed=seed, bar=bar, record=0)
         floors = {kind: _floor_outcomes(kind, envs[0], pairs, indices, seed) for kind in FLOORS}
     finally:
         for env in envs:
@@ -257,14 +305,17 @@ def _blind(kind: str, env: Any) -> Callable[[np.random.Generator], Any]:
     )
 
 
-def seconds_per_plan(agent: Agent, env: Environment, pairs: Pairs) -> dict[str, Any]:
+def seconds_per_plan(
+    agent: Agent, env: Environment, pairs: Pairs, sight: Sight | None = None
+) -> dict[str, Any]:
     """Wall clock of planning anew from pixels, for one goal alone: {"median", "p95", "plans"}, seconds."""
-    played = Trial.start(env, pairs, 0)
-    agent.set_goal(played.goal, steps=pairs.budget)
+    sight = sight or sight_of(agent)
+    played = Trial.start(env, pairs, 0, sight)
+    agent.set_goal(played.told, steps=pairs.budget)
     seconds = []
     for _ in range(LATENCY_PLANS + 1):
         started = time.perf_counter()
-        agent.plan(played.observation["pixels"])
+        agent.plan(sight.now(played.observation))
         seconds.append(time.perf_counter() - started)
     return durations(seconds[1:])  # the first also warms up
 
@@ -282,24 +333,30 @@ def _play(
     envs: Sequence[Environment],
     pairs: Pairs,
     indices: range,
+    sight: Sight,
     *,
     seed: int,
     bar: Any,
     record: int,
+    history: int = 0,
     strict: bool = False,
 ) -> list[Trial]:
     """These pairs side by side; a finished one leaves the batch."""
-    holding = Holding(agent) if strict else None
-    runs = [Trial.start(env, pairs, index) for env, index in zip(envs, indices)]
+    holding = Holding(agent, sight) if strict else None
+    runs = [Trial.start(env, pairs, index, sight, history) for env, index in zip(envs, indices)]
     agent.reset(seeds=[_stream(seed, int(pairs.seed[index])) for index in indices])
-    agent.set_goal(np.stack([run.goal for run in runs]), steps=pairs.budget)
+    agent.set_goal(together([run.told for run in runs]), steps=pairs.budget)
+    for problem, run in enumerate(runs):
+        if run.before is not None:
+            agent.observe(sight.now(run.before[0]), run.before[1], problem=problem)
     going = list(runs)
     while going:
-        pixels = np.stack([run.observation["pixels"] for run in going])
+        seen = together([sight.now(run.observation) for run in going])
         if any(run.index < record for run in going):
-            for run, frame, distance in zip(going, pixels, np.asarray(agent.latent_distance(pixels))):
+            for run, distance in zip(going, np.asarray(agent.latent_distance(seen))):
                 if run.index < record:
-                    run.seen.append({**run.observation, "pixels": frame.copy()})
+                    kept = {**run.observation, "pixels": np.array(run.observation["pixels"])}
+                    run.seen.append(kept)
                     run.distances.append(float(distance))
         mask = np.array([not run.success and run.steps < pairs.budget for run in going])
         if not mask.all():
@@ -310,8 +367,8 @@ def _play(
             if not going:
                 break
             agent.keep(mask)
-            pixels = pixels[mask]
-        for run, action in zip(going, apart(agent.act(pixels), len(going))):
+            seen = together([sight.now(run.observation) for run in going])
+        for run, action in zip(going, apart(agent.act(seen), len(going))):
             run.step(action)
     if holding is not None:
         for run in runs:

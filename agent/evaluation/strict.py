@@ -15,6 +15,8 @@ import numpy as np
 
 from latent_planner.common.action_space import apart
 
+from .sight import Sight, together
+
 if TYPE_CHECKING:
     from ..agent import Agent
     from .benchmark import Trial
@@ -25,8 +27,8 @@ HELD, TIGHT = 5, 2  # env steps in a row, and how many times as near
 class Holding:
     """Trials that succeeded, and an agent that goes on with them."""
 
-    def __init__(self, agent: Agent) -> None:
-        self.agent = agent.clone()
+    def __init__(self, agent: Agent, sight: Sight) -> None:
+        self.agent, self.sight = agent.clone(), sight
         self.trials: list[Trial] = []
 
     def take(self, agent: Agent, trials: Sequence[Trial], mask: np.ndarray) -> None:
@@ -46,8 +48,8 @@ class Holding:
                 going = [trial for trial, goes_on in zip(going, mask) if goes_on]
             if not going:
                 return
-            pixels = np.stack([trial.observation["pixels"] for trial in going])
-            for trial, action in zip(going, apart(self.agent.act(pixels), len(going))):
+            seen = together([self.sight.now(trial.observation) for trial in going])
+            for trial, action in zip(going, apart(self.agent.act(seen), len(going))):
                 trial.step(action)
 
 

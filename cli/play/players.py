@@ -36,6 +36,9 @@ class Player:
     ) -> Player:
         """From a bundled name, a run folder, or hf://owner/name. The errors of loading and of settings."""
         model, info = checkpoint.load(name)
+        if model.config.several:
+            parts = ", ".join(model.config.parts)
+            raise ConfigError(f"the page shows models of one camera, and {name} knows {parts}: use plan.py")
         settings, folder = planner_settings(overrides, info["planner"]), Path(info["path"])
         known = looks.load(folder, info["sha256"])
         agent = Agent(model, settings, device=device or "auto", seed=seed, looks=known)

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,8 +24,9 @@ from latent_planner.checkpoints import checkpoint
 from latent_planner.common.commands import in_words
 from latent_planner.envs.recordings.collect import collect
 from latent_planner.envs.recordings.episodes import EpisodeReader
+from latent_planner.envs.recordings.senses import VECTOR
 from latent_planner.evaluation import reachability
-from latent_planner.model.world_model import WorldModel
+from latent_planner.model.world_model import WorldModel, WorldModelConfig
 from latent_planner.training.dataset import WindowDataset
 from latent_planner.training.landmarks import PAIRS, learn_landmarks
 
@@ -63,8 +65,8 @@ def add_landmarks(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device).eval()
     with tempfile.TemporaryDirectory() as folder:
-        path = recording or _training_recording(name) or _fresh(old.config.env, old.config.image_size, folder)
-        with EpisodeReader(path) as reader:
+        path = recording or _training_recording(name) or _fresh(old.config, folder)
+        with EpisodeReader(path, **_senses(old.config, name)) as reader:
             frames, skip = old.config.context_len + 1, old.config.frameskip
             dataset = WindowDataset(reader, num_frames=frames, frameskip=skip)
             dataset.check(old.config)
@@ -89,11 +91,22 @@ def _training_recording(name: str) -> Path | None:
     return Path(path) if path and Path(path).is_file() else None
 
 
-def _fresh(env: str, size: int, folder: str) -> Path:
-    if env not in envs.names():
-        raise ConfigError(f"there are no episodes of {env} to take landmarks from: add --recording FILE")
-    path = Path(folder) / "fresh.h5"
-    return collect(env, path, episodes=EPISODES, length=LENGTH, image_size=size, seed=SEED)
+def _senses(config: WorldModelConfig, name: str) -> dict[str, Any]:
+    """What the model is to be shown of a recording; nothing for one camera."""
+    if not config.several:
+        return {}
+    own = training_data(checkpoint.find(name)).get("proprio") or VECTOR
+    return {"cameras": list(config.cameras), "proprio": own if config.proprio else None, "named": True}
+
+
+def _fresh(config: WorldModelConfig, folder: str) -> Path:
+    if config.env not in envs.names():
+        raise ConfigError(
+            f"there are no episodes of {config.env} to take landmarks from: add --recording FILE"
+        )
+    options: dict[str, Any] = {"image_size": config.image_size, "cameras": config.cameras or None}
+    path, proprio = Path(folder) / "fresh.h5", bool(config.proprio)
+    return collect(config.env, path, episodes=EPISODES, length=LENGTH, seed=SEED, proprio=proprio, **options)
 
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:

@@ -128,7 +128,11 @@ def shows_reference_look(reader: Any, name: str, count: int = 4) -> bool | None:
     if pixels.shape[1] != pixels.shape[2] or not 16 <= size <= 1024:
         return None
     try:
-        worlds = [envs.make(name, image_size=size, reference_look=look) for look in (False, True)]
+        first = next(iter(getattr(reader, "cameras", ())), None)
+        cameras = [first] if first in envs.world_class(name).views else None
+        worlds = [
+            envs.make(name, image_size=size, reference_look=look, cameras=cameras) for look in (False, True)
+        ]
         ours, published = (
             sum(np.abs(world.render_state(s) - p).mean() for s, p in zip(states, pixels)) for world in worlds
         )

@@ -1,7 +1,8 @@
 """What the numbers of a state are: their names, which of them count for success, and how far they range.
 
 A state is the environment's observation, flattened: the parts of a dictionary in alphabetical order, each
-with its numbers in their own order. `desired_goal`, which a goal picture replaces, is left out.
+with its numbers in their own order. `desired_goal`, which a goal picture replaces, is left out, and so are
+pictures in a dictionary, which are cameras.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from gymnasium import spaces
 
 from latent_planner.common.progress import Bar
 
+from ..views import NAME, PIXELS, RESERVED
 from ..world import WorldError
 from .names import GymName
 from .policies import Smooth
 
 LARGEST_STATE = 512  # numbers; a longer observation is taken for a picture
 EPISODES, STEPS = 20, 100  # of smooth noise, from which the ranges are taken
+_NO_NAMES = (PIXELS, *RESERVED)  # of cameras
 TARGET, REACHED = "desired_goal", "achieved_goal"  # as Gymnasium-Robotics calls them in its GoalEnvs
 
 # Components of the observation that are positions; those left out are speeds and forces.
@@ -42,9 +45,29 @@ class Ranges:
 
 def seen_space(space: spaces.Space) -> spaces.Space:
     """The part of an observation space that is the state."""
-    if isinstance(space, spaces.Dict) and TARGET in space.spaces and len(space.spaces) > 1:
-        return spaces.Dict({key: part for key, part in space.spaces.items() if key != TARGET})
-    return space
+    if not isinstance(space, spaces.Dict):
+        return space
+    left_out = {TARGET, *pictures(space)}
+    kept = {key: part for key, part in space.spaces.items() if key not in left_out}
+    return spaces.Dict(kept) if kept else space
+
+
+def pictures(space: spaces.Space) -> list[str]:
+    """Keys of a dictionary's parts that are pictures, uint8 (H, W, 3) or (3, H, W) of at least 16 px."""
+    parts = space.spaces.items() if isinstance(space, spaces.Dict) else ()
+    return [key for key, part in parts if _is_picture(part) and NAME.fullmatch(key) and key not in _NO_NAMES]
+
+
+def _is_picture(part: spaces.Space) -> bool:
+    shape = part.shape or ()
+    sides = shape[:2] if shape[2:] == (3,) else shape[1:]
+    return len(shape) == 3 and 3 in (shape[0], shape[2]) and min(sides) >= 16 and part.dtype == np.uint8
+
+
+def upright(picture: Any) -> np.ndarray:
+    """A picture (H, W, 3) or (3, H, W) as (H, W, 3)."""
+    found = np.asarray(picture, np.uint8)
+    return found if found.shape[2] == 3 else found.transpose(1, 2, 0)
 
 
 def seen(space: spaces.Space, observation: Any) -> np.ndarray:

@@ -16,6 +16,9 @@ name says otherwise.
 Time limits are left out. When the environment says that its episode has ended, the world stands still; with
 `past_end=true` it goes on, which most simulations can do.
 
+Where its observation is a dictionary with pictures, these are cameras by their keys, next to `pixels`, the
+frame that it renders; the state is what else it observes. The robot's own vector is the state, too.
+
 `plain=true` draws Gymnasium's MuJoCo environments without shadows, reflections and multisampling, which are
 most of the work where OpenGL is done in software.
 """
@@ -33,9 +36,21 @@ from PIL import Image
 
 from latent_planner.common.action_space import ActionSpaceError
 
+from .. import views as known_views
 from ..drawing.resize import squeezed
 from ..world import World, WorldError
-from .components import REACHED, Ranges, goal_parts, measured, seen, seen_space, state_names, state_size
+from .components import (
+    REACHED,
+    Ranges,
+    goal_parts,
+    measured,
+    pictures,
+    seen,
+    seen_space,
+    state_names,
+    state_size,
+    upright,
+)
 from .failures import in_a_sentence
 from .frames import blank, let_go, nothing_drawn, rendered
 from .making import action_parts, opened
@@ -83,6 +98,8 @@ class GymWorld(World):
         brightness = tuple(f"brightness_{i}" for i in range(THUMB**2))
         names = brightness if size is None else state_names(self._seen)
         vars(self).update(
+            views=(known_views.PIXELS, *pictures(self._env.observation_space)),
+            proprio_names=() if self.has_thumb else names,
             state_names=names,
             state_low=np.full(len(names), -np.inf),
             state_high=np.full(len(names), np.inf),
@@ -130,7 +147,7 @@ class GymWorld(World):
             )
         start = int(self.np_random.integers(2**31)) if seed is None else seed
         before = self._actions(options.get("actions", ()))
-        self._goal_state, self._goal_frame, self.goal_picture = None, None, None
+        self._goal_state, self._goal_seen, self.goal_picture = None, {}, None
         if "goal" not in options:
             self._set_goal(start, before, options)
         self.replay(start, before)
@@ -148,9 +165,12 @@ class GymWorld(World):
             frame = rendered(self.name, self._env)
             if blank(frame):
                 raise WorldError(nothing_drawn(self.name, "draws a goal picture of one colour"))
-            goal_state, self._goal_frame = self.state(), squeezed(frame, self.image_size)
+            state = goal_state = self.state()
+            self._goal_seen = self._shown(lambda view: self._draw_from(view, None), state)
             self.goal_picture = squeezed(frame, min(*frame.shape[:2], 1024))
         self._goal_state = self.check_state(goal_state, "goal_state")
+        if not self._goal_seen and self.proprio:
+            self._goal_seen = {known_views.VECTOR: self.vector(self._goal_state).astype(np.float32)}
 
     def step(self, action: Any) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """One step under `action` (A,), clipped to the bounds; the reward is 1 on success, else 0.
@@ -286,15 +306,20 @@ class GymWorld(World):
         raise WorldError(f"{self.name} cannot be put into a state: reset it with a seed and actions.")
 
     def _draw(self, marker: np.ndarray | None) -> np.ndarray:
-        return squeezed(rendered(self.name, self._env), self.image_size)
+        return self._draw_from(next(iter(self.columns)), marker)
+
+    def _draw_from(self, view: str, marker: np.ndarray | None) -> np.ndarray:
+        if view == known_views.PIXELS:
+            return squeezed(rendered(self.name, self._env), self.image_size)
+        with in_a_sentence(self.name, f"observes no picture {view!r} though it declares one"):
+            return squeezed(upright(self.raw[view]), self.image_size)
 
     def _info(self, state: np.ndarray) -> dict[str, Any]:
         if self._goal_state is None:
             return {}
-        shown = {} if self._goal_frame is None else {"goal": self._goal_frame.copy()}
         near = self.is_success(state, self._goal_state, tight=2.0)
         return {
-            **shown,
+            **self._goal_info(),
             "goal_state": self._goal_state.copy(),
             "success": self.is_success(state, self._goal_state),
             **({"near": near} if self._own_rule() is None else {}),

@@ -38,6 +38,7 @@ class MujocoWorld(World):
 
     substeps: ClassVar[int]  # physics steps in one control step
     camera: ClassVar[str]  # name of the model's camera
+    cameras: ClassVar[dict[str, str]] = {}  # of each of `views`, where these are several
     marker_geoms: ClassVar[tuple[str, ...]] = ()  # geoms that show, in green, where the goal is
     has_reference_look: ClassVar[bool] = (
         True  # whether there is a published look for `reference_look` to take
@@ -85,8 +86,12 @@ class MujocoWorld(World):
 
     def render_state(self, state: Any) -> np.ndarray:
         """The frame of `state` (S,), drawn from data of its own."""
+        return self.render_from(next(iter(self.columns)), state)
+
+    def render_from(self, view: str, state: Any) -> np.ndarray:
+        """The frame of `state` (S,) through the camera `view`."""
         self._put(self._other, self.check_state(state))
-        return self._frames.draw(self._other)
+        return self._frames.draw(self._other, camera=self.cameras.get(view))
 
     def _half_view(self, height: float) -> float:
         """Half the side, in m, of what a camera above the middle shows at this height."""
@@ -124,13 +129,17 @@ class MujocoWorld(World):
         return self.read_state(self._data)
 
     def _draw(self, marker: np.ndarray | None) -> np.ndarray:
+        return self._draw_from(next(iter(self.columns)), marker)
+
+    def _draw_from(self, view: str, marker: np.ndarray | None) -> np.ndarray:
         # after a step, the bodies' places are those of before its last substep
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)
+        camera = self.cameras.get(view)
         if marker is None:
-            return self._frames.draw(self._data)
+            return self._frames.draw(self._data, camera=camera)
         self._put(self._other, marker)
-        return self._frames.draw(self._data, [(geom, self._other) for geom in self._marks])
+        return self._frames.draw(self._data, [(geom, self._other) for geom in self._marks], camera=camera)
 
 
 _models: dict[Hashable, tuple[mujoco.MjModel, Frames]] = {}

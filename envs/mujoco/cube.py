@@ -16,7 +16,7 @@ import numpy as np
 
 from ..world import WorldError
 from .base import MujocoWorld, mujoco
-from .cube_model import CAMERA, ogbench_cube
+from .cube_model import CAMERA, CAMERAS, ogbench_cube
 
 NEAR = 0.04  # m
 FLOOR = np.array([[0.30, -0.30], [0.55, 0.30]])  # where cubes start, m
@@ -48,6 +48,10 @@ class Cube(MujocoWorld):
     the cube within 4 cm of its place in the goal; the arm does not count. The goal marker is cube and fingers
     in green.
 
+    Cameras: `front`, the usual one, from above; `wrist`, on the hand; `low`, in front at the height of the
+    cube, and `side`, likewise from the left: neither of these two shows how far away a thing is, and both
+    together show all. The robot's own vector is the arm's 6 angles and the gripper's driver (rad).
+
     `reference_look`: OGBench's own look for pixels, without its marker at the goal.
     """
 
@@ -65,6 +69,9 @@ class Cube(MujocoWorld):
     state_high = np.full(45, np.inf)
     substeps = 25
     camera = CAMERA
+    cameras = CAMERAS
+    views = tuple(CAMERAS)
+    proprio_names = _JOINTS[:7]
     marker_geoms = ("object_0", "ur5e/robotiq/right_pad1", "ur5e/robotiq/left_pad1")
 
     def __init__(self, **options: Any) -> None:

@@ -21,6 +21,13 @@ for _package in ("ogbench", "dm_control"):
     resources.files(_package)  # a missing one is told before anything is made
 
 CAMERA = "front_pixels"  # OGBench's, for observations
+CAMERAS = {"front": CAMERA, "wrist": "ur5e/robotiq/wrist", "low": "low", "side": "side"}
+# Where ours stand: body, place (m), axes across and up of the picture, angle of view (degrees).
+_OURS: dict[str, tuple[str, dict[str, Any]]] = {
+    "wrist": ("ur5e/robotiq/base", {"pos": (0.09, 0, 0.01), "xyaxes": (0, 1, 0, 0.9, 0, 0.44), "fovy": 75}),
+    "low": ("", {"pos": (1.7, 0, 0.03), "xyaxes": (0, 1, 0, 0.115, 0, 1), "fovy": 34}),
+    "side": ("", {"pos": (0.42, 1.5, 0.03), "xyaxes": (-1, 0, 0, 0, 0.115, 1), "fovy": 30}),
+}
 
 _CUBE, _FINGER = (0.96, 0.16, 0.20, 1.0), (0.98, 0.85, 0.15, 1.0)
 _HAND, _ARM, _SPOT = (0.25, 0.45, 0.85, 0.45), (0.50, 0.54, 0.60, 0.35), (0.05, 0.06, 0.09, 1.0)
@@ -63,6 +70,8 @@ def ogbench_cube(*, reference_look: bool) -> CubeEnv:
     root.worldbody.add("body", name="ground")  # a box draws several times as fast as the plane that carries
     for name in ("cube_spot", "hand_spot"):
         root.worldbody.add("body", name=name, mocap=True)
+    for name, (body, place) in _OURS.items():
+        (root.find("body", body) if body else root.worldbody).add("camera", name=name, **place)
     if not reference_look:
         _reshape(root)
     source._mjcf_model = root

@@ -138,9 +138,8 @@ class Frames:
         self._scale = 1 if reference_look or size > 512 else 2
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
-        self._camera.fixedcamid = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, camera)
-        if self._camera.fixedcamid < 0:
-            raise WorldError(f"The model has no camera called {camera!r}.")
+        self._usual = camera
+        self._look_through(camera)
         self._option = mujoco.MjvOption()
         self._scene = mujoco.MjvScene(model, _MAX_GEOMS)
         side = size * self._scale
@@ -153,15 +152,28 @@ class Frames:
                 self._scene.flags[getattr(mujoco.mjtRndFlag, flag)] = False
         self._drawing: mujoco.MjrContext | None = None
 
-    def draw(self, data: mujoco.MjData, marks: Sequence[tuple[int, mujoco.MjData]] = ()) -> np.ndarray:
+    def _look_through(self, camera: str) -> None:
+        self._camera.fixedcamid = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_CAMERA, camera)
+        if self._camera.fixedcamid < 0:
+            raise WorldError(f"The model has no camera called {camera!r}.")
+
+    def draw(
+        self,
+        data: mujoco.MjData,
+        marks: Sequence[tuple[int, mujoco.MjData]] = (),
+        *,
+        camera: str | None = None,
+    ) -> np.ndarray:
         """The frame uint8 (size, size, 3) of `data`.
 
         marks: geoms to show in green on top, each as (number of the geom, data that says where it is).
+        camera: of the model, where not the one that these frames are made for.
         """
         context = _context()
         with context:
             if self._drawing is None:
                 self._drawing = context.make_context(self.model)
+            self._look_through(camera or self._usual)
             mujoco.mjr_setBuffer(_OFFSCREEN, self._drawing)
             mujoco.mjv_updateScene(self.model, data, self._option, None, self._camera, _ALL, self._scene)
             for geom, where in marks:

@@ -52,6 +52,7 @@ class Reacher(MujocoWorld):
 
     state_names = ("shoulder", "wrist", "shoulder_velocity", "wrist_velocity")
     angle_names = ("shoulder",)
+    proprio_names = ("shoulder_cos", "shoulder_sin", "wrist", "shoulder_velocity", "wrist_velocity")
     control_hz = 25.0
     state_low = np.array([-np.pi, -np.inf, -np.inf, -np.inf])
     state_high = -state_low
@@ -84,6 +85,10 @@ class Reacher(MujocoWorld):
         shoulder = float(abs(wrapped(float(state[0]) - float(goal_state[0]))))
         near = NEAR / tight
         return shoulder < near and abs(float(state[1]) - float(goal_state[1])) < near
+
+    def vector(self, state: np.ndarray) -> np.ndarray:
+        """The joints and their velocities (5,); the shoulder, which turns freely, as cosine and sine."""
+        return np.array([math.cos(state[0]), math.sin(state[0]), *state[1:]])
 
     def handles(self) -> dict[str, Handle]:
         """The elbow, which turns the shoulder, and the finger, which takes both joints along."""

@@ -157,6 +157,7 @@ class PushT(World):
 
     state_names = ("agent_x", "agent_y", "block_x", "block_y", "block_angle", "agent_vx", "agent_vy")
     angle_names = ("block_angle",)
+    proprio_names = ("agent_x", "agent_y", "agent_vx", "agent_vy")
     control_hz = 10.0
     state_low = np.array([-np.inf] * 4 + [0.0] + [-np.inf] * 2)
     state_high = np.array([np.inf] * 4 + [2 * np.pi] + [np.inf] * 2)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -44,6 +44,8 @@ def collect(
     progress: bool = True,
     policy: str | None = None,
     module: str | None = None,
+    cameras: Sequence[str] | None = None,
+    proprio: bool = False,
 ) -> Path:
     """Record `episodes` episodes of `length` frames of the world `name` into the HDF5 file `path`.
 
@@ -51,6 +53,8 @@ def collect(
     progress   show a bar with the rate and the time left
     policy     of a Gymnasium environment: what acts, see envs.gym.policies; None for smooth noise
     module     likewise: the module that registers it; imported here and by the workers
+    cameras    names of the world's cameras: the first is the column `pixels`, others are `pixels_<name>`
+    proprio    record the robot's own vector, too, as the column `proprio`
 
     A finished recording of the same settings is left as it is; an unfinished one goes on. Returns `path`.
 
@@ -60,15 +64,27 @@ def collect(
             disk, or a worker that fails. The complete episodes are kept.
         KeyboardInterrupt: on Ctrl-C, with a message that says what is kept; likewise.
     """
-    player = Player(job_of(name, length, image_size, seed, policy, module))
+    job = job_of(name, length, image_size, seed, policy, module, cameras, proprio)
+    player = Player(job)
     episodes = whole("episodes", episodes, 1)
     workers = usable_cpus() if workers is None else whole("workers", workers, 1)
     return record(player, Path(path), attributes(player), range(episodes), workers=workers, progress=progress)
 
 
-def job_of(name: str, length: int, image_size: int, seed: int, policy: str | None, module: str | None) -> Job:
+def job_of(
+    name: str,
+    length: int,
+    image_size: int,
+    seed: int,
+    policy: str | None,
+    module: str | None,
+    cameras: Sequence[str] | None = None,
+    proprio: bool = False,
+) -> Job:
     """What to record; RecordingError for settings that make no sense."""
-    return Job(name, whole("length", length, 2), image_size, whole("seed", seed, 0), policy, module)
+    length, seed = whole("length", length, 2), whole("seed", seed, 0)
+    chosen = None if cameras is None else tuple(cameras)
+    return Job(name, length, image_size, seed, policy, module, chosen, proprio)
 
 
 def record(
@@ -131,7 +147,12 @@ def attributes(player: Player) -> dict[str, Any]:
     world = player.world
     made_of = {"action_space": str(world.actions)} if world.actions.parts else {}
     job = asdict(player.job)
-    del job["module"]
+    for key in ("module", "cameras", "proprio"):
+        del job[key]
+    if player.job.cameras is not None:
+        job |= {"camera": next(iter(world.columns)), "cameras": list(world.columns)}
+    if player.job.proprio:
+        job["proprio_names"] = list(world.proprio_names)
     return {
         **job,
         "policy": player.job.policy or player.job.env,

@@ -12,6 +12,7 @@ import json
 import os
 import struct
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -33,6 +34,7 @@ FAILED, REFUSED = -1, -2  # REFUSED: a sentence for the user, which playing agai
 class Job:
     """What to record: `length` frames an episode of the world `env` under its behaviour policy.
 
+    cameras, proprio: what is recorded beside the usual frames, as for `envs.make`.
     policy, module: of a Gymnasium environment, what else than smooth noise acts (envs.gym.policies), and the
     module that registers it.
     """
@@ -43,6 +45,8 @@ class Job:
     seed: int
     policy: str | None = None
     module: str | None = None
+    cameras: Sequence[str] | None = None
+    proprio: bool = False
 
 
 class Player:
@@ -56,7 +60,9 @@ class Player:
             )
         bring(job.module)
         self.job = job
-        self.world: Any = envs.make(job.env, image_size=job.image_size)
+        self.world: Any = envs.make(
+            job.env, image_size=job.image_size, cameras=job.cameras, proprio=job.proprio
+        )
         self.policy = policies.make_policy(job.env, kind=job.policy, world=self.world)
 
     def record(self, index: int) -> bytes:
@@ -64,7 +70,8 @@ class Player:
         return encode(self.play(index))
 
     def play(self, index: int, most: int | None = None) -> dict[str, np.ndarray]:
-        """Episode `index`: pixels (T, H, W, 3), state (T, S), action (T, A), the last of which is NaN.
+        """Episode `index`: pixels (T, H, W, 3), state (T, S), action (T, A), the last of which is NaN; and
+        pixels_<name> (T, H, W, 3) and proprio (T, P), where the job asks for them.
 
         most: frames, where not as many as the job says. There are fewer where the world ends the episode.
         """
@@ -74,22 +81,25 @@ class Player:
         without_goal = {"goal": None} if self.family else None  # which takes time to find there
         obs, _ = self.world.reset(seed=int(of_world.generate_state(1)[0]), options=without_goal)
         self.policy.reset(np.random.default_rng(of_policy))
-        pixels = np.empty((length, *obs["pixels"].shape), np.uint8)
-        state = np.empty((length, *obs["state"].shape), np.float32)
+        seen = {
+            name: np.empty((length, *value.shape), np.uint8 if value.dtype == np.uint8 else np.float32)
+            for name, value in obs.items()
+        }
         action = np.full((length, len(low)), np.nan, np.float32)
         frames, ended = 0, False
         while frames < length and not ended:
             if frames:
                 action[frames - 1] = self.policy.act(obs)
                 obs, _, ended, *_ = self.world.step(action[frames - 1])
-            pixels[frames], state[frames] = obs["pixels"], obs["state"]
+            for name, rows in seen.items():
+                rows[frames] = obs[name]
             frames += 1
         taken = action[: frames - 1]
         if not ((low <= taken) & (taken <= high)).all():
             raise RecordingError(
                 f"the policy of {job.env} acts outside the world's bounds in episode {index}"
             )
-        return {"pixels": pixels[:frames], "state": state[:frames], "action": action[:frames]}
+        return {name: rows[:frames] for name, rows in {**seen, "action": action}.items()}
 
 
 def request(job: Job) -> bytes:

@@ -151,6 +151,7 @@ class EpisodeReader:
     camera, action, state: what the recording calls the columns `pixels`, `action` and `state`, where these
     are not their names. Of a LeRobot folder with several cameras one must be chosen, or several:
     cameras: names of those to read, instead of `camera`; see envs.recordings.senses.
+    named: whether one camera alone, given as `cameras`, keeps its name.
     proprio: what it calls the robot's own vector, where that is to be read.
     action_space: what an action is made of, where the recording does not say; see `EpisodeWriter`.
 
@@ -179,13 +180,14 @@ class EpisodeReader:
         cameras: Sequence[str] | None = None,
         proprio: str | None = None,
         action_space: str | None = None,
+        named: bool = False,
     ) -> None:
         self.path = existing(Path(path))
         self._said = {
             "camera": camera, "action": action, "state": state, "cameras": cameras, "proprio": proprio,
-            "action_space": action_space,
+            "action_space": action_space, "named": named,
         }  # fmt: skip
-        self._senses = Senses.of(camera, cameras, proprio)
+        self._senses = Senses.of(camera, cameras, proprio, keep=named)
         keys = {**self._senses.keys, "pixels": cameras[0] if cameras else camera}
         keys |= {"action": action, "state": state}
         self._keys = {name: key for name, key in keys.items() if key is not None}

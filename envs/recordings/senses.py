@@ -19,6 +19,7 @@ from .journal import RecordingError
 
 PREFIXES = ("pixels_", "observation.images.", "observation.image.")
 VECTOR = "proprio"
+NO_CAMERAS = ("look", VECTOR)  # `pixels_look` holds frames drawn again in another look
 
 
 @dataclass(frozen=True)
@@ -32,15 +33,20 @@ class Senses:
     vector: str | None
 
     @classmethod
-    def of(cls, camera: str | None, cameras: Sequence[str] | None, vector: str | None) -> Senses:
-        """From settings; RecordingError for those that contradict each other."""
+    def of(
+        cls, camera: str | None, cameras: Sequence[str] | None, vector: str | None, *, keep: bool = False
+    ) -> Senses:
+        """From settings; RecordingError for those that contradict each other.
+
+        keep: of `cameras`, keep the name where there is one alone.
+        """
         if cameras is not None and camera is not None:
             raise RecordingError("say data.camera, one of them, or data.cameras, several, and not both")
         wanted = list(cameras) if cameras is not None else [camera or "pixels"]
         named = {short(word): word for word in wanted}
-        if not wanted or len(named) < len(wanted) or VECTOR in named:
+        if not wanted or len(named) < len(wanted) or set(NO_CAMERAS) & set(named):
             raise RecordingError(f"data.cameras must be different names of cameras, not {printable(wanted)}")
-        if len(named) == 1 and vector is None:
+        if len(named) == 1 and vector is None and not (keep and cameras is not None):
             return cls({}, None)
         return cls(named, vector)
 

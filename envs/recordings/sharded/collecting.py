@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,8 @@ def collect_shards(
     progress: bool = True,
     policy: str | None = None,
     module: str | None = None,
+    cameras: Sequence[str] | None = None,
+    proprio: bool = False,
 ) -> Path:
     """Record `episodes` episodes of the world `name` as `shards` files in `folder`, which is returned.
 
@@ -53,7 +56,7 @@ def collect_shards(
     Raises RecordingError, WorldError or EngineError with a sentence for the user; what is complete is kept.
     """
     folder = Path(folder).absolute()
-    job = job_of(name, length, image_size, seed, policy, module)
+    job = job_of(name, length, image_size, seed, policy, module, cameras, proprio)
     wanted = shards_of(whole("episodes", episodes, 1), whole("shards", shards, 1))
     player = Player(job)
     if folder.exists() and not folder.is_dir():
