@@ -27,6 +27,7 @@ KINDS: Mapping[str, Kind] = {
     "data.cameras": Several(optional=True, single=True, each=Text()),
     "data.action_space": Text(optional=True),
     "data.proprio": Text(optional=True),
+    "data.vary": Several(optional=True, single=True, each=Text()),
     "data.reference_look": YesNo(optional=True),
     "data.workers": Whole(low=0, high=1024),
     "data.held_out": Number(low=0, high=1, above=True, below=True),

@@ -43,6 +43,10 @@ def open_recording(config: DictConfig) -> tuple[EpisodeReader, dict[str, Any]]:
     data = config.data
     reader = EpisodeReader(path, **reader_options(data), named=config.env.name != RECORDED)
     check_recording(config, reader)
+    if varied(config) is not None and reader.look_column is None:
+        raise ConfigError(
+            f"{path} has no second look: leave out data.vary, or data.path, so that one is recorded"
+        )
     look = data.reference_look
     return reader, {
         "data.path": str(path),
@@ -91,6 +95,7 @@ def find_recording(config: DictConfig, policy: str | None) -> Path:
         raise ConfigError("env=recorded has nothing to learn from: say data.path=RECORDING")
     env, world = config.env, as_recorded(config.env.name)
     label = world if policy in (None, "smooth") else f"{world}-{policy}"
+    label = label if varied(config) is None else f"{label}-vary-{varied(config)}"
     size, wanted = config.model.image_size, world_options(config.data)
     if config.data.proprio not in (None, VECTOR):
         raise ConfigError(f"the vector of a world is data.proprio={VECTOR}, not {config.data.proprio}")
@@ -114,9 +119,16 @@ def collect_recording(config: DictConfig, path: Path, policy: str | None) -> Non
         workers=config.data.workers or None,
         policy=policy,
         module=config.module,
+        vary=varied(config),
         **world_options(config.data),
     )
     after_others(make, path)
+
+
+def varied(config: DictConfig) -> str | None:
+    """The looks in which every frame is recorded once more, "trained" or groups such as "color,light"."""
+    vary = config.data.vary
+    return vary if vary is None or isinstance(vary, str) else ",".join(vary)
 
 
 def check_recording(config: DictConfig, reader: EpisodeReader) -> None:

@@ -12,17 +12,19 @@ drawn is in the reset's `info["factors"]`; the next reset is without factors aga
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from latent_planner.common.words import did_you_mean, nearest
+from latent_planner.common.words import nearest
 
-from .errors import WorldError
-
-GROUPS = ("color", "shape", "size", "background", "start", "physics")
+LOOKS = ("color", "background", "light", "camera", "clutter")  # groups that change pictures alone
+GROUPS = ("color", "shape", "size", "background", "light", "camera", "clutter", "start", "physics")
+GROUNDS = ("plain", "stripes", "checks", "gradient", "noise", "wood", "photo")
+STILL = ("none", "discs", "boxes", "lines", "writing")
+MOVING = ("none", "disc", "star")
+NUMBERS = 2**31  # of the pictures of one kind
 
 
 class Factor(Protocol):
@@ -50,7 +52,7 @@ class Factor(Protocol):
 
 @dataclass(frozen=True)
 class Number:
-    """A number from low to high."""
+    """A number from low to high; drawn from a narrower range where `draws` gives one."""
 
     group: str
     default: float | None
@@ -58,6 +60,7 @@ class Number:
     high: float
     about: str
     drawn: bool = True
+    draws: tuple[float, float] | None = None
 
     def read(self, value: Any, rng: np.random.Generator) -> float:
         numbers = _array(value)
@@ -71,7 +74,7 @@ class Number:
         return float(rng.uniform(low, high)) if low < high else float(low)
 
     def draw(self, rng: np.random.Generator) -> float:
-        return float(rng.uniform(self.low, self.high))
+        return float(rng.uniform(*(self.draws or (self.low, self.high))))
 
     def bounds(self) -> str:
         return f"from {self.low:g} to {self.high:g}"
@@ -111,6 +114,7 @@ class Color:
     saturation: tuple[float, float] = (0.5, 1.0)
     brightness: tuple[float, float] = (0.4, 0.9)
     drawn: bool = True
+    hue: tuple[float, float] = (0.0, 1.0)
 
     def read(self, value: Any, rng: np.random.Generator) -> tuple[int, int, int]:
         numbers = _array(value)
@@ -121,13 +125,52 @@ class Color:
         return red, green, blue
 
     def draw(self, rng: np.random.Generator) -> tuple[int, int, int]:
-        hsv = rng.uniform(0, 1), rng.uniform(*self.saturation), rng.uniform(*self.brightness)
+        hsv = rng.uniform(*self.hue), rng.uniform(*self.saturation), rng.uniform(*self.brightness)
         red, green, blue = (round(255 * part) for part in colorsys.hsv_to_rgb(*hsv))
         return red, green, blue
 
     def bounds(self) -> str:
         (a, b), (c, d) = self.saturation, self.brightness
         return f"any; drawn with saturation {a:g} to {b:g}, brightness {c:g} to {d:g}"
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """One of some kinds of pictures, and a number that tells the pictures of one kind apart: "noise 12".
+
+    A kind alone is its picture 0. Drawn among the kinds `draws`, with a number where `numbered` says so.
+    """
+
+    group: str
+    default: str
+    kinds: tuple[str, ...]
+    about: str
+    draws: tuple[str, ...]
+    numbered: bool = True
+    drawn: bool = True
+
+    def read(self, value: Any, rng: np.random.Generator) -> str:
+        kind, number = kind_and_number(value) if isinstance(value, str) else (value, 0)
+        if kind not in self.kinds or number is None:
+            near = nearest(kind, self.kinds)
+            raise ValueError(f"{self.bounds()}" + (f" ({near!r}?)" if near and near != kind else ""))
+        return str(value)
+
+    def draw(self, rng: np.random.Generator) -> str:
+        kind = self.draws[int(rng.integers(len(self.draws)))]
+        return f"{kind} {int(rng.integers(NUMBERS))}" if self.numbered else kind
+
+    def bounds(self) -> str:
+        return f"one of {', '.join(self.kinds)}, with a number from 0 to {NUMBERS - 1} after it if you like"
+
+
+def kind_and_number(value: str) -> tuple[str, int | None]:
+    """("noise", 12) of "noise 12", and ("noise", 0) of "noise"; None where what follows is no number."""
+    kind, _, number = value.partition(" ")
+    if not number:
+        return kind, 0
+    whole = number.isascii() and number.isdecimal() and len(number) < 11
+    return kind, int(number) if whole and int(number) < NUMBERS else None
 
 
 def _array(value: Any) -> np.ndarray:
@@ -137,60 +180,44 @@ def _array(value: Any) -> np.ndarray:
         return np.empty(0)
 
 
-def background() -> dict[str, Factor]:
+def background(
+    saturation: tuple[float, float] = (0.05, 0.35),
+    brightness: tuple[float, float] = (0.7, 1.0),
+    default: tuple[int, int, int] = (255, 255, 255),
+) -> dict[str, Factor]:
     """What lies under everything else: the same in every world that is drawn here."""
     return {
-        "background.color": Color("background", (255, 255, 255), "of the ground", (0.05, 0.35), (0.7, 1.0)),
-        "background.pattern": Choice("background", "plain", ("plain", "stripes", "checks"), "on the ground"),
+        "background.color": Color("background", default, "of the ground", saturation, brightness),
+        "background.pattern": Pictures(
+            "background", "plain", GROUNDS, "on the ground", ("stripes", "checks"), numbered=False
+        ),
     }
 
 
-def named(known: Mapping[str, Factor], words: str | Sequence[str], world: str) -> list[str]:
-    """The factors that `words` mean: names, groups ("color"), or several of them; also "color,agent.size".
-
-    Raises WorldError for a word that is neither.
-    """
-    words = words.split(",") if isinstance(words, str) else words
-    if not isinstance(words, Sequence):
-        raise WorldError(f"What shall vary is a name or a list of names, not {words!r}.")
-    groups = [group for group in GROUPS if any(factor.group == group for factor in known.values())]
-    found: list[str] = []
-    for word in words:
-        if word not in (*groups, *known):
-            raise WorldError(_unknown(word, [*groups, *known], world))
-        drawn = [name for name, f in known.items() if f.group == word and f.drawn]
-        found += [word] if word in known else drawn
-    return list(dict.fromkeys(found))
-
-
-def read(
-    known: Mapping[str, Factor], asked: Mapping[str, Any], vary: str | Sequence[str], world: str
-) -> list[tuple[str, Any]]:
-    """Checked (name, value) pairs of what is asked for, and (name, None) of what is only to be drawn."""
-    if not isinstance(asked, Mapping):
-        raise WorldError(f"factors is a mapping from names to values, not {type(asked).__name__}.")
-    for name in asked:
-        if name not in known:
-            raise WorldError(_unknown(name, list(known), world))
-    names = named(known, vary, world)
-    return [*asked.items(), *((name, None) for name in names if name not in asked)]
-
-
-def values(
-    known: Mapping[str, Factor], wanted: Sequence[tuple[str, Any]], rng: np.random.Generator
-) -> dict[str, Any]:
-    """One value for each of `wanted`, as `read` gives it; WorldError for one that its factor cannot have."""
-    found = {}
-    for name, value in wanted:
-        factor = known[name]
-        try:
-            found[name] = factor.draw(rng) if value is None else factor.read(value, rng)
-        except ValueError as error:
-            raise WorldError(f"The factor {name} is {error}, not {value!r}.") from None
-    return found
-
-
-def _unknown(word: Any, known: list[str], world: str) -> str:
-    if not known:
-        return f"{world} has no factors of variation, so none called {word!r}."
-    return f"{world} has no factor {word!r}{did_you_mean(word, known) or '.'} There are {', '.join(known)}."
+def pictured() -> dict[str, Factor]:
+    """Light, camera and clutter: the same in every world."""
+    return {
+        "light.brightness": Number("light", 1.0, 0.2, 3.0, "times the light", draws=(0.65, 1.3)),
+        "light.contrast": Number("light", 1.0, 0.2, 3.0, "about the middle grey", draws=(0.6, 1.4)),
+        "light.gamma": Number("light", 1.0, 0.3, 3.0, "above 1 darkens the middle", draws=(0.65, 1.5)),
+        "light.cast": Color("light", (255, 255, 255), "of the lamp", (0.2, 0.45), (1.0, 1.0), drawn=False),
+        "light.vignette": Number(
+            "light", 0.0, 0.0, 0.9, "share of the light that the corners lack", False, (0.35, 0.6)
+        ),
+        "camera.shift_x": Number(
+            "camera", 0.0, -20.0, 20.0, "% of the side, to the right", draws=(-5.0, 5.0)
+        ),
+        "camera.shift_y": Number("camera", 0.0, -20.0, 20.0, "% of the side, down", draws=(-5.0, 5.0)),
+        "camera.zoom": Number("camera", 1.0, 0.5, 2.0, "above 1 is nearer", draws=(0.92, 1.08)),
+        "camera.blur": Number("camera", 0.0, 0.0, 10.0, "% of the side, a deviation", draws=(0.7, 1.8)),
+        "camera.rotation": Number("camera", 0.0, -45.0, 45.0, "degrees, clockwise", False, (-8.0, 8.0)),
+        "camera.perspective_x": Number(
+            "camera", 0.0, -20.0, 20.0, "% by which the right side is longer", False, (-5.0, 5.0)
+        ),
+        "camera.perspective_y": Number(
+            "camera", 0.0, -20.0, 20.0, "% by which the lower side is longer", False, (-5.0, 5.0)
+        ),
+        "camera.jpeg": Number("camera", 100.0, 1.0, 100.0, "quality; 100 is no JPEG", False, (10.0, 40.0)),
+        "clutter.still": Pictures("clutter", "none", STILL, "that lie around", ("discs", "boxes")),
+        "clutter.moving": Pictures("clutter", "none", MOVING, "that moves by itself", ("disc",)),
+    }

@@ -10,7 +10,7 @@ Where several cameras or the robot's own vector are asked for, observations hold
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import gymnasium
@@ -24,10 +24,12 @@ from . import views as known_views
 from .drawing.resize import squeezed
 from .errors import WorldError
 from .handles import Handle
+from .looks import words
 
 __all__ = ["World", "WorldError"]
 
-_OPTIONS = ("state", "goal_state", "factors", "vary")
+_OPTIONS = ("state", "goal_state", "factors", "vary", "shown")
+SHOWN = ("both", "scene", "goal")  # whose pictures show the look that an episode draws
 
 
 class World(gymnasium.Env):
@@ -96,6 +98,8 @@ class World(gymnasium.Env):
         self.observation_space = spaces.Dict(self._spaces())
         self.action_space = spaces.Box(-1.0, 1.0, (self.action_size,), np.float32)
         self._varied: dict[str, Any] = {}
+        self._frames: Any = None  # what draws, of `_frames_for`, where the subclass draws so
+        self.moment = 0.0  # control steps since the reset; clutter that moves is where it is then
         self._goal_state: np.ndarray | None = None
         self._goal_seen: dict[str, np.ndarray] = {}  # what would be observed there
         self.goal_picture: np.ndarray | None = None  # info["goal"] of the last reset, where it comes larger
@@ -161,6 +165,14 @@ class World(gymnasium.Env):
 
     def _draw(self, marker: np.ndarray | None) -> np.ndarray:
         """The current frame, with the goal of the state `marker` drawn when that is given."""
+        return self._draw_with(self._frames, marker)
+
+    def _frames_for(self, varied: dict[str, Any]) -> Any:
+        """What draws this world, moving as it now does, under these values of `factors`."""
+        raise WorldError(f"{type(self).__name__} has one look, so data.vary is not for it: leave it out.")
+
+    def _draw_with(self, frames: Any, marker: np.ndarray | None) -> np.ndarray:
+        """As `_draw`, with what `_frames_for` made."""
         raise NotImplementedError
 
     def render_state(self, state: Any) -> np.ndarray:
@@ -212,8 +224,10 @@ class World(gymnasium.Env):
         resets give trajectories that are equal bit for bit.
 
         It may also hold "factors", a mapping from names of `factors` to values or, for numbers, ranges, and
-        "vary", names or groups of them to be drawn: see envs.factors. They hold until the next reset, in the
-        goal's frame too; the values are then in `info["factors"]`.
+        "vary", names, groups or looks to be drawn: see envs.looks.words. They hold until the next reset, in
+        the goal's frame too; the values are then in `info["factors"]`. With "shown" as "scene" or "goal" only
+        the frames or only the goal's frame look so, and the other has colours, ground, light, camera and
+        clutter as usual.
         """
         super().reset(seed=seed)
         options = options or {}
@@ -221,14 +235,18 @@ class World(gymnasium.Env):
         if unknown:
             raise WorldError(f"reset knows the options {', '.join(map(repr, _OPTIONS))}, not {unknown[0]!r}.")
         label = type(self).__name__
-        asked = variation.read(self.factors, options.get("factors", {}), options.get("vary", ()), label)
+        asked = words.read(self.factors, options.get("factors", {}), options.get("vary", ()), label)
+        shown = options.get("shown", SHOWN[0])
+        if shown not in SHOWN:
+            raise WorldError(f"The option shown is one of {', '.join(map(repr, SHOWN))}, not {shown!r}.")
         start, goal = self._start_and_goal(options.get("state"), options.get("goal_state"))
         start, varied = self._vary_start(start, asked)
-        if varied != self._varied:
-            self._varied = varied
-            self._vary(varied)
+        clean = {name: v for name, v in varied.items() if self.factors[name].group not in variation.LOOKS}
+        self._look_as(clean if shown == "scene" else varied)
         self._set_goal_state(goal)
+        self._look_as(clean if shown == "goal" else varied)
         self._place(start)
+        self.moment = 0.0
         state = self._state()
         info = self._info(state)
         return self._observation(state), {**info, "factors": dict(varied)} if varied else info
@@ -244,6 +262,7 @@ class World(gymnasium.Env):
         if self._goal_state is None:
             raise WorldError("Call reset before step.")
         self._move(self._check_action(action))
+        self.moment += 1.0
         state = self._state()
         info = self._info(state)
         return self._observation(state), float(info["success"]), False, False, info
@@ -253,6 +272,14 @@ class World(gymnasium.Env):
         if self._goal_state is None:
             raise WorldError("Call reset before render.")
         return self._draw(self._marker())
+
+    def drawn_in(self, varied: Mapping[str, Any]) -> Callable[[], np.ndarray]:
+        """What draws the current frame, now and later, under other values of `factors` of its looks.
+
+        WorldError for a world that has one look.
+        """
+        frames = self._frames_for({**self._varied, **varied})
+        return lambda: self._draw_with(frames, self._marker())
 
     def picture(self, size: int) -> np.ndarray:
         """The current frame as people look at it, uint8 (size, size, 3)."""
@@ -267,6 +294,11 @@ class World(gymnasium.Env):
     def _set_goal_state(self, goal: np.ndarray) -> None:
         self._goal_state = goal
         self._goal_seen = self._shown(lambda view: self.render_from(view, goal), goal)
+
+    def _look_as(self, varied: dict[str, Any]) -> None:
+        if varied != self._varied:
+            self._varied = varied
+            self._vary(varied)
 
     def _start_and_goal(self, start: Any, goal: Any) -> tuple[np.ndarray, np.ndarray]:
         """Both checked, or drawn where they are None; both are always drawn, so that a seed stays a seed."""
@@ -287,7 +319,7 @@ class World(gymnasium.Env):
         if not asked:
             return start, {}
         for _ in range(1000):
-            varied = variation.values(self.factors, asked, self.np_random)
+            varied = words.values(self.factors, asked, self.np_random)
             moved = start.copy()
             for index, name in enumerate(self.state_names):
                 moved[index] = varied.get(f"start.{name}", start[index])

@@ -13,6 +13,7 @@ import pytest
 from latent_planner import envs
 from latent_planner.cli import plan
 from latent_planner.envs import WorldError, shifts
+from latent_planner.envs.factors import LOOKS
 from latent_planner.envs.goals import pairs
 from latent_planner.envs.pusht.frames import SmoothFrames
 from latent_planner.envs.pusht.shapes import BODIES
@@ -25,6 +26,10 @@ OTHERWISE = {  # a value for each, as far from the usual one as may be
     "color": (200, 120, 0), "background.color": (200, 220, 255), "agent.size": 1.6, "block.size": 0.7,
     "agent.shape": "diamond", "block.shape": "L", "background.pattern": "checks", "agent.speed": 0.5,
     "drift.x": 1.0, "drift.y": -1.0, "block.friction": 1.0, "block.slide": 0.5, "start.agent_x": 60.0,
+    "light.brightness": 0.5, "light.contrast": 0.5, "light.gamma": 2.0, "light.cast": (255, 160, 200),
+    "light.vignette": 0.8, "camera.shift_x": 10.0, "camera.shift_y": -10.0, "camera.zoom": 1.3,
+    "camera.blur": 3.0, "camera.rotation": 20.0, "camera.perspective_x": 10.0, "camera.perspective_y": -10.0,
+    "camera.jpeg": 10.0, "clutter.still": "writing 3", "clutter.moving": "star 2",
     "start.agent_y": 180.0, "start.block_x": 222.0, "start.block_y": 263.0, "start.block_angle": 4.0,
 }  # fmt: skip
 START = {"pusht": [100, 260, 200, 250, 4.6, 0, 0], "two_room": [50, 100], "wall": [50, 100, 90, 60]}
@@ -55,8 +60,8 @@ def test_every_factor_does_what_its_group_says_and_is_gone_with_the_next_reset(n
     shows = not np.array_equal(before[1][0], after[1][0])
     moves = not np.array_equal(before[0], after[0])
     assert shows is (group != "physics")
-    assert moves or group in ("color", "background", "shape", "size")
-    if group in ("color", "background"):
+    assert moves or group in (*LOOKS, "shape", "size")
+    if group in LOOKS:
         assert not moves
     assert np.array_equal(before[2], after[2]) is (group in ("start", "physics"))  # a start is no goal's
     for a, b in zip(before, episode(env)):
@@ -82,7 +87,7 @@ def test_the_goal_shows_the_same_factors_as_the_episode(name: str, image_size: i
 @pytest.mark.parametrize("name", WORLDS)
 def test_a_seed_draws_the_factors_and_the_same_states_as_without(name: str) -> None:
     groups = list(dict.fromkeys(factor.group for factor in envs.make(name).factors.values()))
-    assert groups == ["color", "shape", "size", "background", "start", "physics"]
+    assert groups == ["color", "shape", "size", "background", *LOOKS[2:], "start", "physics"]
     plain, plain_info = envs.make(name).reset(seed=4)
     for group in groups:
         env = envs.make(name)

@@ -29,14 +29,6 @@ def blend(under: np.ndarray, colour: np.ndarray, share: np.ndarray) -> np.ndarra
     return under + (colour - under) * share[..., None]
 
 
-def backdrop(size: int, colour: tuple[int, int, int], pattern: str) -> np.ndarray:
-    """A ground of `size` px, float64 (size, size, 3): plain, or with stripes or checks a little darker."""
-    ground = np.full((size, size, 3), colour, np.float64)
-    band = (np.arange(size) + 0.5) * 8 // size % 2
-    dark = {"plain": 0.0 * band, "stripes": band, "checks": abs(band[:, None] - band)}[pattern]
-    return ground * (1.0 - 0.15 * np.broadcast_to(dark, (size, size))[..., None])
-
-
 class Grid:
     """The pixel centres of a square frame, and the parts of it that a shape can touch."""
 

@@ -23,9 +23,9 @@ from latent_planner import envs
 from latent_planner.common.files import write_text
 
 from .. import coverage, policies
-from .. import factors as variation
 from ..angles import wrapped
 from ..catalogue import entry
+from ..looks import words
 from ..mujoco import cube_policy
 from ..world import WorldError
 from . import replayed
@@ -87,7 +87,7 @@ def shifted(pairs: Pairs, shift: str) -> Pairs:
     Raises:
         WorldError: for a name that the world does not know, with those it does.
     """
-    names = variation.named(envs.make(pairs.name, image_size=16).factors, shift, pairs.name)
+    names = words.named(envs.make(pairs.name, image_size=16).factors, shift, pairs.name)
     return replace(pairs, vary=tuple(names))
 
 

@@ -61,8 +61,11 @@ class SmoothFrames:
         self._over_white = np.zeros((size, size, 3), np.float32)
         self._marked: tuple[bytes | None, np.ndarray, np.ndarray] = None, self._ground, self._over_white
 
-    def draw(self, simulation: Simulation, marker: np.ndarray | None) -> np.ndarray:
-        """The frame uint8 (H, W, 3), over the goal T of the state `marker` (7,) when that is given."""
+    def draw(self, simulation: Simulation, marker: np.ndarray | None, moment: float = 0.0) -> np.ndarray:
+        """The frame uint8 (H, W, 3), over the goal T of the state `marker` (7,) when that is given.
+
+        moment: makes no difference here, where nothing moves by itself.
+        """
         self._update(simulation, marker)
         frame = self._frame.copy()
         x, y = simulation.agent.position

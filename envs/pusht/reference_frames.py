@@ -48,8 +48,11 @@ class PublishedFrames:
         self._walls = self._plane == _WALL
         self._still: _Still | None = None
 
-    def draw(self, simulation: Simulation, marker: np.ndarray | None) -> np.ndarray:
-        """The frame uint8 (224, 224, 3), over the goal T of the state `marker` (7,) when that is given."""
+    def draw(self, simulation: Simulation, marker: np.ndarray | None, moment: float = 0.0) -> np.ndarray:
+        """The frame uint8 (224, 224, 3), over the goal T of the state `marker` (7,) when that is given.
+
+        moment: makes no difference here, where nothing moves by itself.
+        """
         frame = self._with_block(simulation, marker).copy()
         x, y = simulation.agent.position
         x, y = round(x), round(y)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..drawing.antialiased import Boxes, Grid, Region, backdrop, blend, covered
+from ..drawing.antialiased import Boxes, Grid, Region, blend, covered
+from ..looks.clutter import SOME_MOMENT, Ground
+from ..looks.grounds import ground
 from .frames import AGENT, BLOCK, GOAL, RIM, STROKE, WALL, wall_shares
 from .geometry import AGENT_RADIUS, BOARD
 from .shapes import BLOCKS, TOOLS, Bodies, tool_inside
@@ -27,19 +29,21 @@ def _rgb(colour: np.ndarray) -> Rgb:
 
 @dataclass(frozen=True)
 class Look:
-    """Colours of the fills and of the ground; each as it is called in `envs.pusht.world.FACTORS`."""
+    """Colours of fills and ground, and clutter; each as it is called in `envs.pusht.world.FACTORS`."""
 
     agent: Rgb = _rgb(AGENT[0])
     block: Rgb = _rgb(BLOCK[0])
     ground: Rgb = (255, 255, 255)
     pattern: str = "plain"
+    still: str = "none"
+    moving: str = "none"
 
     @staticmethod
     def of(varied: Mapping[str, Any]) -> Look:
         """The look under these values of factors."""
         names = {
-            "agent": "agent.color", "block": "block.color",
-            "ground": "background.color", "pattern": "background.pattern",
+            "agent": "agent.color", "block": "block.color", "ground": "background.color",
+            "pattern": "background.pattern", "still": "clutter.still", "moving": "clutter.moving",
         }  # fmt: skip
         return Look(**{own: varied[name] for own, name in names.items() if name in varied})
 
@@ -57,12 +61,21 @@ class VariedFrames:
         self._goal = Boxes(centres, halves, 0.0, grid)
         self._block_colours = _shades(look.block, BLOCK)
         self._agent_colours = _shades(look.agent, AGENT)
-        self._ground = backdrop(size, look.ground, look.pattern).astype(np.float32)
-        self._walls = wall_shares(grid)
+        under = ground(size, look.ground, look.pattern).astype(np.float32)
+        self._ground = Ground(grid, under, look.still, look.moving, (look.agent, look.block))
+        walls = wall_shares(grid).ravel()
+        self._at_walls = np.flatnonzero(walls)
+        self._walls = walls[self._at_walls]
 
-    def draw(self, simulation: Simulation, marker: np.ndarray | None) -> np.ndarray:
-        """The frame uint8 (H, W, 3), over the goal of the state `marker` (7,) when that is given."""
-        painted = self._ground.copy()
+    def draw(
+        self, simulation: Simulation, marker: np.ndarray | None, moment: float = SOME_MOMENT
+    ) -> np.ndarray:
+        """The frame uint8 (H, W, 3), over the goal of the state `marker` (7,) when that is given.
+
+        moment: control steps since the episode began; clutter that moves is where it is then.
+        """
+        painted = self._ground.still.copy()
+        self._ground.add_mover(painted, moment)
         if marker is not None:
             x, y, angle = marker[2:5].tolist()
             region = self._goal.region(x, y, angle)
@@ -80,7 +93,10 @@ class VariedFrames:
         if region is not None:
             whole, fill = self._agent_shares(region, x, y)
             painted[region] = self._two(painted[region], self._agent_colours, whole, fill)
-        return (blend(painted, WALL, self._walls) + np.float32(0.5)).astype(np.uint8)
+        flat = painted.reshape(-1, 3)
+        flat[self._at_walls] = blend(flat[self._at_walls], WALL, self._walls)
+        painted += np.float32(0.5)
+        return painted.astype(np.uint8)
 
     def _agent_shares(self, region: Region, x: float, y: float) -> tuple[np.ndarray, np.ndarray]:
         scale = self._grid.scale

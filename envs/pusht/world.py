@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pymunk
 
-from ..factors import Choice, Color, Factor, Number, background
+from ..factors import Choice, Color, Factor, Number, background, pictured
 from ..handles import Handle, Point
+from ..looks.picture import finished
 from ..world import World, WorldError
 from . import target
 from .frames import SmoothFrames
@@ -130,6 +131,7 @@ FACTORS: dict[str, Factor] = {
     "agent.size": Number("size", BODIES.agent_size, 0.6, 1.6, "of the pusher, in its own radius"),
     "block.size": Number("size", BODIES.block_size, 0.7, 1.3, "of the block, in its own length"),
     **background(),
+    **pictured(),
     "start.agent_x": Number("start", None, 25.0, BOARD - 25.0, "where the pusher starts, px"),
     "start.agent_y": Number("start", None, 25.0, BOARD - 25.0, "where the pusher starts, px"),
     "start.block_x": Number("start", None, 60.0, BOARD - 60.0, "only when named: the block, px", False),
@@ -170,7 +172,7 @@ class PushT(World):
         exact = self.image_size == SIZE
         plain: SmoothFrames | PublishedFrames = PublishedFrames() if exact else SmoothFrames(self.image_size)
         self._plain_frames = plain
-        self._frames: SmoothFrames | PublishedFrames | VariedFrames = self._plain_frames
+        self._frames = self._plain_frames
         self._bodies = BODIES
         self._simulation = Simulation()
 
@@ -181,10 +183,15 @@ class PushT(World):
         return target.painted_away(frame, cls.reference_marker) if seen else frame
 
     def _vary(self, varied: dict[str, Any]) -> None:
-        self._bodies, look = Bodies.of(varied), Look.of(varied)
-        shown = replace(self._bodies, speed=BODIES.speed, friction=BODIES.friction, slide=BODIES.slide)
+        self._bodies = Bodies.of(varied)
+        self._frames = self._frames_for(varied)
+
+    def _frames_for(self, varied: dict[str, Any]) -> Any:
+        bodies, look = self._bodies, Look.of(varied)
+        shown = replace(bodies, speed=BODIES.speed, friction=BODIES.friction, slide=BODIES.slide)
         usual = look == Look() and shown == BODIES
-        self._frames = self._plain_frames if usual else VariedFrames(self.image_size, look, self._bodies)
+        frames = self._plain_frames if usual else VariedFrames(self.image_size, look, bodies)
+        return finished(frames, self.image_size, varied)
 
     def _is_clear(self, state: np.ndarray) -> bool:
         corners = block_corners(state)
@@ -223,7 +230,10 @@ class PushT(World):
         """The frame of `state` (7,), drawn from a simulation of its own."""
         simulation = Simulation(self._bodies)
         simulation.place(self.check_state(state))
-        return self._frames.draw(simulation, self.reference_marker if self.reference_look else None)
+        image: np.ndarray = self._frames.draw(
+            simulation, self.reference_marker if self.reference_look else None
+        )
+        return image
 
     def handles(self) -> dict[str, Handle]:
         """The agent, and the block, which turns about its centre of gravity."""
@@ -247,8 +257,9 @@ class PushT(World):
     def _state(self) -> np.ndarray:
         return self._simulation.state()
 
-    def _draw(self, marker: np.ndarray | None) -> np.ndarray:
-        return self._frames.draw(self._simulation, marker)
+    def _draw_with(self, frames: Any, marker: np.ndarray | None) -> np.ndarray:
+        image: np.ndarray = frames.draw(self._simulation, marker, self.moment)
+        return image
 
 
 def _agent_at(state: np.ndarray) -> Point:

@@ -23,6 +23,7 @@ from typing import Any
 from latent_planner.common.progress import Bar
 
 from ..gym import first_frames
+from ..looks.families import VERSION
 from .collect_worker import FAILED, REFUSED, REPLY, Job, Player, request
 from .columns import usable_cpus
 from .episodes import EpisodeReader, EpisodeWriter, RecordingError, partial_path
@@ -46,6 +47,7 @@ def collect(
     module: str | None = None,
     cameras: Sequence[str] | None = None,
     proprio: bool = False,
+    vary: str | None = None,
 ) -> Path:
     """Record `episodes` episodes of `length` frames of the world `name` into the HDF5 file `path`.
 
@@ -55,6 +57,8 @@ def collect(
     module     likewise: the module that registers it; imported here and by the workers
     cameras    names of the world's cameras: the first is the column `pixels`, others are `pixels_<name>`
     proprio    record the robot's own vector, too, as the column `proprio`
+    vary       looks in which every frame is drawn once more, as the column `pixels_look`: "trained", or
+               groups of them, see docs/shifts.md; None for none
 
     A finished recording of the same settings is left as it is; an unfinished one goes on. Returns `path`.
 
@@ -64,7 +68,7 @@ def collect(
             disk, or a worker that fails. The complete episodes are kept.
         KeyboardInterrupt: on Ctrl-C, with a message that says what is kept; likewise.
     """
-    job = job_of(name, length, image_size, seed, policy, module, cameras, proprio)
+    job = job_of(name, length, image_size, seed, policy, module, cameras, proprio, vary)
     player = Player(job)
     episodes = whole("episodes", episodes, 1)
     workers = usable_cpus() if workers is None else whole("workers", workers, 1)
@@ -80,11 +84,12 @@ def job_of(
     module: str | None,
     cameras: Sequence[str] | None = None,
     proprio: bool = False,
+    vary: str | None = None,
 ) -> Job:
     """What to record; RecordingError for settings that make no sense."""
     length, seed = whole("length", length, 2), whole("seed", seed, 0)
     chosen = None if cameras is None else tuple(cameras)
-    return Job(name, length, image_size, seed, policy, module, chosen, proprio)
+    return Job(name, length, image_size, seed, policy, module, chosen, proprio, vary)
 
 
 def record(
@@ -147,12 +152,15 @@ def attributes(player: Player) -> dict[str, Any]:
     world = player.world
     made_of = {"action_space": str(world.actions)} if world.actions.parts else {}
     job = asdict(player.job)
-    for key in ("module", "cameras", "proprio"):
+    for key in ("module", "cameras", "proprio", "vary"):
         del job[key]
     if player.job.cameras is not None:
         job |= {"camera": next(iter(world.columns)), "cameras": list(world.columns)}
     if player.job.proprio:
         job["proprio_names"] = list(world.proprio_names)
+    if player.job.vary is not None:
+        families = {"vary_families": player.families, "vary_version": VERSION}
+        job |= {"vary": player.job.vary, **families}
     return {
         **job,
         "policy": player.job.policy or player.job.env,

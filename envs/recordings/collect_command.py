@@ -47,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--shards", type=int, help="write so many independent files, read as one recording")
     made.add_argument("--cameras", help="names with commas between them, as front,wrist (default: one alone)")
     made.add_argument("--proprio", action="store_true", help="record the robot's own vector, too")
+    made.add_argument("--vary", help="draw frames in another look, too: trained, or groups, as color,light")
     made.add_argument("--policy", help=f"of gym:ID: {gym_policies.KINDS} (default: smooth)")
     made.add_argument("--module", help="of gym:ID: the module of yours that registers it")
     return made
@@ -59,7 +60,7 @@ def main(words: Sequence[str] | None = None) -> int:
     log_above_bars("%(message)s")
     same: dict[str, Any] = {"episodes": args.episodes, "length": args.length, "image_size": args.image_size}
     same |= {"seed": args.seed, "policy": args.policy, "module": args.module, "proprio": args.proprio}
-    same["cameras"] = args.cameras.split(",") if args.cameras else None
+    same |= {"cameras": args.cameras.split(",") if args.cameras else None, "vary": args.vary}
     with in_words(RecordingError, envs.WorldError, EngineError) as outcome:
         if args.shards is None:
             if args.words:

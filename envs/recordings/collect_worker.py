@@ -23,7 +23,9 @@ from latent_planner import envs
 from .. import policies
 from ..catalogue import entry
 from ..gym.making import bring
+from ..looks import training
 from .journal import RecordingError, encode
+from .senses import LOOK
 
 BRANCH = 0  # of the seeds: training episodes; benchmark pairs come from another
 REPLY = struct.Struct("<qQ")  # number of the episode, or FAILED or REFUSED, and size of what follows
@@ -37,6 +39,7 @@ class Job:
     cameras, proprio: what is recorded beside the usual frames, as for `envs.make`.
     policy, module: of a Gymnasium environment, what else than smooth noise acts (envs.gym.policies), and the
     module that registers it.
+    vary: looks, see envs.looks.words, in which every frame is drawn once more; None for none.
     """
 
     env: str
@@ -47,6 +50,7 @@ class Job:
     module: str | None = None
     cameras: Sequence[str] | None = None
     proprio: bool = False
+    vary: str | None = None
 
 
 class Player:
@@ -64,6 +68,7 @@ class Player:
             job.env, image_size=job.image_size, cameras=job.cameras, proprio=job.proprio
         )
         self.policy = policies.make_policy(job.env, kind=job.policy, world=self.world)
+        self.families = [] if job.vary is None else training.families(self.world, job.vary)
 
     def record(self, index: int) -> bytes:
         """Episode `index` as a journal record: a function of the job and the index alone."""
@@ -71,19 +76,22 @@ class Player:
 
     def play(self, index: int, most: int | None = None) -> dict[str, np.ndarray]:
         """Episode `index`: pixels (T, H, W, 3), state (T, S), action (T, A), the last of which is NaN; and
-        pixels_<name> (T, H, W, 3) and proprio (T, P), where the job asks for them.
+        pixels_<name> (T, H, W, 3) and proprio (T, P), where the job asks for them, and `pixels` in a look of
+        the episode as pixels_look, where the job has looks.
 
         most: frames, where not as many as the job says. There are fewer where the world ends the episode.
         """
         job, low, high = self.job, self.world.action_low, self.world.action_high
         length = job.length if most is None else most
-        of_world, of_policy = np.random.SeedSequence([job.seed, BRANCH, index]).spawn(2)
+        of_world, of_policy, of_look = np.random.SeedSequence([job.seed, BRANCH, index]).spawn(3)
         without_goal = {"goal": None} if self.family else None  # which takes time to find there
         obs, _ = self.world.reset(seed=int(of_world.generate_state(1)[0]), options=without_goal)
         self.policy.reset(np.random.default_rng(of_policy))
+        look = None if job.vary is None else training.drawn_in(self.world, job.vary, of_look)
+        first = obs if look is None else {**obs, LOOK: obs["pixels"]}
         seen = {
             name: np.empty((length, *value.shape), np.uint8 if value.dtype == np.uint8 else np.float32)
-            for name, value in obs.items()
+            for name, value in first.items()
         }
         action = np.full((length, len(low)), np.nan, np.float32)
         frames, ended = 0, False
@@ -92,7 +100,7 @@ class Player:
                 action[frames - 1] = self.policy.act(obs)
                 obs, _, ended, *_ = self.world.step(action[frames - 1])
             for name, rows in seen.items():
-                rows[frames] = obs[name]
+                rows[frames] = look() if look is not None and name == LOOK else obs[name]
             frames += 1
         taken = action[: frames - 1]
         if not ((low <= taken) & (taken <= high)).all():

@@ -306,6 +306,14 @@ class EpisodeReader:
         """Of each camera that was asked for, its column; empty where it is one alone, without a vector."""
         return self._senses.columns
 
+    @property
+    def look_column(self) -> str | None:
+        """The column that shows every frame in another look, `pixels_look`, where the recording has one.
+
+        `attrs` say what it was drawn from: `vary`, `vary_families`, `vary_version`.
+        """
+        return senses.look_column(self.attrs, self._columns)
+
     @cached_property
     def proprio_names(self) -> tuple[str, ...]:
         """Names of the vector's components; empty where none was asked for."""

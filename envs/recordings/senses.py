@@ -19,7 +19,8 @@ from .journal import RecordingError
 
 PREFIXES = ("pixels_", "observation.images.", "observation.image.")
 VECTOR = "proprio"
-NO_CAMERAS = ("look", VECTOR)  # `pixels_look` holds frames drawn again in another look
+LOOK = "pixels_look"  # the same frames in another look, where the recording's attribute `vary` says of which
+NO_CAMERAS = (LOOK.removeprefix(PREFIXES[0]), VECTOR)
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,11 @@ class Senses:
         """Of each column, what the recording calls it."""
         found = {column: self.cameras[name] for name, column in self.columns.items()}
         return found | ({} if self.vector is None else {VECTOR: self.vector})
+
+
+def look_column(attrs: Mapping[str, Any], columns: Mapping[str, Any]) -> str | None:
+    """LOOK where the recording says that it has a second look."""
+    return LOOK if "vary" in attrs and LOOK in columns else None
 
 
 def short(word: str) -> str:

@@ -9,7 +9,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ..drawing.antialiased import Grid, backdrop
+from ..drawing.antialiased import Grid
+from ..looks.clutter import SOME_MOMENT, Ground
+from ..looks.grounds import ground
 
 SIDE = 224.0
 RADIUS = 7.0
@@ -30,7 +32,7 @@ SHAPES = ("circle", "square", "diamond")
 
 @dataclass(frozen=True)
 class Look:
-    """Colours and shapes; each as it is called in `latent_planner.envs.rooms.two_room.FACTORS`."""
+    """Colours, shapes, clutter; each as it is called in `envs.rooms.two_room.FACTORS`."""
 
     agent: tuple[int, int, int] = (255, 0, 0)
     wall: tuple[int, int, int] = (0, 0, 0)
@@ -38,13 +40,16 @@ class Look:
     size: float = 1.0
     ground: tuple[int, int, int] = (255, 255, 255)
     pattern: str = "plain"
+    still: str = "none"
+    moving: str = "none"
 
     @staticmethod
     def of(varied: Mapping[str, Any]) -> Look:
         """The look under these values of factors."""
         names = {
             "agent": "agent.color", "wall": "wall.color", "shape": "agent.shape", "size": "agent.size",
-            "ground": "background.color", "pattern": "background.pattern",
+            "ground": "background.color", "pattern": "background.pattern", "still": "clutter.still",
+            "moving": "clutter.moving",
         }  # fmt: skip
         return Look(**{own: varied[name] for own, name in names.items() if name in varied})
 
@@ -67,8 +72,10 @@ Point = tuple[float, float]
 class Frames(Protocol):
     """Draws the rooms with the agent's dot at (x, y), over the green dot of a goal when one is given."""
 
-    def draw(self, x: float, y: float, marker: Point | None, layout: Layout = LAYOUT) -> np.ndarray:
-        """The frame, uint8 (H, W, 3)."""
+    def draw(
+        self, x: float, y: float, marker: Point | None, layout: Layout = LAYOUT, moment: float = SOME_MOMENT
+    ) -> np.ndarray:
+        """The frame, uint8 (H, W, 3). Clutter that moves is where it is after `moment` control steps."""
 
 
 class SmoothFrames:
@@ -78,28 +85,33 @@ class SmoothFrames:
         self._grid, self._look = Grid(size, size / SIDE), look
         # Of both dots, the channels that are not dark and how bright they are.
         self._colours = [[(i, float(v)) for i, v in enumerate(rgb) if v] for rgb in (look.agent, _MARKER)]
-        self._layout, self._plain = LAYOUT, self._ground(LAYOUT)
+        under = ground(size, look.ground, look.pattern)
+        self._under = Ground(self._grid, under, look.still, look.moving, (look.agent, look.wall))
+        self._lay_out(LAYOUT)
 
-    def draw(self, x: float, y: float, marker: Point | None, layout: Layout = LAYOUT) -> np.ndarray:
+    def draw(
+        self, x: float, y: float, marker: Point | None, layout: Layout = LAYOUT, moment: float = SOME_MOMENT
+    ) -> np.ndarray:
         if layout != self._layout:
-            self._layout, self._plain = layout, self._ground(layout)
+            self._lay_out(layout)
         frame = self._plain.copy()
+        self._under.add_mover(frame, moment, self._free)
         if marker is not None:
             self._dot(frame, *marker, self._colours[1])
         self._dot(frame, x, y, self._colours[0])
         return frame
 
-    def _ground(self, layout: Layout) -> np.ndarray:
-        """The rooms (H, W, 3) with nobody in them; a pixel is inked as much as its square is covered."""
+    def _lay_out(self, layout: Layout) -> None:
+        """Draw the rooms with nobody in them; a pixel is inked as much as its square is covered."""
         size = self._grid.size
         edges = np.arange(size + 1) * (SIDE / size)
         ink = np.zeros((size, size))
         for x0, x1, y0, y1 in inked(layout):
             columns, rows = (np.diff(edges.clip(a, b)) * (size / SIDE) for a, b in ((x0, x1), (y0, y1)))
             ink = np.maximum(ink, rows[:, None] * columns)
-        under = backdrop(size, self._look.ground, self._look.pattern)
-        painted = under * (1.0 - ink)[..., None] + np.array(self._look.wall) * ink[..., None]
-        return (painted.astype(np.float32) + 0.5).astype(np.uint8)
+        self._layout, self._free = layout, 1.0 - ink
+        painted = self._under.still * self._free[..., None] + np.array(self._look.wall) * ink[..., None]
+        self._plain = (painted.astype(np.float32) + 0.5).astype(np.uint8)
 
     def _dot(self, frame: np.ndarray, x: float, y: float, colour: list[tuple[int, float]]) -> None:
         """Blend a Gaussian of this colour, round unless the look says otherwise, at (x, y) of 224."""
@@ -138,7 +150,9 @@ class PublishedFrames:
             self._ground[int(y0) : int(y1), int(x0) : int(x1)] = 0
         self._centres = np.arange(size, dtype=np.float32)
 
-    def draw(self, x: float, y: float, marker: Point | None, layout: Layout = LAYOUT) -> np.ndarray:
+    def draw(
+        self, x: float, y: float, marker: Point | None, layout: Layout = LAYOUT, moment: float = SOME_MOMENT
+    ) -> np.ndarray:
         frame = self._ground.copy()
         if marker is not None:
             self._dot(frame, *marker, 1)

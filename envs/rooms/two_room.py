@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..factors import Choice, Color, Factor, Number, background
+from ..factors import Choice, Color, Factor, Number, background, pictured
 from ..handles import Handle
+from ..looks.picture import finished
 from ..world import World, WorldError
 from .frames import LAYOUT, LOOK, SHAPES, SIDE, Frames, Layout, Look, PublishedFrames, SmoothFrames
 
@@ -29,6 +30,7 @@ FACTORS: dict[str, Factor] = {
     "agent.shape": Choice("shape", LOOK.shape, SHAPES, "of the dot"),
     "agent.size": Number("size", LOOK.size, 0.6, 1.8, "of the dot as it is drawn, in its own radius"),
     **background(),
+    **pictured(),
     "start.agent_x": Number("start", None, LOW, HIGH, "where the dot starts, px of 224"),
     "start.agent_y": Number("start", None, LOW, HIGH, "where the dot starts, px of 224"),
     _SPEED: Number("physics", 1.0, 0.5, 1.5, "times 5 px a step, under a full action"),
@@ -63,8 +65,15 @@ class TwoRoom(World):
     def _vary(self, varied: dict[str, Any]) -> None:
         self._speed = SPEED * varied.get(_SPEED, 1.0)
         self._drift = varied.get(_DRIFT[0], 0.0), varied.get(_DRIFT[1], 0.0)
+        self._frames = self._frames_for(varied)
+
+    def _frames_for(self, varied: dict[str, Any]) -> Frames:
         look = Look.of(varied)
-        self._frames = self._plain_frames if look == LOOK else SmoothFrames(self.image_size, look)
+        return finished(
+            self._plain_frames if look == LOOK else SmoothFrames(self.image_size, look),
+            self.image_size,
+            varied,
+        )
 
     def _is_clear(self, state: np.ndarray) -> bool:
         return abs(float(state[0]) - self._wall_of(state)) >= FACE
@@ -134,5 +143,6 @@ class TwoRoom(World):
     def _state(self) -> np.ndarray:
         return np.array([self._x, self._y])
 
-    def _draw(self, marker: np.ndarray | None) -> np.ndarray:
-        return self._frames.draw(self._x, self._y, None if marker is None else tuple(marker.tolist()))
+    def _draw_with(self, frames: Frames, marker: np.ndarray | None) -> np.ndarray:
+        place = None if marker is None else (float(marker[0]), float(marker[1]))
+        return frames.draw(self._x, self._y, place, self._layout, self.moment)

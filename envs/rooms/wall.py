@@ -82,10 +82,6 @@ class Wall(TwoRoom):
     def _state(self) -> np.ndarray:
         return np.array([self._x, self._y, *self._layout])
 
-    def _draw(self, marker: np.ndarray | None) -> np.ndarray:
-        place = None if marker is None else (float(marker[0]), float(marker[1]))
-        return self._frames.draw(self._x, self._y, place, self._layout)
-
 
 def _same_layout(state: Any, other: Any) -> bool:
     return all(abs(float(a) - float(b)) < 0.01 for a, b in zip(state[2:4], other[2:4]))

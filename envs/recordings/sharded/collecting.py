@@ -43,6 +43,7 @@ def collect_shards(
     module: str | None = None,
     cameras: Sequence[str] | None = None,
     proprio: bool = False,
+    vary: str | None = None,
 ) -> Path:
     """Record `episodes` episodes of the world `name` as `shards` files in `folder`, which is returned.
 
@@ -56,7 +57,7 @@ def collect_shards(
     Raises RecordingError, WorldError or EngineError with a sentence for the user; what is complete is kept.
     """
     folder = Path(folder).absolute()
-    job = job_of(name, length, image_size, seed, policy, module, cameras, proprio)
+    job = job_of(name, length, image_size, seed, policy, module, cameras, proprio, vary)
     wanted = shards_of(whole("episodes", episodes, 1), whole("shards", shards, 1))
     player = Player(job)
     if folder.exists() and not folder.is_dir():
