@@ -122,6 +122,7 @@ class Agent:
             looks=self.looks,
         )  # fmt: skip
         twin._solver.threads, twin._solver.precision = self.threads, self._solver.precision
+        twin._solver.legs = self._solver.legs
         return twin
 
     @property
@@ -249,7 +250,17 @@ class Agent:
             problems[i].goal, problems[i].later, problems[i].near = goal, later, near
             problems[i].steps_left = left[i]
         self._problems = problems
-        self._solver.legs.prepare()
+        if self.settings.deadline is not None:
+            self.prepare()
+
+    def prepare(self) -> None:
+        """Do now, once, what the first plan to a far goal would be late for: half a second with landmarks.
+
+        `set_goal` does it where the settings hold a deadline. Programs that give each call a deadline of its
+        own call it before.
+        """
+        with self.threads.using():
+            self._solver.legs.prepare()
 
     @torch.no_grad()
     def observe(

@@ -94,7 +94,7 @@ class Legs:
         return Aim(aims, plans, far)
 
     def prepare(self) -> None:
-        """Do beforehand what would make the first plan late."""
+        """Do beforehand what would make the first plan to a far goal late."""
         landmarks = self.landmarks
         if landmarks is not None and self.seconds == 0:
             landmarks.table()
@@ -110,19 +110,13 @@ class Legs:
         rest = landmarks.values(goal, most - 1)[-1][0]  # (M,), what comes after the first leg
         ways = landmarks.price(landmarks.between(latent[None], landmarks.latents[None])[0, 0]) + rest
         chosen = landmarks.latents[ways.topk(min(CANDIDATES, len(ways)), largest=False).indices]
-        here = latent.expand(len(chosen), -1)
-        plans, ends = self._legs(here, chosen)
-        which = (
-            (ends - chosen[:, None])
-            .square()
-            .sum(-1)
-            .topk(min(KEPT, ends.shape[1]), dim=1, largest=False)
-            .indices
-        )
+        targets = torch.cat([chosen, goal])  # perhaps half of the way is straight
+        plans, ends = self._legs(latent.expand(len(targets), -1), targets)
+        off = (ends[:-1] - chosen[:, None]).square().sum(-1)
+        which = off.topk(min(KEPT, ends.shape[1]), dim=1, largest=False).indices
         rows = torch.arange(len(chosen), device=which.device)[:, None]
-        plans, ends = plans[rows, which].flatten(0, 1), ends[rows, which].flatten(0, 1)
-        direct, direct_ends = self._legs(latent, goal)  # perhaps half of the way is straight
-        plans, ends = torch.cat([plans, direct[0]]), torch.cat([ends, direct_ends[0]])
+        plans = torch.cat([plans[rows, which].flatten(0, 1), plans[-1]])
+        ends = torch.cat([ends[rows, which].flatten(0, 1), ends[-1]])
         count = min(NEXT, len(rest))
         then = torch.cat([value.topk(count, largest=False).indices for value in (rest, ways)])
         prices = landmarks.price(landmarks.between(ends[None], landmarks.latents[then][None])[0]) + rest[then]

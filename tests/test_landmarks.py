@@ -200,6 +200,20 @@ def test_landmarks_are_learned_saved_and_planned_over(pusht_recording: Path, tmp
     assert straight.act(frames[0]).shape == (2,)
 
 
+def test_the_table_waits_for_a_far_goal_unless_plans_have_a_deadline() -> None:
+    from latent_planner import Agent, envs
+
+    agent = Agent.from_pretrained("pusht", device="cpu", num_samples=8, num_elites=2, iterations=1)
+    landmarks, frame = agent.world_model.landmarks, envs.make("pusht").reset(seed=0)[0]["pixels"]
+    assert landmarks is not None
+    agent.set_goal(frame)
+    agent.act(frame)  # it is there
+    assert landmarks._table is None
+    hurried = Agent(agent.world_model, agent.settings.changed(deadline=0.5), device="cpu")
+    hurried.set_goal(frame)
+    assert landmarks._table is not None and hurried._solver.legs.seconds > 0
+
+
 def test_the_command_gives_an_older_checkpoint_landmarks(
     pusht_recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

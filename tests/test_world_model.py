@@ -14,6 +14,7 @@ from published import weights
 from torch import Tensor
 
 from latent_planner.checkpoints import lewm
+from latent_planner.model.pooling import pool
 from latent_planner.model.world_model import WorldModel, WorldModelConfig
 from latent_planner.objective import Imagined, last
 
@@ -221,6 +222,28 @@ def test_autocast_stays_near(kind: str, dtype: torch.dtype) -> None:
     assert near[1].dtype == near[2].dtype == torch.float32
     for rough, fine in zip(near, exact):
         assert (rough.float() - fine).norm() < 0.05 * fine.norm()
+
+
+@pytest.mark.parametrize("frames", [1, 16, 37])
+def test_pooling_some_frames_at_a_time_changes_no_number(frames: int) -> None:
+    torch.manual_seed(3)
+    found, bias, places = torch.randn(frames, 11, 36), torch.randn(4), torch.randn(5, 36)
+    upstream, results = torch.randn(frames, 7, 9), []
+    for place in (found.clone(), found.double()):
+        maps, own = place.requires_grad_(), bias.to(place.dtype).requires_grad_()
+        if place.dtype == torch.float32:
+            means = pool(maps, own, places, training=True)
+        else:  # as it is meant
+            seen = torch.nn.functional.silu(maps[:, 7:] + own[:, None])
+            cells = torch.cat([places.double().expand(frames, -1, -1), seen], 1)
+            means = torch.einsum("nwc,nvc->nwv", maps[:, :7].softmax(-1), cells)
+        gradients = torch.autograd.grad((means * upstream).sum(), [maps, own])
+        results.append([value.double() for value in (means, *gradients)])
+    with torch.no_grad():
+        results.append([pool(found, bias, places, training=False).double(), *results[1][1:]])
+    for result in (results[0], results[2]):
+        for value, exact in zip(result, results[1]):
+            torch.testing.assert_close(value, exact, rtol=1e-4, atol=1e-5)
 
 
 # frames and actions

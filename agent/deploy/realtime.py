@@ -321,6 +321,8 @@ class PlannerThread:
         if goal is not None:
             try:
                 self.planner.set_goal(goal[0], steps=goal[1])
+                if self.deadline is not None and hasattr(self.planner, "prepare"):  # not in time for a plan
+                    self.planner.prepare()
             except BaseException:
                 with self._news:  # or it would go on with the old one
                     self._new_goal = self._new_goal or goal

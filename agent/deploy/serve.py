@@ -95,6 +95,7 @@ def _load(args: argparse.Namespace, api_key: str | None) -> tuple[PolicyServer, 
         trial = agent.clone()
         frame = blank(agent.config)
         trial.set_goal(frame)
+        trial.prepare()
         trial.replan(frame)
     except (CheckpointError, PlanError) as error:
         raise ServeError(str(error)) from None

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from .pooling import pool
 from .projector import BatchNorm, Projector
 
 if TYPE_CHECKING:
@@ -99,10 +100,9 @@ class KeypointNet(nn.Module):
         self.register_buffer("places", torch.stack([x, y, x * x, y * y, x * y]).flatten(1), persistent=False)
 
     def forward(self, frames: Tensor) -> Tensor:
-        maps, values = self.filters(frames.contiguous()).flatten(2).split([self.width, self.values], 1)
-        seen = F.silu(values + self.value_bias[:, None])
-        cells = torch.cat([self.places.to(seen.dtype).expand(seen.shape[0], -1, -1), seen], 1)
-        x, y, xx, yy, xy, *_ = means = (maps.softmax(-1) @ cells.mT).unbind(-1)
+        found = self.filters(frames.contiguous()).flatten(2)
+        pooled = pool(found, self.value_bias, self.places, training=self.training)
+        x, y, xx, yy, xy, *_ = means = pooled.unbind(-1)
         known = torch.stack([x, y, xx - x * x, yy - y * y, xy - x * y, *means[5:]], -1)
         return (self.norm(known.flatten(1)).unflatten(1, (self.width, -1)) * self.scale).flatten(1)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 WIDTH = 256
 SHARPNESS = 0.3  # of a leg's price around the trusted distance, in its logarithm
 STEP = 0.1  # least price of a leg: fewer legs are better
-ROWS_AT_ONCE = 65_536  # of the table
+PAIRS_AT_ONCE = 2048  # of latents: what the network makes of so many stays in a core's cache
 
 
 def imagine_proposals(
@@ -71,15 +71,14 @@ class Landmarks(nn.Module):
     def between(self, latents: Tensor, goals: Tensor) -> Tensor:
         """The same for every pair of (B, N, D) and (B, M, D): (B, N, M). The first layer is computed once for
         each latent."""
-        first, *rest = self.layers
+        first, _, second, _, last = self.layers
         assert isinstance(first, nn.Linear)
         weight, dim = first.weight, latents.shape[-1]
-        here = F.linear(latents, weight[:, :dim] - weight[:, dim:], first.bias)
-        there = F.linear(goals, weight[:, dim:])
-        hidden = here[:, :, None] + there[:, None]
-        for layer in rest:
-            hidden = layer(hidden)
-        return hidden[..., 0]
+        here = F.linear(latents, weight[:, :dim] - weight[:, dim:], first.bias)[:, :, None]
+        there = F.linear(goals, weight[:, dim:])[:, None]
+        rows = max(1, PAIRS_AT_ONCE // max(1, len(latents) * goals.shape[1]))
+        parts = [last(F.silu(second(F.silu(some + there))))[..., 0] for some in here.split(rows, 1)]
+        return torch.cat(parts, 1)
 
     def price(self, left: Tensor) -> Tensor:
         """What a leg costs that leaves `left`, as `forward` gives it: little up to the trusted distance, then
@@ -89,9 +88,8 @@ class Landmarks(nn.Module):
     def table(self) -> Tensor:
         """(M, M): the price of the leg from each landmark to each other; computed once."""
         if self._table is None or self._table.device != self.latents.device:
-            rows = max(1, ROWS_AT_ONCE // len(self.latents))
-            parts = [self.between(some[None], self.latents[None])[0] for some in self.latents.split(rows)]
-            self._table = self.price(torch.cat(parts)).fill_diagonal_(math.inf)
+            legs = self.between(self.latents[None], self.latents[None])[0]
+            self._table = self.price(legs).fill_diagonal_(math.inf)
         return self._table
 
     def forget_table(self) -> None:

@@ -97,8 +97,8 @@ class Predictor(nn.Module):
     def _blocks(self) -> list[Block]:
         return [cast(Block, block) for block in self.blocks]
 
-    def _nothing(self) -> list[list[KeyValue]]:
-        return [[] for _ in self.blocks]
+    def _nothing(self) -> list[KeyValue | None]:
+        return [None for _ in self.blocks]
 
     def _steer(self, actions: Tensor) -> list[Tensor]:
         """Per block, what its AdaLN makes of the actions: (T, B, N, F·A) -> (T, B, N, 6·width)."""
@@ -109,15 +109,15 @@ class Predictor(nn.Module):
         self,
         tokens: Tensor,
         steering: list[Tensor],
-        past: list[list[KeyValue]],
+        past: list[KeyValue | None],
         position: int,
         *,
         outputs: int,
-    ) -> tuple[Tensor, list[list[KeyValue]]]:
+    ) -> tuple[Tensor, list[KeyValue | None]]:
         """Put tokens (T, B, N or 1, D) behind the past -> features of the last `outputs`, the longer past."""
         x = self.embed_latents(rearrange(tokens, "t b n d -> b n t d"), position)
         x = rearrange(x, "b n t width -> t b n width")
-        following = []
+        following: list[KeyValue | None] = []
         for i, block in enumerate(self._blocks()):
             wanted = outputs if i == len(self.blocks) - 1 else len(x)
             x, kept = block.step(x, steering[i], past[i], outputs=wanted)

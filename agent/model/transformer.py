@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-KeyValue = tuple[Tensor, Tensor]  # of one token, each (B, N or 1, heads, head_dim)
+KeyValue = tuple[Tensor, Tensor]  # of some tokens, each (t, B, N or 1, heads, head_dim)
 
 
 class Modulation(nn.Linear):
@@ -48,6 +48,16 @@ class QueryKeyValue(nn.Linear):
         return F.linear(x, self.weight.split(self.sizes)[1])
 
 
+class Layers(nn.Sequential):
+    """One layer after the other; in evaluation those that then do nothing are passed over."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self:
+            if self.training or not isinstance(layer, (nn.Identity, nn.Dropout)):
+                x = layer(x)
+        return x
+
+
 class Block(nn.Module):
     """Attention and MLP; the action gives each a shift, a scale and a gate, at first zero: the identity."""
 
@@ -68,7 +78,7 @@ class Block(nn.Module):
             width=width, heads=heads, head_dim=head_dim, dropout=dropout, window=window,
             inner_norm=inner_norm, relative_positions=relative_positions,
         )  # fmt: skip
-        self.mlp = nn.Sequential(
+        self.mlp = Layers(
             nn.LayerNorm(width) if inner_norm else nn.Identity(),
             nn.Linear(width, mlp_dim),
             nn.GELU(),
@@ -90,17 +100,20 @@ class Block(nn.Module):
         return x + mlp_gate * self.mlp(self.norm(x) * mlp_scale + mlp_shift)
 
     def step(
-        self, x: Tensor, steering: Tensor, past: list[KeyValue], *, outputs: int
-    ) -> tuple[Tensor, list[KeyValue]]:
+        self, x: Tensor, steering: Tensor, past: KeyValue | None, *, outputs: int
+    ) -> tuple[Tensor, KeyValue]:
         """x (T, B, N or 1, width), steering (T, B, N, 6·width), what earlier tokens left -> the last
         `outputs` tokens, what later ones will look at."""
         shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = steering.chunk(6, -1)
         attended, past = self.attention.step(torch.addcmul(shift, self.norm(x), scale), past, outputs=outputs)
         if outputs == 0:
             return x[:0], past
-        x = torch.addcmul(x[-outputs:], gate[-outputs:], attended)
-        hidden = torch.addcmul(mlp_shift[-outputs:], self.norm(x), mlp_scale[-outputs:])
-        return torch.addcmul(x, mlp_gate[-outputs:], self.mlp(hidden)), past
+        if outputs < len(x):
+            x, gate, mlp_shift = x[-outputs:], gate[-outputs:], mlp_shift[-outputs:]
+            mlp_scale, mlp_gate = mlp_scale[-outputs:], mlp_gate[-outputs:]
+        x = torch.addcmul(x, gate, attended)
+        hidden = torch.addcmul(mlp_shift, self.norm(x), mlp_scale)
+        return torch.addcmul(x, mlp_gate, self.mlp(hidden)), past
 
 
 class Attention(nn.Module):
@@ -122,7 +135,7 @@ class Attention(nn.Module):
         self.inner_dim = heads * head_dim
         self.norm = nn.LayerNorm(width) if inner_norm else nn.Identity()
         self.qkv = QueryKeyValue(width, self.inner_dim)
-        self.output = nn.Sequential(nn.Linear(self.inner_dim, width), nn.Dropout(dropout))
+        self.output = Layers(nn.Linear(self.inner_dim, width), nn.Dropout(dropout))
         # added to the score of a token 0, 1, … steps back
         self.distance_bias = nn.Parameter(torch.zeros(heads, window)) if relative_positions else None
 
@@ -144,37 +157,48 @@ class Attention(nn.Module):
         )
         return self.output(rearrange(attended, "b heads t d -> b t (heads d)"))
 
-    def step(self, x: Tensor, past: list[KeyValue], *, outputs: int) -> tuple[Tensor, list[KeyValue]]:
+    def step(self, x: Tensor, past: KeyValue | None, *, outputs: int) -> tuple[Tensor, KeyValue]:
         """(T, B, N, width), keys and values of earlier tokens -> (outputs, B, N, width), those that the next
         token will see."""
         x = self.norm(x)
-        alone = not past and not self.training  # the very first token looks at itself only: no question asked
+        alone = past is None and not self.training  # the first token looks at itself only: no question asked
         asking = min(outputs, len(x) - alone)
         if asking == len(x):
             q, k, v = (self._heads(t) for t in self.qkv(x).chunk(3, -1))
         else:
             k, v = (self._heads(t) for t in self.qkv.key_value(x).chunk(2, -1))
             q = self._heads(self.qkv.query(x[len(x) - asking :])) if asking else x[:0]
-        seen = [*past, *zip(k.unbind(0), v.unbind(0))]
-        following = seen[max(0, len(seen) + 1 - self.window) :]
+        keys, values = (k, v) if past is None else (_joined(past[0], k), _joined(past[1], v))
+        kept = max(0, len(keys) + 1 - self.window)
+        following = keys[kept:], values[kept:]
         if outputs == 0:
             return x[:0], following
-        attended = [v[0]] if asking < outputs else []
+        attended = [v[:1]] if asking < outputs else []
         for i in range(asking):  # by index: a graph cannot be stored that takes apart nothing
-            end = len(seen) - asking + 1 + i
-            attended.append(self._look(q[i], seen[max(0, end - self.window) : end]))
-        return self.output(torch.stack(attended).flatten(-2)), following
+            end = len(keys) - asking + 1 + i
+            seen = slice(max(0, end - self.window), end)
+            attended.append(self._look(q[i : i + 1], keys[seen], values[seen]))
+        whole = attended[0] if len(attended) == 1 else torch.cat(attended)
+        return self.output(whole.flatten(-2)), following
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1))
 
-    def _look(self, query: Tensor, seen: list[KeyValue]) -> Tensor:
-        """One token's query (B, N, heads, head_dim) looks at some, itself the last -> the same shape."""
-        score = torch.stack([(query * key).sum(-1) for key, _ in seen]) * query.shape[-1] ** -0.5
-        if self.distance_bias is not None:
-            score = score + self.distance_bias[:, : len(seen)].flip(1).T[:, None, None]
+    def _look(self, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """One token's query (1, B, N, heads, head_dim) looks at some tokens (t, B, N or 1, heads, head_dim),
+        itself the last -> the shape of the query."""
+        score = (query * keys).sum(-1)
+        scale = query.shape[-1] ** -0.5
+        if self.distance_bias is None:
+            score = score * scale
+        else:
+            bias = self.distance_bias[:, : len(keys)].flip(1).T[:, None, None]
+            score = torch.add(bias, score, alpha=scale)
         share = F.dropout(score.softmax(0), self.dropout, self.training)[..., None].to(query.dtype)
-        attended = share[0] * seen[0][1]
-        for i in range(1, len(seen)):
-            attended = torch.addcmul(attended, share[i], seen[i][1])
-        return attended
+        return (share * values).sum(0, keepdim=True)
+
+
+def _joined(past: Tensor, new: Tensor) -> Tensor:
+    """(t, B, N or 1, …) and (T, B, N, …) -> (t + T, B, N, …)."""
+    return torch.cat([past.expand(-1, -1, new.shape[2], -1, -1), new])
+
