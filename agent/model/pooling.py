@@ -28,7 +28,7 @@ def pool(found: Tensor, bias: Tensor, places: Tensor, *, training: bool) -> Tens
 
 def _cells(values: Tensor, bias: Tensor, places: Tensor) -> Tensor:
     seen = F.silu(values + bias[:, None])
-    return torch.cat([places.to(seen.dtype).expand(len(seen), -1, -1), seen], 1)
+    return torch.cat([places.to(seen.dtype).expand(seen.shape[0], -1, -1), seen], 1)  # a graph's batch has no len
 
 
 class _Pool(torch.autograd.Function):
