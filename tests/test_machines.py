@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.utils import DistributedType
+from safetensors.torch import load_file
 from tiny_run import losses, tiny_dataset, tiny_trainer
 
 from latent_planner.checkpoints import checkpoint
@@ -50,7 +51,18 @@ def torchrun(nodes: int, each: int, node: int, port: int) -> list[str]:
 
 def accelerate(nodes: int, each: int, node: int, port: int) -> list[str]:
     """--multi_gpu: of --cpu, Accelerate's launcher starts one process alone, unless MPI starts more."""
-    words = ["accelerate.commands.accelerate_cli", "launch", "--multi_gpu", "--num_machines", str(nodes)]
+    return _accelerate("--multi_gpu", nodes, each, node, port)
+
+
+def fsdp(nodes: int, each: int, node: int, port: int) -> list[str]:
+    """Weights, gradients and moments divided over the processes."""
+    words = _accelerate("--use_fsdp", nodes, each, node, port)
+    loading = ["--fsdp_cpu_ram_efficient_loading", "false", "--fsdp_sync_module_states", "false"]
+    return [*words, "--fsdp_version", "2", *loading]  # Accelerate loads in another way on GPUs only
+
+
+def _accelerate(kind: str, nodes: int, each: int, node: int, port: int) -> list[str]:
+    words = ["accelerate.commands.accelerate_cli", "launch", kind, "--num_machines", str(nodes)]
     words += ["--num_processes", str(nodes * each), "--machine_rank", str(node)]
     words += ["--mixed_precision", "no", "--dynamo_backend", "no"]
     return [*words, "--main_process_ip", "127.0.0.1", "--main_process_port", str(port)]
@@ -88,6 +100,15 @@ def same_weights(one: Path, other: Path) -> None:
             torch.testing.assert_close(weights[1][name], value, rtol=1e-3, atol=1e-5, msg=name)
 
 
+def same_moments(one: Path, other: Path) -> None:
+    """What two runs have saved to go on from is the same of every parameter, up to rounding."""
+    states = [load_file(folder / "state.safetensors") for folder in (one, other)]
+    assert states[0].keys() == states[1].keys()
+    for name, value in states[0].items():
+        if name.startswith("optimizer."):
+            torch.testing.assert_close(states[1][name], value, rtol=1e-2, atol=1e-5, msg=name)
+
+
 def offspring(pid: int) -> list[int]:
     """A process and all that it started, and so on."""
     found = [pid]
@@ -106,17 +127,19 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("launcher", [torchrun, accelerate])
+@pytest.mark.parametrize("launcher", [torchrun, accelerate, fsdp])
 def test_two_machines_of_two_processes_give_the_losses_and_weights_of_one(
     one: Path, tmp_path: Path, launcher: Launcher
 ) -> None:
     for process in machines(tmp_path, CONFIG, launcher=launcher):
         told = process.communicate(timeout=300)[1]
         assert process.returncode == 0, told[-2000:]
+        assert ("divided over 4 processes" in told) == (launcher is fsdp)
     ours, theirs = np.array(losses(one)), np.array(losses(tmp_path))
     assert ours.shape == theirs.shape == (8, 6)
     np.testing.assert_allclose(theirs, ours, rtol=1e-5, atol=1e-6)
     same_weights(one, tmp_path)
+    same_moments(one, tmp_path)
 
 
 def test_a_machine_that_disappears_is_one_sentence_and_one_process_goes_on(one: Path, tmp_path: Path) -> None:
@@ -141,14 +164,15 @@ def test_a_machine_that_disappears_is_one_sentence_and_one_process_goes_on(one: 
     same_weights(one, tmp_path)
 
 
-def test_more_processes_go_on_with_the_same_batches(one: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("launcher", [torchrun, fsdp])
+def test_more_processes_go_on_with_the_same_batches(one: Path, tmp_path: Path, launcher: Launcher) -> None:
     def stop(row: dict[str, Any]) -> None:
         if row["step"] == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         tiny_trainer(tmp_path, **CONFIG, log=stop).fit()
-    (machine,) = machines(tmp_path, CONFIG, nodes=1)
+    (machine,) = machines(tmp_path, CONFIG, nodes=1, launcher=launcher)
     told = machine.communicate(timeout=300)[1]
     assert machine.returncode == 0, told[-2000:]
     np.testing.assert_allclose(np.array(losses(tmp_path)), np.array(losses(one)), rtol=1e-5, atol=1e-6)
@@ -164,11 +188,12 @@ def test_processes_share_a_batch_out_and_repeat_no_window(ranks: int) -> None:
     assert torch.equal(torch.cat([part.actions for part in parts]), whole.actions)
 
 
-def test_a_model_that_is_divided_over_processes_is_refused_in_one_sentence() -> None:
-    for kind in (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
+def test_what_accelerate_can_and_this_training_cannot_is_refused_in_one_sentence() -> None:
+    kinds = DistributedType
+    for kind in (kinds.NO, kinds.MULTI_CPU, kinds.MULTI_GPU, kinds.FSDP):
         check_kind(kind)
-    for kind in (DistributedType.FSDP, DistributedType.DEEPSPEED):
-        with pytest.raises(TrainingError, match=f"configured for {kind.value}, which divides the model"):
+    for kind in (kinds.DEEPSPEED, kinds.MEGATRON_LM):
+        with pytest.raises(TrainingError, match=f"configured for {kind.value}: choose plain"):
             check_kind(kind)
 
 

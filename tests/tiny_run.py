@@ -6,6 +6,7 @@ python tests/tiny_run.py RUN_DIR '{"steps": 20, "batch_size": 8}'
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 from pathlib import Path
@@ -113,6 +114,7 @@ if __name__ == "__main__":
     import torch
 
     torch.set_num_threads(1)
+    logging.basicConfig(level=logging.INFO)
     settings = json.loads(sys.argv[2])
     slow_from = settings.pop("slow_from", None)  # a step after which each takes a second, to be stopped in
     if slow_from is not None:

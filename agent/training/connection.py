@@ -21,11 +21,12 @@ SHORT = re.compile(r"connection (closed|reset|refused)[^\[\n]*|broken pipe|timed
 
 
 def check_kind(kind: DistributedType) -> None:
-    """TrainingError unless every process holds the whole model: a run's saved state is that of one."""
-    if kind != DistributedType.NO and not kind.value.startswith("MULTI_"):
+    """TrainingError for what Accelerate may be configured for and this training cannot do."""
+    known = (DistributedType.NO, DistributedType.FSDP)
+    if kind not in known and not kind.value.startswith("MULTI_"):
         raise TrainingError(
-            f"Accelerate is configured for {kind.value}, which divides the model over processes: choose "
-            "plain multi-CPU or multi-GPU training with `accelerate config`, or launch with torchrun"
+            f"Accelerate is configured for {kind.value}: choose plain multi-CPU or multi-GPU training, or "
+            "FSDP, with `accelerate config`, or launch with torchrun"
         )
 
 

@@ -30,6 +30,7 @@ from ..model.device import choose_precision
 from ..model.world_model import WorldModel
 from ..settings import AgentSettings
 from . import landmarks as landmark
+from . import sharding
 from .budget import Budget, CtrlC
 from .collapse import CollapseWatch, effective_rank
 from .connection import check_kind, others_may_go
@@ -40,6 +41,7 @@ from .optimization import learning_rate_scale, make_optimizer
 from .optimization import training_device as training_device
 from .probe import probe as probe_state
 from .run_state import VALUES, MetricsFile, TrainingError, alone_in, load_state, save_state
+from .sharding import Divided
 from .sigreg import SIGReg
 from .train_config import TrainConfig
 
@@ -102,9 +104,7 @@ class Trainer:
                 f"batch_size {config.batch_size} is not divisible by the {self.ranks} processes"
             )
         self.world_model = world_model.to(self.accelerator.device)
-        self.optimizer = make_optimizer(
-            world_model, learning_rate=config.learning_rate, weight_decay=config.weight_decay
-        )
+        self.optimizer = self._make_optimizer(world_model)
         sigreg = SIGReg(config.sigreg_knots, config.sigreg_directions, seed=config.seed)
         weight, rollout = config.sigreg_weight, config.rollout_steps
         self.latent_loss = LatentLoss(
@@ -114,7 +114,8 @@ class Trainer:
             rollout_steps=rollout,
             sense_dropout=config.sense_dropout,
         )
-        self.loss = self.accelerator.prepare(self.latent_loss)
+        self.divided: Divided | None = None
+        self._prepare()
         self.held_out = self._batch(0, split="held_out")
         self.metrics = MetricsFile(self.run_dir / "metrics.jsonl")
         self.state_path = self.run_dir / "state.safetensors"
@@ -130,6 +131,21 @@ class Trainer:
         self.began = 0  # step at which this process took over
         self.frozen: int | None = None  # step at which it froze the encoder
         self.waited, self.row_at = 0.0, time.perf_counter()  # for batches, and when the last row was logged
+
+    def _make_optimizer(self, model: nn.Module) -> torch.optim.AdamW:
+        config = self.config
+        return make_optimizer(model, learning_rate=config.learning_rate, weight_decay=config.weight_decay)
+
+    def _prepare(self) -> None:
+        """`loss` is what a step calls, and `moved` the optimizer that it moves, as Accelerate says."""
+        self.loss: Any = self.latent_loss
+        self.moved: torch.optim.Optimizer = self.optimizer
+        if sharding.is_wanted(self.accelerator):
+            self.divided = Divided(self.accelerator, self.latent_loss, self.optimizer, self._make_optimizer)
+            self.loss, self.moved = self.divided, self.divided.optimizer
+            logger.info("weights, gradients and moments are divided over %d processes", self.ranks)
+        else:
+            self.loss = self.accelerator.prepare(self.latent_loss)
 
     def fit(self) -> Row:
         """Train until the budget is spent, going on from the run folder's saved state if there is one.
@@ -186,21 +202,23 @@ class Trainer:
                         self._evaluate()
                     if self.seconds - self.saved >= 60 * self.config.save_every_minutes:
                         self._save()
+        self._log_row()
 
     def _freeze_encoder(self) -> None:
         """From here on the latents stay as they are: predictor and proposer go on, in much quicker steps."""
         logger.info("step %d: the encoder is done, encoding all frames; what predicts goes on", self.step)
         if self.step > self.began or not self.began:  # else it was frozen before this process took over
             self.frozen = self.step
-        self._log_row()
+        if self.divided is not None:
+            self.divided.give_moments()
         with self.ctrl_c.at_once(), torch.no_grad(), self.accelerator.autocast():
             self._settle_statistics()
             self.world_model.eval()
             self.dataset.encode_frames(self.world_model.encode)
             self.latent_loss.freeze_encoder(self.world_model.encode(self.held_out.pixels))
         self.world_model.train()
-        if self.ranks > 1:  # so that DistributedDataParallel waits for no gradients of the encoder
-            self.loss = self.accelerator.prepare(self.latent_loss)
+        if self.ranks > 1:  # so that no process waits for gradients of the encoder
+            self._prepare()
 
     def _learn_landmarks(self, world_model: WorldModel) -> None:
         """What plans to far goals lead over: once, in the main process, which alone plans and saves."""
@@ -243,15 +261,18 @@ class Trainer:
         half = 0.5 / config.steps if config.steps else 0.0
         begin, until = self.part
         scale = learning_rate_scale((self.spent + half - begin) / (until - begin), config.warmup)
-        for group in self.optimizer.param_groups:
+        for group in self.moved.param_groups:
             group["lr"] = config.learning_rate * scale
         noise = np.random.SeedSequence([config.seed, self.step, self.rank])  # of dropout
         torch.manual_seed(int(noise.generate_state(1)[0]))
         losses = self.loss(batch.pixels, batch.actions, self._journeys(), step=self.step)
         self.accelerator.backward(losses["loss"])
-        norm = self.accelerator.clip_grad_norm_(self.world_model.parameters(), config.clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        if self.divided is None:
+            norm = self.accelerator.clip_grad_norm_(self.world_model.parameters(), config.clip)
+        else:
+            norm = self.divided.clip(config.clip)
+        self.moved.step()
+        self.moved.zero_grad()
         measured = {**losses, "gradient_norm": norm}
         self.recent.append({name: value.detach() for name, value in measured.items()})
         self.step += 1
@@ -302,6 +323,8 @@ class Trainer:
         """One row for the steps since the last; TrainingError if the loss or its gradient was not finite."""
         if not self.recent:
             return
+        if self.divided is not None:
+            self.divided.give()
         names = tuple(self.recent[0])
         recent = torch.stack([torch.stack([step[name] for name in names]) for step in self.recent])
         means = self.accelerator.reduce(recent.mean(0), "mean").tolist()
@@ -313,7 +336,7 @@ class Trainer:
             )
         row: Row = {"step": self.step, "minutes": self.seconds / 60, **dict(zip(names, means))}
         row |= self._measure_held_out()
-        row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
+        row["learning_rate"] = self.moved.param_groups[0]["lr"]
         row["steps_per_second"] = steps / (now - self.row_at)
         row["data_wait"] = self.waited / (now - self.row_at)  # share of the time
         self._write(row)
@@ -370,6 +393,8 @@ class Trainer:
 
     def _save(self) -> None:
         self._log_row()
+        if self.divided is not None:
+            self.divided.give_moments()
         if self.rank == 0:
             values = {name: getattr(self, name) for name in ("step", "seconds", "best", "evaluated")}
             values["watch"] = self.watch.best
@@ -381,6 +406,8 @@ class Trainer:
             values = load_state(self.state_path, self.world_model, self.optimizer, VALUES)
             self.step, self.seconds, self.watch.best = values["step"], values["seconds"], values["watch"]
             self.best, self.evaluated = values["best"], values["evaluated"]
+            if self.divided is not None:
+                self.divided.take()
             logger.info("going on from step %d", self.step)
         if self.rank == 0:
             self.metrics.keep_until(self.step)

@@ -95,8 +95,8 @@ function showThinking() {
   const by = { probe: "as a linear probe reads it, fitted to", states: "as the nearest of", frames: "as the nearest of" };
   const what = plan.shown_by === "frames" ? "known frames" : "known states";
   $("thinking").textContent = `The newest plan: ${plan.iterations} iterations in ${plan.ms.toFixed(0)} ms. Ghosts show each `
-    + `imagined latent ${by[plan.shown_by]} ${plan.known} ${what}. Thin lines are candidates: grey ones of the first `
-    + "iterations, green ones of the last.";
+    + `imagined latent ${by[plan.shown_by]} ${plan.known} ${what}. Thin lines are candidates: dotted grey ones of the first `
+    + "iterations, whole green ones of the last.";
 }
 
 function drawCharts() {

@@ -33,7 +33,7 @@ export class Scene {
     iterations.forEach((candidates, i) => {
       const last = i === iterations.length - 1;
       this.pen.strokeStyle = TRIED[last ? 1 : 0];
-      this.pen.globalAlpha = last ? 0.6 : 0.1 + 0.15 * i / iterations.length;
+      this.pen.globalAlpha = last ? 0.6 : 0.3 + 0.25 * i / iterations.length;
       this.pen.lineWidth = 1;
       this.pen.setLineDash(last ? [] : [2, 3]);
       for (const path of candidates) {
