@@ -61,7 +61,7 @@ def words_of(pid: int) -> str:
         return ""
 
 
-WORKERS = {"local": "multiprocessing.spawn", "slurm": "submitit.core._submit", "ray": "ray::"}
+WORKERS = {"local": "multiprocessing.spawn", "slurm": "submitit.core._submit", "ray": "ray::_call"}
 
 
 class Cluster:
@@ -118,7 +118,6 @@ def disturb(
         cluster.kill_machine(random)
     elif fault in ("worker", "machine"):
         workers = [pid for pid in started_by(root) if WORKERS[engine] in words_of(pid)]
-        workers = [pid for pid in workers if "record_shard" in words_of(pid) or engine != "ray"] or workers
         if fault == "worker" and workers:
             workers = [workers[int(random.integers(len(workers)))]]
         for pid in workers:  # all workers of a machine die together
