@@ -28,7 +28,8 @@ def pool(found: Tensor, bias: Tensor, places: Tensor, *, training: bool) -> Tens
 
 def _cells(values: Tensor, bias: Tensor, places: Tensor) -> Tensor:
     seen = F.silu(values + bias[:, None])
-    return torch.cat([places.to(seen.dtype).expand(seen.shape[0], -1, -1), seen], 1)  # a graph's batch has no len
+    count = seen.shape[0]  # a graph's batch has no len
+    return torch.cat([places.to(seen.dtype).expand(count, -1, -1), seen], 1)
 
 
 class _Pool(torch.autograd.Function):
