@@ -66,6 +66,7 @@ class Pairs(Protocol):
     """Starts and goals: state arrays (P, S) in the world's units, a seed per pair (P,).
 
     vary: what each episode draws anew from its seed: other looks, other physics.
+    shown: which pictures show those looks, "both", "scene" or "goal".
     rule: what counts as success, in words, or nothing.
     """
 
@@ -87,6 +88,8 @@ class Pairs(Protocol):
     def vary(self) -> Sequence[str]: ...
     @property
     def rule(self) -> str: ...
+    @property
+    def shown(self) -> str: ...
     def options(self, index: int) -> dict[str, Any]:
         """The options of the reset that begins the episode of pair `index`."""
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from latent_planner.envs.world import SHOWN as WHERE
+
 from .overrides import ConfigError, did_you_mean
 
 PROTOCOLS = ("held_out", "lewm")  # ours, and the published evaluation of LeWM
 PROTOCOL, DATA = "benchmark.protocol", ("data.path", "data.camera", "data.state")
 OFFSET, STEPS, SHIFT = "benchmark.offset", "benchmark.budget", "benchmark.shift"
+SHOWN = "benchmark.shown"  # which pictures show the look of the shift
 STRICT = "benchmark.strict"
 SENSES, GOAL, HISTORY = "benchmark.senses", "benchmark.goal", "benchmark.history"
 YES = {"true": True, "false": False}
@@ -23,7 +26,7 @@ def benchmark_settings(overrides: Sequence[str]) -> tuple[list[str], dict[str, s
     """
     ours = [word for word in overrides if word.startswith(("benchmark.", "data."))]
     settings = {PROTOCOL: PROTOCOLS[0], **dict(word.split("=", 1) for word in ours)}
-    known = [PROTOCOL, OFFSET, STEPS, SHIFT, STRICT, SENSES, GOAL, HISTORY, *DATA]
+    known = [PROTOCOL, OFFSET, STEPS, SHIFT, SHOWN, STRICT, SENSES, GOAL, HISTORY, *DATA]
     for key in settings:
         if key not in known:
             raise ConfigError(f"there is no setting {key!r}{did_you_mean(key, known)}")
@@ -36,6 +39,12 @@ def benchmark_settings(overrides: Sequence[str]) -> tuple[list[str], dict[str, s
         raise ConfigError(f"data.… is for {PROTOCOL}=lewm: the held-out pairs need no recording")
     if protocol == "lewm" and SHIFT in settings:
         raise ConfigError(f"{SHIFT} has no meaning with {PROTOCOL}=lewm, whose frames are recorded")
+    if SHOWN in settings and SHIFT not in settings:
+        raise ConfigError(
+            f"{SHOWN} says which pictures a shift changes: say {SHIFT}=, too, as in {SHIFT}=color"
+        )
+    if settings.get(SHOWN, WHERE[0]) not in WHERE:
+        raise ConfigError(f"{SHOWN} is {', '.join(WHERE[:-1])} or {WHERE[-1]}, not {settings[SHOWN]!r}")
     for key in (OFFSET, STEPS):
         steps = settings.get(key, "1")
         if not (steps.isascii() and steps.isdecimal() and 1 <= int(steps) <= 10_000):

@@ -48,6 +48,7 @@ from latent_planner.envs.goals import made, recorded
 from latent_planner.envs.goals import pairs as lists
 from latent_planner.envs.gym.making import bring
 from latent_planner.envs.recordings.samples import sample_frames
+from latent_planner.envs.world import SHOWN as WHERE
 from latent_planner.evaluation import benchmark as protocol
 from latent_planner.evaluation import explain as explanation
 from latent_planner.evaluation import reachability
@@ -59,7 +60,7 @@ from latent_planner.model.world_model import WorldModelConfig
 from latent_planner.pixels import resize_picture
 from latent_planner.planners import Plan
 
-from .benchmark_words import OFFSET, PROTOCOL, SHIFT, STEPS, STRICT, YES, shows
+from .benchmark_words import OFFSET, PROTOCOL, SHIFT, SHOWN, STEPS, STRICT, YES, shows
 from .goal_checks import as_the_model_sees, check_looks, warn_out_of_reach
 from .overrides import ConfigError
 from .plan_options import BUDGET, parse_options
@@ -341,7 +342,9 @@ def held_out_pairs(args: argparse.Namespace, name: str) -> lists.Pairs:
         pairs = lists.draw(name, args.pairs or lists.COUNT, args.pairs_seed, offset)
     else:
         pairs = lists.load(name, offset=offset)
-    return lists.shifted(pairs, args.settings[SHIFT]) if SHIFT in args.settings else pairs
+    if SHIFT not in args.settings:
+        return pairs
+    return lists.shifted(pairs, args.settings[SHIFT], args.settings.get(SHOWN, WHERE[0]))
 
 
 def benchmark(args: argparse.Namespace) -> None:
@@ -362,7 +365,8 @@ def benchmark(args: argparse.Namespace) -> None:
         f"checkpoint {about['name']}, on {agent.device}"
     )
     if pairs.vary:
-        print(f"shifted: every episode draws {', '.join(pairs.vary)}")
+        where = "" if pairs.shown == WHERE[0] else f", shown in the {pairs.shown} alone"
+        print(f"shifted: every episode draws {', '.join(pairs.vary)}{where}")
     if lewm and agent.config.several:
         raise ConfigError("benchmark.protocol=lewm is for models of one camera; leave it out")
     strict = YES[args.settings.get(STRICT, "false")]

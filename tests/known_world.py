@@ -173,6 +173,7 @@ class Pairs:
     offset: int = 12
     budget: int = 24
     vary: tuple[str, ...] = ()
+    shown: str = "both"
     rule: str = ""
 
     def options(self, index: int) -> dict[str, np.ndarray]:

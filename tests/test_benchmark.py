@@ -113,6 +113,7 @@ class Pairs:
     offset: int = 25
     budget: int = 20
     vary: tuple[str, ...] = ()
+    shown: str = "both"
     rule: str = ""
 
     def options(self, index: int) -> dict[str, np.ndarray]:

@@ -233,6 +233,9 @@ def test_the_benchmark_under_a_shift_says_so(tiny_checkpoint, tmp_path, monkeypa
         (["benchmark.shift=colors"], "did you mean 'color'"),
         (["benchmark.shift="], "no factor ''"),
         (["benchmark.shift=color", "benchmark.protocol=lewm", "data.path=a.h5"], "frames are recorded"),
+        (["benchmark.shift=unseen.colour"], "did you mean 'unseen.color'"),
+        (["benchmark.shown=goal"], "say benchmark.shift=, too"),
+        (["benchmark.shift=color", "benchmark.shown=start"], "both, scene or goal, not 'start'"),
         (["benchmark.shfit=color"], "did you mean 'benchmark.shift'"),
         (["benchmark.offset=50.5"], "whole number of env steps"),
         (["benchmark.offset=0"], "whole number of env steps"),
@@ -249,6 +252,20 @@ def test_mistakes_on_the_command_line(
     err = capsys.readouterr().err
     assert sentence in err and err.startswith("error: ") and len(err.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_the_benchmark_shows_a_shift_in_the_goal_alone(
+    tiny_checkpoint, tmp_path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["--benchmark", "--checkpoint", str(tiny_checkpoint), "--pairs", "1", *QUICK]
+    words += ["benchmark.shift=photograph", "benchmark.shown=goal", "--out", "out"]
+    assert plan.main(words) == 0, capsys.readouterr().err
+    assert "every episode draws photograph, shown in the goal alone" in capsys.readouterr().out
+    told = json.loads(Path("out/benchmark.json").read_text())["pairs"]
+    assert told["vary"] == ["photograph"] and told["shown"] == "goal"
+    usual = pairs.load("pusht").first(2)
+    assert pairs.shifted(usual, "photograph", "goal").options(1)["shown"] == "goal"
 
 
 def test_goals_farther_away_have_twice_as_many_steps(tiny_checkpoint, tmp_path, monkeypatch, capsys) -> None:

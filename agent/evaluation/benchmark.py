@@ -224,7 +224,7 @@ def _about(pairs: Pairs) -> dict[str, Any]:
         "count": len(pairs.start),
         "offset": int(pairs.offset),
         "budget": int(pairs.budget),
-        **({"vary": list(pairs.vary)} if pairs.vary else {}),
+        **({"vary": list(pairs.vary), "shown": pairs.shown} if pairs.vary else {}),
         **({"rule": pairs.rule} if pairs.rule else {}),
     }
 

@@ -7,6 +7,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from ..world import SHOWN
+
 OFFSET = 25  # env steps from start to goal unless another number is given; the budget is twice that
 BRANCH = 0x9A125  # pairs draw from a branch of random streams that recordings never use
 
@@ -24,7 +26,9 @@ class Pairs:
         seed: int64 (P,), for whatever is drawn while that pair is played.
         offset: env steps that the behaviour policy took from start to goal.
         budget: env steps that an agent has.
-        vary: factors of variation (latent_planner.envs.factors) that each pair draws from its own seed.
+        vary: factors of variation (latent_planner.envs.factors) or looks that each pair draws from its own
+            seed.
+        shown: which pictures show those that are looks, "both", "scene" or "goal".
         rule: what counts as success, in words, where the world's documentation does not say it.
     """
 
@@ -37,11 +41,15 @@ class Pairs:
     budget: int = 2 * OFFSET
     vary: tuple[str, ...] = ()
     rule: str = ""
+    shown: str = SHOWN[0]
 
     def options(self, index: int) -> dict[str, Any]:
         """The options of the reset that begins the episode of pair `index`."""
         options: dict[str, Any] = {"state": self.start[index], "goal_state": self.goal[index]}
-        return {**options, "vary": list(self.vary)} if self.vary else options
+        if not self.vary:
+            return options
+        shown = {} if self.shown == SHOWN[0] else {"shown": self.shown}
+        return {**options, "vary": list(self.vary), **shown}
 
     def first_frames(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:
         """Start and goal of pair `index` as uint8 (H, W, 3), to be seen in place of the world's own first

@@ -81,14 +81,17 @@ def _one(
     return start, obs["state"]
 
 
-def shifted(pairs: Pairs, shift: str) -> Pairs:
-    """The same pairs under a shift: a group of factors, a factor, or several with commas between them.
+def shifted(pairs: Pairs, shift: str, shown: str = "both") -> Pairs:
+    """The same pairs under a shift: a group of factors, a factor, or several with commas between them,
+    or looks such as unseen.color.
+
+    shown: where a look shows, "both", "scene" or "goal".
 
     Raises:
         WorldError: for a name that the world does not know, with those it does.
     """
     names = words.named(envs.make(pairs.name, image_size=16).factors, shift, pairs.name)
-    return replace(pairs, vary=tuple(names))
+    return replace(pairs, vary=tuple(names), shown=shown)
 
 
 def load(name: str, version: str = VERSION, offset: int = OFFSET) -> Pairs:

@@ -194,15 +194,18 @@ def visible(known: Known, values: Mapping[str, Any]) -> bool:
     under = known.get("background.color")
     if not isinstance(under, Color):
         return True
-    colours = np.array([values.get(name, thing.default) for name, thing in things(known).items()])
-    colour, pattern = values.get("background.color", under.default), values.get("background.pattern", "plain")
-    below = ground(_LOOKED_AT, tuple(colour), pattern).reshape(-1, 3).round().astype(int)
+    found = [values.get(name, thing.default) for name, thing in things(known).items()]
+    colours = np.array(found, int).reshape(-1, 3)
     table = light_table(values)
     if table is not None:
-        colours, below = (table[np.arange(3), some] for some in (colours, below))
-    colours, below = colours.astype(float), below.astype(float)
-    from_ground = np.linalg.norm(below[:, None] - colours, axis=-1)
-    pairs = [math.dist(a, b) for i, a in enumerate(colours) for b in colours[:i]]
-    return bool(
-        (from_ground < APART).mean(0).max(initial=0.0) <= HIDDEN and min(pairs, default=APART) >= APART
-    )
+        colours = table[np.arange(3), colours]
+    places = [tuple(colour) for colour in colours.tolist()]
+    if any(math.dist(a, b) < APART for i, a in enumerate(places) for b in places[:i]):
+        return False
+    red, green, blue = values.get("background.color", under.default)
+    pattern = values.get("background.pattern", "plain")
+    below = ground(_LOOKED_AT, (red, green, blue), pattern).reshape(-1, 3).round().astype(int)
+    if table is not None:
+        below = table[np.arange(3), below]
+    away = np.linalg.norm(below[:, None].astype(float) - colours, axis=-1)
+    return bool((away < APART).mean(0).max(initial=0.0) <= HIDDEN)

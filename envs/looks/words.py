@@ -17,7 +17,7 @@ from ..errors import WorldError
 from ..factors import GROUPS, Factor
 from .families import Family, chosen, look_words, visible
 
-_TRIES = 100
+_TRIES = 2000
 _HIDING = ("color", "background", "light")
 
 

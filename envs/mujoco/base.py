@@ -20,7 +20,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..looks.picture import finished
 from ..world import World, WorldError
+from .dress import Dress, DressedFrames, Wardrobe
 from .frames import Frames, mujoco
 
 _FAR = 1e5  # beyond this, numbers in a state are a mistake
@@ -40,13 +42,15 @@ class MujocoWorld(World):
     camera: ClassVar[str]  # name of the model's camera
     cameras: ClassVar[dict[str, str]] = {}  # of each of `views`, where these are several
     marker_geoms: ClassVar[tuple[str, ...]] = ()  # geoms that show, in green, where the goal is
+    wardrobe: ClassVar[Wardrobe | None] = None  # what its looks change, where it has any
     has_reference_look: ClassVar[bool] = (
         True  # whether there is a published look for `reference_look` to take
     )
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._model, self._frames = self._shared()
+        self._model, self._usual_frames = self._shared()
+        self._frames = self._usual_frames
         self._data, self._other = mujoco.MjData(self._model), mujoco.MjData(self._model)
         self._marks = [self._model.geom(name).id for name in self.marker_geoms]
 
@@ -91,7 +95,8 @@ class MujocoWorld(World):
     def render_from(self, view: str, state: Any) -> np.ndarray:
         """The frame of `state` (S,) through the camera `view`."""
         self._put(self._other, self.check_state(state))
-        return self._frames.draw(self._other, camera=self.cameras.get(view))
+        image: np.ndarray = self._frames.draw(self._other, camera=self.cameras.get(view))
+        return image
 
     def _half_view(self, height: float) -> float:
         """Half the side, in m, of what a camera above the middle shows at this height."""
@@ -131,15 +136,35 @@ class MujocoWorld(World):
     def _draw(self, marker: np.ndarray | None) -> np.ndarray:
         return self._draw_from(next(iter(self.columns)), marker)
 
+    def _vary(self, varied: dict[str, Any]) -> None:
+        self._frames = self._frames_for(varied)
+
+    def _frames_for(self, varied: dict[str, Any]) -> Any:
+        if self.wardrobe is None:
+            return super()._frames_for(varied)
+        dressed: Any = self._usual_frames
+        scene = [name for name in varied if self.factors[name].group not in ("light", "camera")]
+        if scene:
+            if self.reference_look and self.has_reference_look:
+                raise WorldError(f"In the published look only light and camera can vary, not {scene[0]}.")
+            dress = Dress.of(self._model, self.wardrobe, self.factors, varied)
+            dressed = DressedFrames(dressed, dress)
+        return finished(dressed, self.image_size, varied)
+
     def _draw_from(self, view: str, marker: np.ndarray | None) -> np.ndarray:
+        return self._draw_with(self._frames, marker, view)
+
+    def _draw_with(self, frames: Any, marker: np.ndarray | None, view: str | None = None) -> np.ndarray:
         # after a step, the bodies' places are those of before its last substep
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)
-        camera = self.cameras.get(view)
-        if marker is None:
-            return self._frames.draw(self._data, camera=camera)
-        self._put(self._other, marker)
-        return self._frames.draw(self._data, [(geom, self._other) for geom in self._marks], camera=camera)
+        camera = self.cameras.get(view or next(iter(self.columns)))
+        marks = []
+        if marker is not None:
+            self._put(self._other, marker)
+            marks = [(geom, self._other) for geom in self._marks]
+        image: np.ndarray = frames.draw(self._data, marks, camera=camera, moment=self.moment)
+        return image
 
 
 _models: dict[Hashable, tuple[mujoco.MjModel, Frames]] = {}

@@ -16,7 +16,8 @@ import numpy as np
 
 from ..world import WorldError
 from .base import MujocoWorld, mujoco
-from .cube_model import CAMERA, CAMERAS, ogbench_cube
+from .cube_model import ARM, CAMERA, CAMERAS, CUBE, FINGER, GROUND, HAND, SPOT, WARDROBE, ogbench_cube
+from .dress import factors
 
 NEAR = 0.04  # m
 FLOOR = np.array([[0.30, -0.30], [0.55, 0.30]])  # where cubes start, m
@@ -72,6 +73,8 @@ class Cube(MujocoWorld):
     cameras = CAMERAS
     views = tuple(CAMERAS)
     proprio_names = _JOINTS[:7]
+    factors = factors({"cube": CUBE, "finger": FINGER, "hand": HAND, "arm": ARM, "spot": SPOT}, GROUND)
+    wardrobe = WARDROBE
     marker_geoms = ("object_0", "ur5e/robotiq/right_pad1", "ur5e/robotiq/left_pad1")
 
     def __init__(self, **options: Any) -> None:

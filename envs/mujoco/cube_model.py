@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .dress import Wardrobe
 from .frames import mujoco
 
 if TYPE_CHECKING:
@@ -29,10 +30,19 @@ _OURS: dict[str, tuple[str, dict[str, Any]]] = {
     "side": ("", {"pos": (0.42, 1.5, 0.03), "xyaxes": (-1, 0, 0, 0, 0.115, 1), "fovy": 30}),
 }
 
-_CUBE, _FINGER = (0.96, 0.16, 0.20, 1.0), (0.98, 0.85, 0.15, 1.0)
-_HAND, _ARM, _SPOT = (0.25, 0.45, 0.85, 0.45), (0.50, 0.54, 0.60, 0.35), (0.05, 0.06, 0.09, 1.0)
-_GROUND = (0.38, 0.41, 0.46, 1.0)
+CUBE, FINGER = (0.96, 0.16, 0.20, 1.0), (0.98, 0.85, 0.15, 1.0)
+HAND, ARM, SPOT = (0.25, 0.45, 0.85, 0.45), (0.50, 0.54, 0.60, 0.35), (0.05, 0.06, 0.09, 1.0)
+GROUND = (0.38, 0.41, 0.46, 1.0)
 _EYE, _FOVY = ((1.47, 0.0, 1.31), (0.0, 1.0, 0.0, -0.766, 0.0, 0.643)), 29.0  # place, axes; degrees
+
+_PAINTS = {
+    "cube": ("look_cube",), "finger": ("*look_right_finger", "*look_left_finger"),
+    "hand": ("*look_hand", "*knuckle"), "arm": ("*look_wrist_?", "*look_elbow", "*look_forearm"),
+    "spot": ("look_*_spot",),
+}  # fmt: skip
+WARDROBE = Wardrobe(
+    "look_ground", {f"{name}.color": geoms for name, geoms in _PAINTS.items()}, (0.42, 0.0, 0.5, 0.0001)
+)
 
 # Shapes of the plain look: body, name, colour, and what MJCF says of a geom.
 _FINGER_SHAPE: dict[str, Any] = {"type": "box", "pos": (0, -0.0006, 0.015), "size": (0.012, 0.007, 0.023)}
@@ -40,20 +50,20 @@ _KNUCKLE: dict[str, Any] = {"type": "capsule", "fromto": (0, 0, 0, 0, 0.0315, -0
 _PALM: dict[str, Any] = {"type": "cylinder", "pos": (0, 0, 0.035), "size": (0.036, 0.042)}
 _ALONG, _ACROSS = {"type": "capsule"}, {"type": "capsule", "quat": (1, 1, 0, 0)}
 _SHAPES: list[tuple[str, str, tuple[float, ...], dict[str, Any]]] = [
-    ("ground", "look_ground", _GROUND, {"type": "box", "size": (2, 2, 0.01), "pos": (0, 0, -0.01)}),
-    ("object_0", "look_cube", _CUBE, {"type": "box", "size": (0.02, 0.02, 0.02)}),
-    ("cube_spot", "look_cube_spot", _SPOT, {"type": "cylinder", "size": (0.024, 0.0005)}),
-    ("hand_spot", "look_hand_spot", _SPOT, {"type": "box", "size": (0.013, 0.05, 0.0004)}),
-    ("ur5e/robotiq/right_pad", "look_right_finger", _FINGER, _FINGER_SHAPE),
-    ("ur5e/robotiq/left_pad", "look_left_finger", _FINGER, _FINGER_SHAPE),
-    ("ur5e/robotiq/right_driver", "look_right_knuckle", _HAND, _KNUCKLE),
-    ("ur5e/robotiq/left_driver", "look_left_knuckle", _HAND, _KNUCKLE),
-    ("ur5e/robotiq/base", "look_hand", _HAND, _PALM),
-    ("ur5e/wrist_2_link", "look_wrist_2", _ARM, {**_ALONG, "pos": (0, 0, 0.04), "size": (0.04, 0.06)}),
-    ("ur5e/wrist_2_link", "look_wrist_3", _ARM, {**_ACROSS, "pos": (0, 0.02, 0.1), "size": (0.04, 0.04)}),
-    ("ur5e/wrist_1_link", "look_wrist_1", _ARM, {**_ACROSS, "pos": (0, 0.05, 0), "size": (0.04, 0.07)}),
-    ("ur5e/forearm_link", "look_elbow", _ARM, {**_ACROSS, "pos": (0, 0.08, 0), "size": (0.055, 0.06)}),
-    ("ur5e/forearm_link", "look_forearm", _ARM, {**_ALONG, "pos": (0, 0, 0.2), "size": (0.038, 0.19)}),
+    ("ground", "look_ground", GROUND, {"type": "box", "size": (2, 2, 0.01), "pos": (0, 0, -0.01)}),
+    ("object_0", "look_cube", CUBE, {"type": "box", "size": (0.02, 0.02, 0.02)}),
+    ("cube_spot", "look_cube_spot", SPOT, {"type": "cylinder", "size": (0.024, 0.0005)}),
+    ("hand_spot", "look_hand_spot", SPOT, {"type": "box", "size": (0.013, 0.05, 0.0004)}),
+    ("ur5e/robotiq/right_pad", "look_right_finger", FINGER, _FINGER_SHAPE),
+    ("ur5e/robotiq/left_pad", "look_left_finger", FINGER, _FINGER_SHAPE),
+    ("ur5e/robotiq/right_driver", "look_right_knuckle", HAND, _KNUCKLE),
+    ("ur5e/robotiq/left_driver", "look_left_knuckle", HAND, _KNUCKLE),
+    ("ur5e/robotiq/base", "look_hand", HAND, _PALM),
+    ("ur5e/wrist_2_link", "look_wrist_2", ARM, {**_ALONG, "pos": (0, 0, 0.04), "size": (0.04, 0.06)}),
+    ("ur5e/wrist_2_link", "look_wrist_3", ARM, {**_ACROSS, "pos": (0, 0.02, 0.1), "size": (0.04, 0.04)}),
+    ("ur5e/wrist_1_link", "look_wrist_1", ARM, {**_ACROSS, "pos": (0, 0.05, 0), "size": (0.04, 0.07)}),
+    ("ur5e/forearm_link", "look_elbow", ARM, {**_ACROSS, "pos": (0, 0.08, 0), "size": (0.055, 0.06)}),
+    ("ur5e/forearm_link", "look_forearm", ARM, {**_ALONG, "pos": (0, 0, 0.2), "size": (0.038, 0.19)}),
 ]  # fmt: skip
 
 

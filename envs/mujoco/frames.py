@@ -18,17 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from ..looks.clutter import SOME_MOMENT
 from ..world import WorldError
 from . import gl
-
-gl.choose()  # mujoco looks at it when it is imported
-
-try:
-    import mujoco
-except ModuleNotFoundError:
-    raise
-except Exception as error:  # what MUJOCO_GL says is unknown, or not installed
-    raise WorldError(gl.missing(f"{type(error).__name__}: {error}".split("\n")[0])) from error
+from .dress import Dress, Worn
+from .library import mujoco
 
 _MAX_GEOMS = 2000
 _MARK = np.array([0.15, 0.85, 0.2, 0.55], np.float32)  # green, and what is behind shines through
@@ -151,6 +145,7 @@ class Frames:
             for flag in _FLAGS:
                 self._scene.flags[getattr(mujoco.mjtRndFlag, flag)] = False
         self._drawing: mujoco.MjrContext | None = None
+        self._worn = Worn(model)
 
     def _look_through(self, camera: str) -> None:
         self._camera.fixedcamid = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_CAMERA, camera)
@@ -163,19 +158,25 @@ class Frames:
         marks: Sequence[tuple[int, mujoco.MjData]] = (),
         *,
         camera: str | None = None,
+        dress: Dress | None = None,
+        moment: float = SOME_MOMENT,
     ) -> np.ndarray:
         """The frame uint8 (size, size, 3) of `data`.
 
         marks: geoms to show in green on top, each as (number of the geom, data that says where it is).
         camera: of the model, where not the one that these frames are made for.
+        dress: how it looks; None as usual. Clutter that moves is where it is after `moment` control steps.
         """
         context = _context()
         with context:
             if self._drawing is None:
                 self._drawing = context.make_context(self.model)
+            self._worn.put_on(dress, self._drawing)
             self._look_through(camera or self._usual)
             mujoco.mjr_setBuffer(_OFFSCREEN, self._drawing)
             mujoco.mjv_updateScene(self.model, data, self._option, None, self._camera, _ALL, self._scene)
+            for shape in [] if dress is None else dress.flat(moment):
+                self._add(*shape)
             for geom, where in marks:
                 self._mark(geom, where)
             mujoco.mjr_render(self._area, self._scene, self._drawing)
@@ -183,15 +184,19 @@ class Frames:
             return self._upright()
 
     def _mark(self, geom: int, where: mujoco.MjData) -> None:
-        model, scene = self.model, self._scene
-        shown = scene.geoms[scene.ngeom]
-        kind = int(model.geom_type[geom])
-        place, turn = where.geom_xpos[geom], where.geom_xmat[geom]
-        mujoco.mjv_initGeom(shown, kind, model.geom_size[geom], place, turn, _MARK)
+        model, kind = self.model, int(self.model.geom_type[geom])
+        shown = self._add(kind, model.geom_size[geom], where.geom_xpos[geom], where.geom_xmat[geom], _MARK)
         if kind == mujoco.mjtGeom.mjGEOM_MESH:
             shown.dataid = 2 * model.geom_dataid[geom]
+
+    def _add(self, kind: int, *size_place_turn_colour: np.ndarray) -> Any:
+        """One more shape in the scene."""
+        scene = self._scene
+        shown = scene.geoms[scene.ngeom]
+        mujoco.mjv_initGeom(shown, kind, *size_place_turn_colour)
         shown.category = mujoco.mjtCatBit.mjCAT_DECOR
         scene.ngeom += 1
+        return shown
 
     def _upright(self) -> np.ndarray:
         """A new array: OpenGL's frames stand on their heads."""

@@ -12,6 +12,7 @@ it is seen from straight above.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,6 +20,7 @@ import numpy as np
 from ..handles import Handle, Point
 from ..world import WorldError
 from .base import MujocoWorld, mujoco
+from .dress import Wardrobe, factors
 
 NEAR = 0.5  # m
 RADIUS, MASS = 0.2, 4.19  # of the ball: m, kg
@@ -29,9 +31,16 @@ _SOFT = 0.05  # m that the ball may be pressed into a wall, which gives way a li
 _FASTEST = 100.0  # m/s
 _EYE = 40.0  # m above the maze: from there walls hide nothing
 
+_BALL, _WALL, _GROUND = (0.98, 0.62, 0.15), (0.47, 0.52, 0.60), (0.12, 0.14, 0.18)
+
 # Cells of 1 m, row by row from the top; # is wall.
 U_MAZE = ("#####", "#   #", "### #", "#   #", "#####")
 MEDIUM_MAZE = ("########", "#  ##  #", "#  #   #", "##   ###", "#  #   #", "# #  # #", "#   #  #", "########")
+
+
+def _floor(maze: tuple[str, ...]) -> tuple[float, float, float, float]:
+    """What is seen of the ground: its middle, half its side, its height, m."""
+    return 0.0, 0.0, max(len(maze), len(maze[0])) / 2 - 1 + _RIM, 0.0
 
 
 def free_cells(maze: tuple[str, ...]) -> np.ndarray:
@@ -68,6 +77,8 @@ class PointMaze(MujocoWorld):
     camera = "above"
     marker_geoms = ("ball",)
     has_reference_look = False
+    factors = factors({"ball": _BALL, "wall": _WALL}, _GROUND)
+    wardrobe = Wardrobe("ground", {"ball.color": ("ball",), "wall.color": ("wall_*",)}, _floor(U_MAZE))
 
     def compile(self) -> mujoco.MjModel:
         return mujoco.MjModel.from_xml_string(_xml(self.maze))
@@ -120,6 +131,7 @@ class PointMazeMedium(PointMaze):
     """PointMaze in a maze of 8 x 8 cells."""
 
     maze = MEDIUM_MAZE
+    wardrobe = replace(PointMaze.wardrobe, floor=_floor(MEDIUM_MAZE))
 
 
 def _walls(maze: tuple[str, ...]) -> list[tuple[int, int, int, int]]:
@@ -142,13 +154,19 @@ def _within_another(box: tuple[int, int, int, int], others: list[tuple[int, int,
     return any(o != box and o[0] <= top < o[0] + o[2] and o[1] <= left < o[1] + o[3] for o in others)
 
 
+def _said(colour: tuple[float, ...]) -> str:
+    return " ".join(f"{part:.2f}" for part in colour) + " 1"
+
+
 def _xml(maze: tuple[str, ...]) -> str:
     """The MJCF model of a ball in `maze`."""
     rows, columns = len(maze), len(maze[0])
     boxes = []
-    for top, left, height, width in sorted(set(_walls(maze))):
+    for number, (top, left, height, width) in enumerate(sorted(set(_walls(maze)))):
         x, y = cell_centre(maze, (top + (height - 1) / 2, left + (width - 1) / 2))
-        boxes.append(f'<geom class="wall" pos="{x} {y} 0.2" size="{width / 2} {height / 2} 0.2"/>')
+        boxes.append(
+            f'<geom name="wall_{number}" class="wall" pos="{x} {y} 0.2" size="{width / 2} {height / 2} 0.2"/>'
+        )
     view = math.degrees(2 * math.atan((max(rows, columns) / 2 - 1 + _RIM) / _EYE))
     return f"""
 <mujoco model="point maze">
@@ -158,19 +176,23 @@ def _xml(maze: tuple[str, ...]) -> str:
     <headlight ambient="0.75 0.75 0.75" diffuse="0.3 0.3 0.3" specular="0 0 0"/>
     <quality numslices="20" numstacks="12" numquads="1"/>
   </visual>
+  <asset>
+    <texture name="grid" type="2d" builtin="flat" width="300" height="300"/>
+    <material name="grid" texture="grid"/>
+  </asset>
   <default>
     <geom condim="1"/>
-    <default class="wall"><geom type="box" rgba="0.47 0.52 0.60 1"/></default>
+    <default class="wall"><geom type="box" rgba="{_said(_WALL)}"/></default>
   </default>
   <worldbody>
     <camera name="above" pos="0 0 {_EYE}" fovy="{view}"/>
-    <geom name="ground" type="plane" size="{columns} {rows} 1" rgba="0.12 0.14 0.18 1"
+    <geom name="ground" type="plane" size="{columns} {rows} 1" rgba="{_said(_GROUND)}"
           contype="0" conaffinity="0"/>
     {"".join(boxes)}
     <body name="ball" pos="0 0 {RADIUS}">
       <joint name="x" type="slide" axis="1 0 0" damping="{DAMPING}"/>
       <joint name="y" type="slide" axis="0 1 0" damping="{DAMPING}"/>
-      <geom name="ball" type="sphere" size="{RADIUS}" mass="{MASS}" rgba="0.98 0.62 0.15 1"/>
+      <geom name="ball" type="sphere" size="{RADIUS}" mass="{MASS}" rgba="{_said(_BALL)}"/>
     </body>
   </worldbody>
   <actuator>

@@ -16,6 +16,7 @@ from ..angles import wrapped
 from ..handles import Handle, Point
 from ..world import WorldError
 from .base import MujocoWorld, mujoco
+from .dress import Wardrobe, factors
 
 # The file alone: to import dm_control's suite takes a second, and brings a renderer of its own.
 _MODEL = resources.files("dm_control") / "suite" / "reacher.xml"
@@ -34,6 +35,7 @@ _COLOURS = {
     "hand": (0.25, 0.75, 0.95),
     "finger": (0.95, 0.30, 0.30),
 }
+_LIMBS = ("arm", "hand", "finger")
 _RADII = {"root": 0.020, "arm": 0.017, "hand": 0.015, "finger": 0.019}
 _WALLS = ("wall_x", "wall_y", "wall_neg_x", "wall_neg_y")
 
@@ -59,6 +61,8 @@ class Reacher(MujocoWorld):
     substeps = 2
     camera = "fixed"
     marker_geoms = ("arm", "hand", "finger")
+    factors = factors({name: _COLOURS[name] for name in _LIMBS}, _COLOURS["ground"])
+    wardrobe = Wardrobe("ground", {f"{name}.color": (name,) for name in _LIMBS}, (0.0, 0.0, 0.26, 0.0))
 
     def compile(self) -> mujoco.MjModel:
         model = mujoco.MjModel.from_xml_path(str(_MODEL))

@@ -84,6 +84,7 @@ class _FarPairs:
     budget: int
     vary: tuple[str, ...] = ()
     rule: str = ""
+    shown: str = "both"
 
     def options(self, index: int) -> dict[str, np.ndarray]:
         return {"state": self.start[index], "goal_state": self.goal[index]}
