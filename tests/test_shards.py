@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -221,11 +222,13 @@ class TestReading:
         seen = run("inspect", str(shards), "--out", str(tmp_path / "a.png"))
         assert seen.returncode == 0 and "episodes  11" in seen.stdout, seen.stderr
         words = [f"data.path={shards}", f"out={tmp_path / 'run'}", "train.steps=2", "train.batch_size=4"]
-        words += ["benchmark.pairs=0", "benchmark.validation_pairs=0", "model.image_size=32"]
+        words += ["benchmark.pairs=2", "benchmark.validation_pairs=0", "model.image_size=32"]
+        words += ["planner.num_samples=8", "planner.num_elites=4", "planner.iterations=1"]
         words += ["model.frameskip=2", "data.memory_gb=0", "device=cpu", "wandb.mode=disabled"]
         trained = run("train", "env=pusht", *words)
         assert trained.returncode == 0, trained.stderr
         assert (tmp_path / "run" / "model.safetensors").exists()
+        assert len(json.loads((tmp_path / "run" / "benchmark.json").read_text())["episodes"]) == 2
 
 
 class TestMerging:

@@ -166,7 +166,7 @@ class Ghosts:
         shares = np.linspace(1.0, 0.0, max(len(things), 2))
         for thing, share in reversed(list(zip(things, shares))):
             frame = self._draw(thing)
-            there = np.abs(frame.astype(int) - empty).max(-1) > DIFFERENT
+            there = (np.abs(frame.astype(np.int16) - empty) > DIFFERENT).any(-1)
             overlay[there, :3] = frame[there]
             overlay[there, 3] = round(FAINTEST + (STRONGEST - FAINTEST) * share)
         return overlay
@@ -174,7 +174,7 @@ class Ghosts:
     def _without_what_moves(self) -> np.ndarray:
         if self._empty is None:
             things = self._known.some(EMPTY)
-            empty: np.ndarray = np.median([self._draw(thing) for thing in things], axis=0)
+            empty: np.ndarray = np.median([self._draw(thing) for thing in things], axis=0).astype(np.int16)
             if len(things) < EMPTY:
                 return empty
             self._empty = empty

@@ -44,13 +44,13 @@ COUNT_SHOWN = """window.shown = 0;
 
 
 @contextmanager
-def program(names: list[str]) -> Iterator[str]:
-    """The address of the page of `latent-planner play`."""
+def program(names: list[str]) -> Iterator[tuple[str, int]]:
+    """The address of the page of `latent-planner play`, and its process."""
     command = [sys.executable, "-m", "latent_planner.cli", "play", *names, "--no-browser", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
-            yield process.stdout.readline().split()[1]
+            yield process.stdout.readline().split()[1], process.pid
         finally:
             process.terminate()
             process.wait()
@@ -62,6 +62,12 @@ def without_state(address: str) -> bytes:
     with urllib.request.urlopen(f"{address}goal.png") as answer:
         Image.fromarray(np.asarray(Image.open(answer).convert("RGB"))).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def processor_seconds_of(pid: int) -> float:
+    """Of all threads of a process."""
+    values = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(values[11]) + int(values[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def processor_seconds() -> tuple[float, float]:
@@ -77,7 +83,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     args = parser.parse_args()
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-    with program(args.names) as address, tempfile.TemporaryDirectory() as profile:
+    with program(args.names) as (address, pid), tempfile.TemporaryDirectory() as profile:
         with drive.tab(address, Path(profile)) as page:
             page.until(READY)
             loaded, painted, _ = page.ask(TIMES)
@@ -96,6 +102,7 @@ def main() -> None:
             page.until("parseInt(document.querySelector('#state').textContent.slice(5)) >= 20")
             page.ask(COUNT_SHOWN)
             page.events_of("Network.webSocketFrameReceived")
+            own = processor_seconds_of(pid)
             shown, (busy, whole), began = page.ask("window.shown"), processor_seconds(), time.monotonic()
             counts: Counter[str] = Counter()
             while (spent := time.monotonic() - began) < args.seconds:
@@ -104,11 +111,12 @@ def main() -> None:
                 for event in page.events_of("Network.webSocketFrameReceived"):
                     message = json.loads(event["response"]["payloadData"])
                     counts[f"{message['kind']} {message.get('lane', 0)}"] += 1
-            shown = page.ask("window.shown") - shown
+            shown, own = page.ask("window.shown") - shown, processor_seconds_of(pid) - own
             busy, whole = (after - before for after, before in zip(processor_seconds(), (busy, whole)))
             said = ", ".join(f"{kind}: {n / spent:.1f}" for kind, n in sorted(counts.items()))
             print(f"a second, over {spent:.0f} s: {said}; shown {shown / spent:.1f}")
             print(f"the page says {page.text('#rate')} frames a second, a plan takes {page.text('#ms')}")
+            print(f"the program takes {1000 * own / shown:.0f} ms of processor time for a step that is shown")
             print(f"the cores were busy {busy / whole:.0%} of the time")
 
 

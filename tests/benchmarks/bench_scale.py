@@ -171,6 +171,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("--small", action="store_true", help="tiny, to see that it runs")
     parser.add_argument("--only", nargs="*", default=["workers", "first", "read", "index"])
+    times = "how often the shard of 10,000 frames is read for the first batch: 10000 takes 10 GB of memory"
+    parser.add_argument("--times", nargs="*", type=int, default=[10, 100, 1000], help=times)
     args = parser.parse_args()
     small = args.small
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n")
@@ -180,7 +182,7 @@ def main() -> None:
             print(workers(folder, "pusht", 8 if small else 160, [1, 2] if small else [1, 2, 4, 8]))
         shard = collect("two_room", folder / "shard.h5", episodes=100, workers=2, progress=False)
         if "first" in args.only:
-            print(first_batches(shard, [1] if small else [10, 100, 1000]))
+            print(first_batches(shard, [1] if small else args.times))
         if "read" in args.only:
             print(readings(shard, [1] if small else [10, 100, 1000, 10_000]))
         if "index" in args.only:
