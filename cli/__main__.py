@@ -33,6 +33,7 @@ COMMANDS = {
     ),
     "lewm": Command("checkpoints.lewm", "make a checkpoint of published LeWorldModel weights"),
     "landmarks": Command("cli.upkeep.landmarks", "let an older checkpoint plan to far goals"),
+    "robust": Command("cli.upkeep.robust", "let a checkpoint see the same in other colours and light"),
     "coverage": Command("envs.coverage", "what the behaviour policy of a world covers"),
     "shifts": Command("envs.shifts", "the factors of variation of each world"),
     "pairs": Command("envs.goals.pairs", "write the benchmark's start/goal pairs again"),

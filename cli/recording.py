@@ -26,6 +26,7 @@ from .run_folder import file_name
 log = logging.getLogger(__name__)
 
 RECORDED = "recorded"  # the env of recordings without a world
+AUGMENT = "augment"  # the data.vary of recordings that have one look
 SHORT_SIGHT = 1.0  # seconds that a plan should look ahead
 
 
@@ -45,7 +46,7 @@ def open_recording(config: DictConfig) -> tuple[EpisodeReader, dict[str, Any]]:
     check_recording(config, reader)
     if varied(config) is not None and reader.look_column is None:
         raise ConfigError(
-            f"{path} has no second look: leave out data.vary, or data.path, so that one is recorded"
+            f"{path} has no second look: say data.vary={AUGMENT}, or leave out data.path, so that one is recorded"
         )
     look = data.reference_look
     return reader, {
@@ -126,9 +127,11 @@ def collect_recording(config: DictConfig, path: Path, policy: str | None) -> Non
 
 
 def varied(config: DictConfig) -> str | None:
-    """The looks in which every frame is recorded once more, "trained" or groups such as "color,light"."""
+    """The looks in which every frame is recorded once more, "trained" or groups such as "color,light"; None
+    where other looks are not wanted, or are made from the recorded frames."""
     vary = config.data.vary
-    return vary if vary is None or isinstance(vary, str) else ",".join(vary)
+    vary = vary if vary is None or isinstance(vary, str) else ",".join(vary)
+    return None if vary == AUGMENT else vary
 
 
 def check_recording(config: DictConfig, reader: EpisodeReader) -> None:

@@ -50,6 +50,7 @@ from latent_planner.report.page import pictures
 from latent_planner.settings import AgentSettings
 from latent_planner.training.dataset import WindowDataset
 from latent_planner.training.optimization import training_device
+from latent_planner.training.robust.learn import check_teachable
 from latent_planner.training.run_state import LOCK, alone_in
 from latent_planner.training.tracker import Tracker
 from latent_planner.training.train_config import TrainConfig
@@ -62,7 +63,7 @@ from .recording import RECORDED, open_recording, warn_of_short_sight, world_opti
 from .reporting import report_on
 from .run_folder import check_free, resumed, run_folder
 from .scale import sweep
-from .upkeep import looks
+from .upkeep import looks, robust
 from .user_errors import USER_ERRORS
 
 log = logging.getLogger(__name__)
@@ -168,6 +169,7 @@ def _train(config: DictConfig, locks: ExitStack) -> Path:
         memory_gb=config.data.memory_gb,
         seed=config.seed,
         device=device,
+        looks=bool(config.data.vary),
         progress=first,
     )
     world_model = make_world_model(config, dataset)
@@ -196,6 +198,8 @@ def _train(config: DictConfig, locks: ExitStack) -> Path:
             progress=first,
         )
         trained = trainer.fit()
+        if first and config.data.vary:
+            robust.learn_at_the_end(folder, dataset, settings, trainer.note, evaluate)
     if page is not None:
         page.note(f"The training is over; the tests follow. The model is in {folder}.")
     if first and not reader.cameras:  # looks are those of one camera

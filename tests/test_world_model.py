@@ -334,7 +334,7 @@ def test_the_weights_hold_no_normalisation(kind: str) -> None:
         ({"env": 3}, "must be text"),
         ({"control_hz": 0}, "control_hz must be a number above 0, or null"),
         ({"control_hz": "fast"}, "control_hz must be a number above 0, or null"),
-        ({"encoder": "resnet"}, "choose from keypoint, conv, vit"),
+        ({"encoder": "resnet"}, "choose from keypoint, robust, conv, vit"),
         ({"predictor": "gru"}, "choose from banded, lewm"),
         ({"predictor": "lewm", "latent_dim": 32}, "equal to latent_dim"),
         ({"latent_dimm": 32}, "did you mean 'latent_dim'"),

@@ -1,8 +1,9 @@
 """Encoders: one normalised frame (N, 3, S, S) -> one latent (N, D).
 
 `keypoint` asks where in the frame each of its filters responds and what stands there: small, quick on a CPU,
-and an object's place *and* angle are in its features from the first step. `conv` is four plain convolutions,
-kept to compare with. `vit` is the published LeWM encoder (ViT-Tiny on 14-pixel patches, its class token). All
+and an object's place *and* angle are in its features from the first step. `robust` asks the same through several
+layers, of pictures that are normalised each by itself: it can be taught to see the same in other colours, on
+other grounds, in other light (`training.robust`). `conv` is four plain convolutions, kept to compare with. `vit` is the published LeWM encoder (ViT-Tiny on 14-pixel patches, its class token). All
 end in a Projector, whose BatchNorm SIGReg needs.
 """
 
@@ -51,6 +52,11 @@ def make_encoder(config: WorldModelConfig, latent_dim: int | None = None) -> Enc
     if config.encoder == "keypoint":
         keypoints = KeypointNet(config.image_size, config.encoder_width, config.encoder_values)
         return Encoder(keypoints, keypoints.features, config.projector_dim, latent_dim, skip=True)
+    if config.encoder == "robust":
+        robust = RobustNet(
+            config.image_size, config.encoder_width, config.encoder_values, config.encoder_layers
+        )
+        return Encoder(robust, robust.features, config.projector_dim, latent_dim, skip=True)
     if config.encoder == "conv":
         conv = ConvNet(config.image_size, config.encoder_width)
         return Encoder(conv, conv.features, config.projector_dim, latent_dim)
@@ -85,7 +91,7 @@ class KeypointNet(nn.Module):
     def __init__(self, image_size: int, width: int, values: int) -> None:
         super().__init__()
         self.width, self.values = width, values
-        self.filters = nn.Conv2d(3, width + values, kernel_size=8, stride=4, padding=2, bias=False)
+        self.filters = self._make_filters()
         self.value_bias = nn.Parameter(torch.zeros(values))  # on a map it would do nothing: softmax
         with torch.no_grad():
             self.filters.weight[:width] *= self.SHARPNESS
@@ -99,12 +105,52 @@ class KeypointNet(nn.Module):
         y, x = torch.meshgrid(axis, axis, indexing="ij")
         self.register_buffer("places", torch.stack([x, y, x * x, y * y, x * y]).flatten(1), persistent=False)
 
+    def _make_filters(self) -> nn.Conv2d:
+        return nn.Conv2d(3, self.width + self.values, kernel_size=8, stride=4, padding=2, bias=False)
+
     def forward(self, frames: Tensor) -> Tensor:
-        found = self.filters(frames.contiguous()).flatten(2)
-        pooled = pool(found, self.value_bias, self.places, training=self.training)
+        return self.features_of(self.filters(frames.contiguous()))
+
+    def features_of(self, responses: Tensor) -> Tensor:
+        """What the filters say of each cell, (N, width + values, S/4, S/4) -> (N, width · (5 + values))."""
+        pooled = pool(responses.flatten(2), self.value_bias, self.places, training=self.training)
         x, y, xx, yy, xy, *_ = means = pooled.unbind(-1)
         known = torch.stack([x, y, xx - x * x, yy - y * y, xy - x * y, *means[5:]], -1)
         return (self.norm(known.flatten(1)).unflatten(1, (self.width, -1)) * self.scale).flatten(1)
+
+
+class RobustNet(KeypointNet):
+    """Keypoints of what several layers see: a cell then knows whether it belongs to a thing, not only what colour
+    it has.
+
+    A picture first loses its own mean colour and its own contrast, so brightness, contrast and the colour of an
+    even ground change nothing. layers: residual 3 × 3 convolutions between the first and the filters.
+    """
+
+    GROUPS = 8  # of the normalisation within each picture
+    FAINTEST = 0.1  # contrast, in standard deviations of the recording, below which a picture is not amplified
+
+    def __init__(self, image_size: int, width: int, values: int, layers: int) -> None:
+        super().__init__(image_size, width, values)
+        self.first = self._layer(nn.Conv2d(3, width, kernel_size=8, stride=4, padding=2))
+        self.layers = nn.ModuleList(
+            self._layer(nn.Conv2d(width, width, kernel_size=3, padding=1)) for _ in range(layers)
+        )
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def _make_filters(self) -> nn.Conv2d:
+        return nn.Conv2d(self.width, self.width + self.values, kernel_size=3, padding=1, bias=False)
+
+    def _layer(self, convolution: nn.Conv2d) -> nn.Sequential:
+        return nn.Sequential(convolution, nn.GroupNorm(self.GROUPS, self.width), nn.SiLU())
+
+    def forward(self, frames: Tensor) -> Tensor:
+        frames = frames - frames.mean((2, 3), keepdim=True)
+        contrast = (frames.square().mean((1, 2, 3), keepdim=True) + self.FAINTEST**2).sqrt()
+        seen = self.first((frames / contrast).contiguous(memory_format=torch.channels_last))
+        for layer in self.layers:
+            seen = seen + layer(seen)
+        return self.features_of(self.filters(seen))
 
 
 class ConvNet(nn.Module):

@@ -25,7 +25,7 @@ from .predictor import make_predictor
 from .proposer import Proposer
 from .senses import VECTOR, Senses
 
-ENCODERS = ("keypoint", "conv", "vit")
+ENCODERS = ("keypoint", "robust", "conv", "vit")
 PREDICTORS = ("banded", "lewm")
 CANDIDATES_AT_ONCE = 1024  # of a rollout without gradient on a CPU: bounds its memory
 CANDIDATES_ON_GPU = 8192  # the same elsewhere
@@ -63,6 +63,7 @@ class WorldModelConfig:
     encoder: str = "keypoint"
     encoder_width: int = 64  # keypoint: filters whose places are taken
     encoder_values: int = 16  # keypoint: features seen at each of those places
+    encoder_layers: int = 2  # robust: layers between the first and the filters
     encoder_depth: int = 12  # vit: blocks
     encoder_heads: int = 3  # vit
     patch_size: int = 14  # vit
@@ -161,13 +162,16 @@ class WorldModelConfig:
         for name, known in (("encoder", ENCODERS), ("predictor", PREDICTORS)):
             if getattr(self, name) not in known:
                 raise ValueError(f"Unknown {name} {getattr(self, name)!r}: choose from {', '.join(known)}.")
-        cell = {"keypoint": 4, "conv": 16, "vit": self.patch_size}[self.encoder]
+        cell = {"keypoint": 4, "robust": 4, "conv": 16, "vit": self.patch_size}[self.encoder]
         if self.image_size % cell:
             raise ValueError(
                 f"image_size must be a multiple of {cell} ({self.encoder}), not {self.image_size}."
             )
-        if self.encoder == "conv" and self.encoder_width % 4:
-            raise ValueError(f"encoder_width must be a multiple of 4 for conv, but is {self.encoder_width}.")
+        groups = {"conv": 4, "robust": 8}.get(self.encoder, 1)
+        if self.encoder_width % groups:
+            raise ValueError(
+                f"encoder_width must be a multiple of {groups} for {self.encoder}, but is {self.encoder_width}."
+            )
         if self.encoder == "vit" and self.encoder_width % self.encoder_heads:
             heads = self.encoder_heads
             raise ValueError(

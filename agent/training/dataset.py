@@ -82,8 +82,9 @@ class WindowDataset:
     held_out    share of the episodes kept from training; whole episodes, chosen by `seed`
     device      where batches are wanted; the frames are kept there when they fit
     memory_gb   most memory the frames may take on the device or in main memory; default half of what is free
+    looks       whether the same frames in other looks are wanted, where the recording has them
 
-    Attributes: env, image_size, frame_size (h, w), action_dim, state_names, angle_names, num_frames,
+    Attributes: looks (a store of the frames in other looks, or None), env, image_size, frame_size (h, w), action_dim, state_names, angle_names, num_frames,
     frameskip, num_windows {split: int}, place ("cuda:0", "cpu" or "disk") and what `statistics()` returns.
 
     Raises DatasetError where the recording has no windows, too few episodes to split, or actions that are
@@ -100,6 +101,7 @@ class WindowDataset:
         seed: int = 0,
         device: torch.device | str = "cpu",
         memory_gb: float | None = None,
+        looks: bool = False,
         progress: bool = True,
     ) -> None:
         if num_frames < 2 or frameskip < 1:
@@ -140,6 +142,10 @@ class WindowDataset:
             for name, column in (self.cameras or {"pixels": "pixels"}).items()
         }
         self.frames = next(iter(self.stores.values()))
+        column = getattr(reader, "look_column", None) if looks else None
+        self.looks = column and place_frames(
+            reader, device=self.device, memory_gb=memory_gb, progress=progress, column=column
+        )
         self.place, self.workers = self.frames.place, max(some.workers for some in self.stores.values())
         self.latents: Tensor | None = None
         self.pixel_mean, self.pixel_std = self._pixel_statistics()

@@ -385,6 +385,10 @@ class Trainer:
         self.budget.reserve = self.evaluated["took"]
         self.row_at = time.perf_counter()
 
+    def note(self, row: Mapping[str, Any]) -> None:
+        """A row of what was found after `fit`, in metrics.jsonl and the log."""
+        self._write({"step": self.step, "minutes": self.seconds / 60, **row})
+
     def _write(self, row: Row) -> None:
         if self.rank == 0:
             self.metrics.append(row)

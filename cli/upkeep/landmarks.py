@@ -11,7 +11,6 @@ encoder, predictor and proposer stay as they are.
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,31 +18,25 @@ from typing import Any
 
 import torch
 
-from latent_planner import envs, looks
+from latent_planner import looks
 from latent_planner.checkpoints import checkpoint
 from latent_planner.common.commands import in_words
-from latent_planner.envs.recordings.collect import collect
-from latent_planner.envs.recordings.episodes import EpisodeReader
-from latent_planner.envs.recordings.senses import VECTOR
 from latent_planner.evaluation import reachability
-from latent_planner.model.world_model import WorldModel, WorldModelConfig
-from latent_planner.training.dataset import WindowDataset
+from latent_planner.model.world_model import WorldModel
 from latent_planner.training.landmarks import PAIRS, learn_landmarks
 
 from ..overrides import ConfigError
-from ..reporting import training_data
 from ..user_errors import USER_ERRORS
+from .recordings import new_folder, training_dataset
 
 COUNT = 512
-EPISODES, LENGTH, SEED = 400, 101, 20_260_919  # of fresh episodes
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """The program; returns 0, 2 on a user error, 130 after Ctrl-C."""
     args = _arguments(words)
     with in_words(*USER_ERRORS) as outcome:
-        if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
-            raise ConfigError(f"{args.out} is there already: choose another folder with --out")
+        new_folder(args.out)
         found = add_landmarks(args.checkpoint, args.out, args.recording, count=args.count, pairs=args.pairs)
         print(f"{args.out}: {args.count} landmarks, a leg is trusted to within {found['trust']:.2f}")
     return outcome.code
@@ -64,13 +57,8 @@ def add_landmarks(
     model.load_state_dict(kept, strict=False)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device).eval()
-    with tempfile.TemporaryDirectory() as folder:
-        path = recording or _training_recording(name) or _fresh(old.config, folder)
-        with EpisodeReader(path, **_senses(old.config, name)) as reader:
-            frames, skip = old.config.context_len + 1, old.config.frameskip
-            dataset = WindowDataset(reader, num_frames=frames, frameskip=skip)
-            dataset.check(old.config)
-            found = learn_landmarks(model, dataset, pairs=pairs)
+    with training_dataset(name, old.config, recording) as (dataset, _):
+        found = learn_landmarks(model, dataset, pairs=pairs)
     checkpoint.save(model, out, planner=info["planner"], training={**info["training"], "landmarks": found})
     _carry_over(checkpoint.find(name), info["sha256"], out)
     return found
@@ -84,29 +72,6 @@ def _carry_over(old: Path, sha256: str, new: Path) -> None:
         looks.save(new, seen, now)
     if within is not None:
         reachability.save(new, within, now)
-
-
-def _training_recording(name: str) -> Path | None:
-    path = training_data(checkpoint.find(name)).get("path")
-    return Path(path) if path and Path(path).is_file() else None
-
-
-def _senses(config: WorldModelConfig, name: str) -> dict[str, Any]:
-    """What the model is to be shown of a recording; nothing for one camera."""
-    if not config.several:
-        return {}
-    own = training_data(checkpoint.find(name)).get("proprio") or VECTOR
-    return {"cameras": list(config.cameras), "proprio": own if config.proprio else None, "named": True}
-
-
-def _fresh(config: WorldModelConfig, folder: str) -> Path:
-    if config.env not in envs.names():
-        raise ConfigError(
-            f"there are no episodes of {config.env} to take landmarks from: add --recording FILE"
-        )
-    options: dict[str, Any] = {"image_size": config.image_size, "cameras": config.cameras or None}
-    path, proprio = Path(folder) / "fresh.h5", bool(config.proprio)
-    return collect(config.env, path, episodes=EPISODES, length=LENGTH, seed=SEED, proprio=proprio, **options)
 
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:

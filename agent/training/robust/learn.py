@@ -1,0 +1,193 @@
+"""Teaching an encoder to see the same under other looks, without labels: by what the trained encoder says.
+
+A trained model knows one look. A second encoder learns to give, for another look of a recorded frame, the latent
+that the trained encoder gives for the frame as recorded. The other looks are rendered (a recording with the column
+that `data.vary` adds) or made by image operations (`augment`). Predictor, proposer and landmarks stay as they are,
+because latents keep their meaning; SIGReg's work on them is done.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latent_planner.common.progress import Bar
+
+from ...model.device import choose_precision
+from ...model.world_model import WorldModel
+from ..budget import Budget, CtrlC
+from ..dataset import ENCODED_AT_ONCE, DatasetError, Split, WindowDataset
+from ..optimization import learning_rate_scale, make_optimizer
+from ..run_state import load_state, save_state
+from .augment import Augmentation
+
+logger = logging.getLogger(__name__)
+
+SHARE = 0.5  # of the time that the model itself was trained
+BATCH, LEARNING_RATE, WEIGHT_DECAY, WARMUP, CLIP = 256, 2e-3, 1e-3, 0.02, 1.0
+AS_RECORDED = 0.25  # share of a batch
+GROUND_FRAMES = 256  # whose median is the ground
+LOG_EVERY, SAVE_EVERY = 50, 120.0  # steps, seconds
+NARROWER = 0.75  # of the projector's hidden width: the layers before it do more
+STATE: dict[str, Any] = {"step": int, "seconds": float}
+
+
+class RobustEncoder:
+    """Makes of a trained `world_model` one whose encoder knows other looks, too.
+
+    world_model  trained, with encoder "keypoint"; it is not changed
+    dataset      the recording; where it has no column of other looks, they are made by image operations
+    steps, minutes   how long: one of them
+    batch_size   frames a step
+    state_path   where to keep what is needed to go on after an interruption; None: nowhere
+    log          called with rows {"robust/step", "robust/loss", …}
+
+    Raises DatasetError for models of several cameras and other encoders.
+    """
+
+    def __init__(
+        self,
+        world_model: WorldModel,
+        dataset: WindowDataset,
+        *,
+        steps: int | None = None,
+        minutes: float | None = None,
+        batch_size: int = BATCH,
+        precision: str = "auto",
+        seed: int = 0,
+        state_path: Path | None = None,
+        log: Callable[[Mapping[str, Any]], None] | None = None,
+        progress: bool = True,
+    ) -> None:
+        config = world_model.config
+        if config.several or config.encoder != "keypoint":
+            raise DatasetError(
+                "other looks are learned by models of one camera with encoder=keypoint: leave out data.vary"
+            )
+        self.teacher, self.dataset, self.seed = world_model.eval(), dataset, seed
+        self.batch_size = batch_size
+        self.log, self.progress, self.state_path = log, progress, state_path
+        self.budget = Budget(steps=steps, minutes=minutes)
+        self.device = next(world_model.parameters()).device
+        self.precision = choose_precision(precision, self.device)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            width = max(1, round(NARROWER * config.projector_dim))
+            self.student = WorldModel(replace(config, encoder="robust", projector_dim=width)).to(self.device)
+        taught = {
+            name: value for name, value in world_model.state_dict().items() if not name.startswith("encoder.")
+        }
+        self.student.load_state_dict(taught, strict=False)
+        self.student.requires_grad_(False)
+        self.student.encoder.requires_grad_(True)
+        self.optimizer = make_optimizer(
+            self.student.encoder, learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY
+        )
+        frames, _ = dataset.sample(GROUND_FRAMES, split="train", seed=seed)
+        self.augment = Augmentation.of(frames.permute(0, 2, 3, 1))
+
+    def learn(self) -> WorldModel:
+        """The new model, in eval mode. Ctrl-C saves, then is raised."""
+        step, seconds = self._resume()
+        self.budget.begin(step=step, seconds=seconds)
+        saved, losses, ctrl_c = self.budget.seconds, [], CtrlC()
+        bar = Bar(
+            total=100, desc="other looks", bar_format="{l_bar}{bar}| {note}", disable=not self.progress
+        )
+        with bar, ctrl_c:
+            while (spent := self.budget.spent(step)) < 1:
+                if ctrl_c.asked:
+                    self._save(step)
+                    raise KeyboardInterrupt
+                losses.append(self._step(step, spent))
+                step += 1
+                bar.update(min(100.0, 100 * spent) - bar.n)
+                if step % LOG_EVERY == 0:
+                    loss = float(torch.stack(losses).mean())
+                    bar.set_postfix_str(f"step {step}, distance from the trained latents {loss:.3f}")
+                    self._write({"robust/step": step, "robust/loss": loss})
+                    losses = []
+                if self.budget.seconds - saved > SAVE_EVERY:
+                    self._save(step)
+                    saved = self.budget.seconds
+        self._save(step)
+        self.student.eval()
+        self._write({"robust/step": step, **self.explained()})
+        return self.student
+
+    def _step(self, step: int, spent: float) -> Tensor:
+        for group in self.optimizer.param_groups:
+            group["lr"] = LEARNING_RATE * learning_rate_scale(spent, WARMUP)
+        rows = self._rows(self.batch_size, "train", step)
+        frames, targets = self._frames(rows, step, as_recorded=AS_RECORDED)
+        self.student.encoder.train()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            latents = self.student.encode(frames)
+        loss = (latents.float() - targets).square().mean()
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.student.encoder.parameters(), CLIP)
+        self.optimizer.step()
+        return loss.detach()
+
+    def _rows(self, count: int, split: Split, step: int) -> np.ndarray:
+        rows = self.dataset.rows[split]
+        return rows[np.random.default_rng([self.seed, 0x100C, step]).integers(len(rows), size=count)]
+
+    def _frames(self, rows: np.ndarray, step: int, *, as_recorded: float) -> tuple[Tensor, Tensor]:
+        """uint8 (B, 1, 3, h, w), the first part of them as recorded, and their latents (B, 1, D)."""
+        clean = self.dataset.frames.gather(rows).to(self.device)
+        targets = self._targets(rows, clean)
+        kept = round(as_recorded * len(rows))
+        if self.dataset.looks is not None:
+            varied = self.dataset.looks.gather(rows[kept:]).to(self.device)
+        else:
+            varied = self.augment(clean[kept:], [self.seed, step])
+        return _as_input(torch.cat([clean[:kept], varied])), targets
+
+    @torch.no_grad()
+    def _targets(self, rows: np.ndarray, clean: Tensor) -> Tensor:
+        return self.teacher.encode(_as_input(clean)).float()
+
+    @torch.no_grad()
+    def explained(self) -> dict[str, float]:
+        """Of held-out frames, the share of the latents' variance that the new encoder gives: as recorded, and
+        in other looks."""
+        rows = self._rows(2 * ENCODED_AT_ONCE, "held_out", 0)
+        found = {}
+        for name, share in (("as_recorded", 1.0), ("other_looks", 0.0)):
+            parts = [self._frames(some, 0, as_recorded=share) for some in np.array_split(rows, 4)]
+            latents = torch.cat([self.student.encode(frames).float() for frames, _ in parts])
+            targets = torch.cat([wanted for _, wanted in parts])
+            error, spread = (latents - targets).square().mean(), targets.var(0).mean()
+            found[f"robust/{name}"] = float(1 - error / spread) if spread > 0 else math.nan
+        return found
+
+    def _save(self, step: int) -> None:
+        if self.state_path is not None:
+            values = {"step": step, "seconds": self.budget.seconds}
+            save_state(self.state_path, self.student.encoder, self.optimizer, values)
+
+    def _resume(self) -> tuple[int, float]:
+        if self.state_path is None or not self.state_path.exists():
+            return 0, 0.0
+        values = load_state(self.state_path, self.student.encoder, self.optimizer, STATE)
+        logger.info("other looks: going on from step %d", values["step"])
+        return values["step"], values["seconds"]
+
+    def _write(self, row: Mapping[str, Any]) -> None:
+        if self.log is not None:
+            self.log(row)
+
+
+def _as_input(frames: Tensor) -> Tensor:
+    """(B, h, w, 3) -> (B, 1, 3, h, w)"""
+    return frames.permute(0, 3, 1, 2)[:, None]

@@ -1,0 +1,118 @@
+"""Teach a trained checkpoint to see the same in other colours, on other grounds and in other light.
+
+    latent-planner robust runs/mine --out runs/mine-robust                      # the recording the run learned from
+    latent-planner robust runs/mine --recording my.h5 --out runs/mine-robust
+    latent-planner robust pusht --minutes 20 --out runs/pusht-robust            # fresh episodes of its world
+
+A second encoder learns what the checkpoint's own says of a frame, from other looks of that frame. Where the recording
+has them (data.vary), those are rendered; otherwise image operations make them. A run with data.vary learns this at
+the end of its training. Predictor, proposer and landmarks stay as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from latent_planner.checkpoints import checkpoint
+from latent_planner.common.commands import in_words
+from latent_planner.model.world_model import WorldModel
+from latent_planner.training.dataset import WindowDataset
+from latent_planner.training.robust.learn import SHARE, RobustEncoder
+from latent_planner.training.train_config import TrainConfig
+
+from ..user_errors import USER_ERRORS
+from . import looks
+from .recordings import new_folder, training_dataset
+
+MINUTES = 15.0
+STATE = "robust.safetensors"  # in a run folder: what is needed to go on
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The program; returns 0, 2 on a user error, 130 after Ctrl-C."""
+    args = _arguments(words)
+    logging.basicConfig(format="%(message)s")
+    with in_words(*USER_ERRORS) as outcome:
+        new_folder(args.out)
+        teacher, info = checkpoint.load(args.checkpoint)
+        rows: list[Mapping[str, Any]] = []
+        with training_dataset(args.checkpoint, teacher.config, args.recording, looks=True) as (dataset, reader):
+            lesson = RobustEncoder(teacher, dataset, minutes=args.minutes, seed=args.seed, log=rows.append)
+            student = lesson.learn()
+            found = {**rows[-1]}
+            training = {**info["training"], **found}
+            checkpoint.save(student, args.out, planner=info["planner"], training=training)
+            looks.write(args.out, reader)
+        print(f"{args.out}: {in_figures(found)}")
+    return outcome.code
+
+
+def in_figures(found: Mapping[str, Any]) -> str:
+    """What RobustEncoder found, in words."""
+    return (
+        f"of what the trained encoder says of held-out frames, the new one explains "
+        f"{found['robust/as_recorded']:.1%} as recorded and {found['robust/other_looks']:.1%} in other looks"
+    )
+
+
+def learn_at_the_end(
+    folder: Path,
+    dataset: WindowDataset,
+    settings: TrainConfig,
+    log: Callable[[Mapping[str, Any]], None],
+    evaluate: Callable[[WorldModel], Mapping[str, Any]] | None,
+) -> None:
+    """Replace the encoder of the run's checkpoint by one that knows other looks; nothing where it does already.
+
+    It takes half as long as the training took, and can be interrupted and resumed like that.
+    """
+    teacher, info = checkpoint.load(folder, dataset.device)
+    if teacher.config.encoder == "robust":
+        return
+    rows: list[Mapping[str, Any]] = []
+
+    def note(row: Mapping[str, Any]) -> None:
+        rows.append(row)
+        log(row)
+
+    lesson = RobustEncoder(
+        teacher,
+        dataset,
+        steps=None if settings.steps is None else max(1, round(SHARE * settings.steps)),
+        minutes=None if settings.minutes is None else SHARE * settings.minutes,
+        precision=settings.precision,
+        seed=settings.seed,
+        state_path=folder / STATE,
+        log=note,
+    )
+    student = lesson.learn()
+    found = dict(rows[-1])
+    if evaluate is not None:
+        found["robust/success"] = evaluate(student)["success"]
+        log({"robust/success": found["robust/success"]})
+    checkpoint.save(student, folder, planner=info["planner"], training={**info["training"], **found})
+    (folder / STATE).unlink(missing_ok=True)
+    logging.getLogger(__name__).info("other looks: %s", in_figures(found))
+
+
+def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="latent-planner robust",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("checkpoint", help="a bundled name, a run folder, or hf://owner/name")
+    parser.add_argument("--out", type=Path, required=True, help="new folder for the checkpoint")
+    parser.add_argument("--recording", type=Path, help="HDF5 file or LeRobot folder to learn from")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help=f"how long (default {MINUTES:g})")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and batches (default 0)")
+    args = parser.parse_args(words)
+    if not 0 < args.minutes < 1e6:
+        parser.error("--minutes must be above 0")
+    if not 0 <= args.seed < 2**63:
+        parser.error("--seed must be a whole number from 0 on")
+    return args
