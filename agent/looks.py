@@ -5,6 +5,10 @@ how much of each colour it has, which colour its four edges have. When training 
 range of each number over recorded frames, and over the same frames resized and compressed as JPEG, as goal
 pictures are. It also notes the largest norm of their latents: SIGReg keeps recorded latents on a shell, and
 pictures unlike any of them may fall far outside. The ranges are in `looks.json` next to the checkpoint.
+
+An encoder that knows many looks (encoder=robust) is not asked for colours. Recorded latents fill few of
+their directions, and the latent of a picture that the encoder cannot read leaves them. So what counts is the
+distance from the recorded latents, in units of their spread (`Shell`).
 """
 
 from __future__ import annotations
@@ -26,18 +30,22 @@ from .model.world_model import WorldModel
 from .pixels import encode_frames, resize, resize_picture
 
 FILE = "looks.json"
-FORMAT = "looks 1"
+FORMAT, SHELL_FORMAT = "looks 1", "looks 2"
 SIZES, QUALITIES = (1.5, 3.5), (None, 40, 10)  # what goal pictures may be: times the model's size, and JPEG
 DEGRADED = 48  # recorded frames that are also resized and compressed
 SHARE = 0.1  # of a range, by which it may be left on either side
 SLACK = {"scene": 0.05, "goal": 1.0}  # grey levels, and by these
 EDGE_SLACK = {"scene": 2.0, "goal": 6.0}  # the same for edges, where things may lie
 SHELL = 1.5  # times the largest recorded norm that a latent may have
+LEAST_SPREAD = 1e-4  # of the variance along the widest direction: what narrower ones count as
+FAR = 0.995  # share of the recorded latents that are nearer than what counts as the farthest
+BEYOND = 1.25  # times that
 AT_ONCE, ENCODED = 256, 64  # recorded frames looked at together, and how many of those are encoded
 LIKELY = 0.4  # of the way from the middle to the border
 EDGE = 1 / 16  # of a side: how much counts as its edge
 CHANNELS, SIDES = ("red", "green", "blue"), ("top", "bottom", "left", "right")
 OTHERS = ("cyan", "magenta", "yellow")
+UNREADABLE = "in no colours or light would it look like a recorded one"
 NAMES = (
     *CHANNELS,
     *(f"spread of {name}" for name in CHANNELS),
@@ -86,12 +94,39 @@ class Look:
 
 
 @dataclass(frozen=True)
+class Shell:
+    """Where recorded latents lie: their mean (D,), what brings their spread to one (D, D), and how far from
+    the mean they lie at most, for frames of the scene and for goal pictures."""
+
+    mean: np.ndarray
+    scale: np.ndarray
+    farthest: Mapping[str, float]
+
+    @classmethod
+    def of(cls, latents: np.ndarray, kinds: Mapping[str, np.ndarray]) -> Shell:
+        """By latents (n, D), and as far as these others reach, (n, D) of each kind."""
+        mean = latents.mean(0)
+        variance, directions = np.linalg.eigh(np.cov(latents.T))
+        least = max(float(variance[-1]) * LEAST_SPREAD, 1e-12)
+        scale = directions / np.sqrt(np.maximum(variance, least) * len(mean))
+        shell = cls(mean, scale, {})
+        far = {kind: float(np.quantile(shell.distance(some), FAR)) for kind, some in kinds.items()}
+        return cls(mean, scale, far)
+
+    def distance(self, latents: np.ndarray) -> np.ndarray:
+        """(n, D) -> (n,): about 1 for recorded ones."""
+        away: np.ndarray = np.linalg.norm((latents - self.mean) @ self.scale, axis=1)
+        return away
+
+
+@dataclass(frozen=True)
 class Looks:
     """The looks that a model knows: ranges of `features`, (2, len(NAMES)), lowest first, and largest norms of
-    latents, each for frames of the scene and for goal pictures."""
+    latents, each for frames of the scene and for goal pictures. With a shell, that alone counts."""
 
     ranges: Mapping[str, np.ndarray]
     norms: Mapping[str, float]
+    shell: Shell | None = None
 
     def of(self, world_model: WorldModel, frames: np.ndarray, kind: str = "scene") -> list[Look]:
         """What uint8 (B, H, W, 3) look like, judged as kind: "scene", seen by the camera that recorded, or
@@ -99,7 +134,12 @@ class Looks:
         if not len(frames):
             return []
         device = next(world_model.parameters()).device
-        norms = encode_frames(world_model, frames, device).float().norm(dim=-1).tolist()
+        latents = encode_frames(world_model, frames, device).float()
+        if self.shell is not None:
+            away = self.shell.distance(latents.cpu().numpy()) / (BEYOND * self.shell.farthest[kind])
+            away = np.where(np.isfinite(away), away, np.inf)
+            return [Look(float(far), "" if far <= 1.0 else UNREADABLE) for far in away]
+        norms = latents.norm(dim=-1).tolist()
         seen = features(frames, world_model.config.image_size)
         return [self._look(own, norm, kind) for own, norm in zip(seen, norms)]
 
@@ -163,6 +203,26 @@ def measure(world_model: WorldModel, frames: np.ndarray) -> Looks:
     return Looks(ranges, norms)
 
 
+def measure_shell(world_model: WorldModel, frames: np.ndarray, others: np.ndarray) -> Looks:
+    """The same for an encoder that knows many looks: frames as recorded, and others in other looks.
+
+    Every second one says where latents lie, the rest how far away they may be.
+    """
+    size, device = world_model.config.image_size, next(world_model.parameters()).device
+
+    def encoded(pictures: np.ndarray) -> np.ndarray:
+        parts = np.array_split(pictures, -(-len(pictures) // AT_ONCE))
+        latents = [encode_frames(world_model, part, device).float().cpu().numpy() for part in parts]
+        return np.concatenate(latents)
+
+    chosen = np.concatenate(
+        [some[np.linspace(0, len(some) - 1, DEGRADED).astype(int)] for some in (frames, others)]
+    )
+    scene = np.concatenate([encoded(frames), encoded(others)])
+    goals = np.concatenate([scene, *(encoded(pictures) for pictures in _degraded(chosen, size))])
+    return Looks({}, {}, Shell.of(scene[::2], {"scene": scene[1::2], "goal": goals[1::2]}))
+
+
 def _degraded(frames: np.ndarray, size: int) -> list[np.ndarray]:
     """The frames as goal pictures may be: at other sizes, and compressed."""
     return [
@@ -185,6 +245,12 @@ def _compressed(picture: np.ndarray, quality: int | None) -> np.ndarray:
 
 def save(folder: Path, looks: Looks, sha256: str) -> Path:
     """Leave looks in folder, for the weights of this SHA-256. OSError."""
+    known: dict[str, Any] = {"format": FORMAT, "sha256": sha256}
+    if looks.shell is not None:
+        shell = looks.shell
+        known |= {"format": SHELL_FORMAT, "farthest": {k: round(v, 4) for k, v in shell.farthest.items()}}
+        known |= {"mean": _short(shell.mean), "scale": [_short(row) for row in shell.scale]}
+        return _written(folder, json.dumps(known))
     kinds = {
         kind: {
             "norm": round(looks.norms[kind], 4),
@@ -193,7 +259,14 @@ def save(folder: Path, looks: Looks, sha256: str) -> Path:
         }
         for kind, (low, high) in looks.ranges.items()
     }
-    text = json.dumps({"format": FORMAT, "sha256": sha256, "features": NAMES, **kinds}, indent=1)
+    return _written(folder, json.dumps({**known, "features": NAMES, **kinds}, indent=1))
+
+
+def _short(values: np.ndarray) -> list[float]:
+    return [float(f"{value:.5g}") for value in values]
+
+
+def _written(folder: Path, text: str) -> Path:
     write_text(folder / FILE, text + "\n")
     return folder / FILE
 
@@ -202,7 +275,11 @@ def load(folder: Path, sha256: str) -> Looks | None:
     """The looks next to these weights; None where there are none, or those of other weights."""
     try:
         found: Any = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        if (found["format"], found["sha256"], found["features"]) != (FORMAT, sha256, list(NAMES)):
+        if found["sha256"] != sha256:
+            return None
+        if found["format"] == SHELL_FORMAT:
+            return _with_shell(found)
+        if (found["format"], found["features"]) != (FORMAT, list(NAMES)):
             return None
         ranges = {kind: np.array([found[kind]["low"], found[kind]["high"]], float) for kind in SLACK}
         norms = {kind: float(found[kind]["norm"]) for kind in SLACK}
@@ -213,3 +290,11 @@ def load(folder: Path, sha256: str) -> Looks | None:
         for kind in SLACK
     )
     return Looks(ranges, norms) if usable else None
+
+
+def _with_shell(found: Mapping[str, Any]) -> Looks | None:
+    mean, scale = np.array(found["mean"], float), np.array(found["scale"], float)
+    farthest = {kind: float(found["farthest"][kind]) for kind in SLACK}
+    fits = mean.ndim == 1 and scale.shape == (len(mean), len(mean))
+    numbers = fits and np.isfinite(mean).all() and np.isfinite(scale).all() and min(farthest.values()) > 0
+    return Looks({}, {}, Shell(mean, scale, farthest)) if numbers else None

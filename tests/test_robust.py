@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,17 @@ import pytest
 import torch
 from tiny_run import SquareRecording, tiny_dataset, tiny_trainer
 
+from latent_planner import looks
+from latent_planner.cli.upkeep import looks as looks_command
 from latent_planner.model.world_model import WorldModel
-from latent_planner.training.dataset import DatasetError, WindowDataset
-from latent_planner.training.robust.augment import Augmentation
+from latent_planner.training.dataset import WindowDataset
 from latent_planner.training.robust.learn import RobustEncoder
 
 GREEN, BLUE = np.array([30, 160, 60], np.uint8), np.array([40, 60, 140], np.uint8)
 
 
 class TwoLooks(SquareRecording):
-    """The same square also in a colour of each episode's own, on a ground of its own: a column of other looks."""
+    """The same square also in a colour of each episode's own, on a ground of its own."""
 
     look_column = "pixels_look"
 
@@ -53,12 +55,12 @@ def changed(frames: np.ndarray) -> np.ndarray:
     return np.where(square, GREEN, BLUE).astype(np.uint8)
 
 
-def distance(world_model: WorldModel, teacher: WorldModel, frames: np.ndarray, other: np.ndarray) -> float:
-    """Of what world_model says of `other` from what the teacher says of `frames`, as a share of the spread."""
+def distance(model: WorldModel, teacher: WorldModel, frames: np.ndarray, other: np.ndarray) -> float:
+    """Of what model says of `other` from what the teacher says of `frames`, as a share of the spread."""
     with torch.no_grad():
         wanted, found = (
-            model.encode(torch.from_numpy(some).permute(0, 3, 1, 2)[:, None])[:, 0]
-            for model, some in ((teacher, frames), (world_model, other))
+            each.encode(torch.from_numpy(some).permute(0, 3, 1, 2)[:, None])[:, 0]
+            for each, some in ((teacher, frames), (model, other))
         )
     return float((found - wanted).square().mean() / wanted.var(0).mean())
 
@@ -72,7 +74,9 @@ def test_another_look_has_the_latent_of_the_recorded_one(
     looks, dataset.looks = dataset.looks, dataset.looks if rendered else None
     try:
         rows: list[dict[str, float]] = []
-        student = RobustEncoder(teacher, dataset, steps=150, batch_size=64, log=rows.append, progress=False).learn()
+        student = RobustEncoder(
+            teacher, dataset, steps=150, batch_size=64, log=rows.append, progress=False
+        ).learn()
     finally:
         dataset.looks = looks
     frames = SquareRecording(episodes=6, seed=9).data["pixels"]
@@ -83,3 +87,32 @@ def test_another_look_has_the_latent_of_the_recorded_one(
     assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
     kept = {name: value for name, value in before.items() if not name.startswith("encoder.")}
     assert all(torch.equal(student.state_dict()[name], value) for name, value in kept.items())
+
+
+def test_a_picture_that_cannot_be_read_is_told_from_one_in_other_colours(
+    trained: tuple[WorldModel, WindowDataset], tmp_path: Path
+) -> None:
+    teacher, dataset = trained
+    student = RobustEncoder(teacher, dataset, steps=150, batch_size=64, progress=False).learn()
+    reader = TwoLooks(episodes=24)
+    found = looks_command.of_recording(student, reader)
+    looks.save(tmp_path, found, "0" * 64)
+    again = looks.load(tmp_path, "0" * 64)
+    assert again is not None and looks.load(tmp_path, "1" * 64) is None
+    fresh = TwoLooks(episodes=6, seed=9)
+    noise = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), np.uint8)
+    grey = np.full((2, 32, 32, 3), 128, np.uint8)
+    for kind in ("scene", "goal"):
+        for column in ("pixels", "pixels_look"):
+            known = [look.familiar for look in again.of(student, fresh.data[column], kind)]
+            assert np.mean(known) > 0.95
+        for odd in (noise, grey):
+            strange = [not look.familiar for look in again.of(student, odd, kind)]
+            assert np.mean(strange) > 0.8
+    assert "would it look like a recorded one" in again.of(student, grey)[0].reason
+    for broken in ('"mean": [1]', '"farthest": {"scene": 0, "goal": 1}', '"scale": 3'):
+        text = (tmp_path / looks.FILE).read_text()
+        whole = json.loads(text) | json.loads("{" + broken + "}")
+        (tmp_path / looks.FILE).write_text(json.dumps(whole))
+        assert looks.load(tmp_path, "0" * 64) is None
+        (tmp_path / looks.FILE).write_text(text)

@@ -1,10 +1,10 @@
 """Encoders: one normalised frame (N, 3, S, S) -> one latent (N, D).
 
 `keypoint` asks where in the frame each of its filters responds and what stands there: small, quick on a CPU,
-and an object's place *and* angle are in its features from the first step. `robust` asks the same through several
-layers, of pictures that are normalised each by itself: it can be taught to see the same in other colours, on
-other grounds, in other light (`training.robust`). `conv` is four plain convolutions, kept to compare with. `vit` is the published LeWM encoder (ViT-Tiny on 14-pixel patches, its class token). All
-end in a Projector, whose BatchNorm SIGReg needs.
+and an object's place *and* angle are in its features from the first step. `robust` asks the same
+through several layers, of pictures that are normalised each by itself: it can learn to see the same in other
+colours, on other grounds, in other light (`training.robust`). `conv` is four plain convolutions, kept to
+compare with. `vit` is the published LeWM encoder (ViT-Tiny on 14-pixel patches, its class token). All end in a Projector, whose BatchNorm SIGReg needs.
 """
 
 from __future__ import annotations
@@ -120,15 +120,17 @@ class KeypointNet(nn.Module):
 
 
 class RobustNet(KeypointNet):
-    """Keypoints of what several layers see: a cell then knows whether it belongs to a thing, not only what colour
-    it has.
+    """Keypoints of what several layers see: a cell then knows whether it belongs to a thing, not only its
+    colour.
 
-    A picture first loses its own mean colour and its own contrast, so brightness, contrast and the colour of an
-    even ground change nothing. layers: residual 3 × 3 convolutions between the first and the filters.
+    A picture first loses its own mean colour and its own contrast, so brightness, contrast and the colour of
+    an even ground change nothing. layers: residual 3 × 3 convolutions between the first and the filters.
     """
 
     GROUPS = 8  # of the normalisation within each picture
-    FAINTEST = 0.1  # contrast, in standard deviations of the recording, below which a picture is not amplified
+    FAINTEST = (
+        0.1  # contrast, in standard deviations of the recording, below which a picture is not amplified
+    )
 
     def __init__(self, image_size: int, width: int, values: int, layers: int) -> None:
         super().__init__(image_size, width, values)

@@ -170,7 +170,8 @@ class WorldModelConfig:
         groups = {"conv": 4, "robust": 8}.get(self.encoder, 1)
         if self.encoder_width % groups:
             raise ValueError(
-                f"encoder_width must be a multiple of {groups} for {self.encoder}, but is {self.encoder_width}."
+                f"encoder_width must be a multiple of {groups} for {self.encoder}, "
+                f"but is {self.encoder_width}."
             )
         if self.encoder == "vit" and self.encoder_width % self.encoder_heads:
             heads = self.encoder_heads

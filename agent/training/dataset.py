@@ -84,7 +84,8 @@ class WindowDataset:
     memory_gb   most memory the frames may take on the device or in main memory; default half of what is free
     looks       whether the same frames in other looks are wanted, where the recording has them
 
-    Attributes: looks (a store of the frames in other looks, or None), env, image_size, frame_size (h, w), action_dim, state_names, angle_names, num_frames,
+    Attributes: looks (a store of the frames in other looks, or None), env, image_size, frame_size (h, w),
+    action_dim, state_names, angle_names, num_frames,
     frameskip, num_windows {split: int}, place ("cuda:0", "cpu" or "disk") and what `statistics()` returns.
 
     Raises DatasetError where the recording has no windows, too few episodes to split, or actions that are

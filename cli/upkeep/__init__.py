@@ -1,1 +1,1 @@
-"""Commands that add to a trained checkpoint: what its frames look like, landmarks for far goals, other looks."""
+"""Commands that add to a trained checkpoint: what its frames look like, landmarks, other looks."""

@@ -24,6 +24,7 @@ from latent_planner.common.commands import in_words
 from latent_planner.common.files import blame
 from latent_planner.envs.recordings.episodes import EpisodeReader
 from latent_planner.model.world_model import WorldModel
+from latent_planner.training.robust.augment import augmented
 
 from ..reporting import checkpoint_folder, episodes
 from ..user_errors import USER_ERRORS
@@ -60,11 +61,17 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def of_recording(world_model: WorldModel, reader: EpisodeReader) -> looks.Looks:
-    """The looks of frames spread evenly over an open recording."""
+    """The looks of frames spread evenly over an open recording, for a robust encoder also of those frames in
+    other looks."""
     frame = reader.read_rows("pixels", [0])
     count = min(MOST_FRAMES, max(1, MOST_BYTES // frame.nbytes), reader.num_frames)
     rows = np.unique(np.linspace(0, reader.num_frames - 1, count).astype(int))
-    return looks.measure(world_model, reader.read_rows("pixels", rows))
+    frames = reader.read_rows("pixels", rows)
+    if world_model.config.encoder != "robust":
+        return looks.measure(world_model, frames)
+    column = getattr(reader, "look_column", None)
+    others = reader.read_rows(column, rows) if column else augmented(frames)
+    return looks.measure_shell(world_model, frames, others)
 
 
 def write(folder: Path, reader: EpisodeReader) -> None:

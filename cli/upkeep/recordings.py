@@ -1,4 +1,4 @@
-"""The recording that a checkpoint is upgraded with: one that is named, its own, or fresh episodes of its world."""
+"""The recording that a checkpoint learns more from: one that is named, its own, or fresh episodes."""
 
 from __future__ import annotations
 

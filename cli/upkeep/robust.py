@@ -1,12 +1,12 @@
 """Teach a trained checkpoint to see the same in other colours, on other grounds and in other light.
 
-    latent-planner robust runs/mine --out runs/mine-robust                      # the recording the run learned from
+    latent-planner robust runs/mine --out runs/mine-robust           # the recording that the run learned from
     latent-planner robust runs/mine --recording my.h5 --out runs/mine-robust
-    latent-planner robust pusht --minutes 20 --out runs/pusht-robust            # fresh episodes of its world
+    latent-planner robust pusht --minutes 20 --out runs/pusht-robust      # fresh episodes of its world
 
-A second encoder learns what the checkpoint's own says of a frame, from other looks of that frame. Where the recording
-has them (data.vary), those are rendered; otherwise image operations make them. A run with data.vary learns this at
-the end of its training. Predictor, proposer and landmarks stay as they are.
+A second encoder learns what the checkpoint's own says of a frame, from other looks of that frame. Where the
+recording has them (data.vary), those are rendered; otherwise image operations make them. A run with data.vary
+learns this at the end of its training. Predictor, proposer and landmarks stay as they are.
 """
 
 from __future__ import annotations
@@ -40,7 +40,10 @@ def main(words: Sequence[str] | None = None) -> int:
         new_folder(args.out)
         teacher, info = checkpoint.load(args.checkpoint)
         rows: list[Mapping[str, Any]] = []
-        with training_dataset(args.checkpoint, teacher.config, args.recording, looks=True) as (dataset, reader):
+        with training_dataset(args.checkpoint, teacher.config, args.recording, looks=True) as (
+            dataset,
+            reader,
+        ):
             lesson = RobustEncoder(teacher, dataset, minutes=args.minutes, seed=args.seed, log=rows.append)
             student = lesson.learn()
             found = {**rows[-1]}
@@ -66,7 +69,7 @@ def learn_at_the_end(
     log: Callable[[Mapping[str, Any]], None],
     evaluate: Callable[[WorldModel], Mapping[str, Any]] | None,
 ) -> None:
-    """Replace the encoder of the run's checkpoint by one that knows other looks; nothing where it does already.
+    """Replace the encoder of the run's checkpoint by one that knows other looks, unless it does already.
 
     It takes half as long as the training took, and can be interrupted and resumed like that.
     """

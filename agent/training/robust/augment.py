@@ -1,8 +1,9 @@
 """Other looks of recorded frames that cannot be rendered again: colours, light, ground, by image operations.
 
-Nothing moves: what a frame shows stays where it is, so the latent of the frame is still the right one. Where the
-camera stands still, the median over the recording is the ground and what differs from it are things, so both get
-colours of their own and the ground gets a texture, as if the scene had been rendered anew.
+Nothing moves: what a frame shows stays where it is, so the latent of the frame is still the right one.
+Where the camera stands still, the median over the recording is the ground and what differs from it are
+things, so both get colours of their own and the ground gets a texture, as if the scene had been rendered
+anew.
 
 Random convolutions: Lee et al., arXiv 1910.05396. Overlays: Hansen and Wang, arXiv 2011.13389.
 """
@@ -19,6 +20,7 @@ from torch import Tensor
 
 OCTAVES = (2, 4, 8, 16, 32)  # cells across of the noise that textures are made of
 THING, CERTAIN = 10.0, 30.0  # grey levels from the ground: where a thing begins, and where it is sure
+GROUND_FRAMES, AT_ONCE = 256, 256  # whose median is the ground; looked at together
 MOST_THINGS = 0.4  # share of a frame that things may cover where the camera stands still
 
 
@@ -57,6 +59,13 @@ class Augmentation:
         return (seen + 0.5).clamp(0, 255).to(torch.uint8)
 
 
+def augmented(frames: np.ndarray, seed: int = 0) -> np.ndarray:
+    """One other look of each of a recording's frames, uint8 (n, h, w, 3), whatever their size."""
+    augmentation = Augmentation.of(torch.from_numpy(frames[:: max(1, len(frames) // GROUND_FRAMES)]))
+    parts = torch.from_numpy(frames).split(AT_ONCE)
+    return torch.cat([augmentation(part, [seed, k]) for k, part in enumerate(parts)]).numpy()
+
+
 class _Draw:
     """Random numbers for each of some frames, from a seed alone, on a CPU: the same on every device."""
 
@@ -93,14 +102,14 @@ def _things(frames: Tensor, ground: Tensor) -> Tensor:
 
 
 def _recoloured(frames: Tensor, draw: _Draw) -> Tensor:
-    """Colours mixed at random, around a random one: what had one colour has another one, all over the frame."""
+    """Colours mixed at random, around a random one: what had one colour gets another, all over a frame."""
     mix = draw.normal(3, 3) * 0.6 + torch.eye(3, device=frames.device) * draw.uniform(-0.5, 1.0, 1, 1)
     turned = (frames - 128).flatten(1, 2) @ mix
     return turned.unflatten(1, frames.shape[1:3]) + draw.uniform(20, 235, 1, 1, 3)
 
 
 def _new_ground(ground: Tensor, draw: _Draw) -> Tensor:
-    """Another even colour, or a texture of two colours, in the place of the ground; some of it shows through."""
+    """Another even colour, or a texture of two colours, over the ground; some of that shows through."""
     texture = _texture(ground, draw)
     even = draw.uniform(0, 255, 1, 1, 3)
     other = (even + draw.normal(1, 1, 3) * 60).clamp(0, 255)

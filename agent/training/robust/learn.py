@@ -1,9 +1,9 @@
 """Teaching an encoder to see the same under other looks, without labels: by what the trained encoder says.
 
-A trained model knows one look. A second encoder learns to give, for another look of a recorded frame, the latent
-that the trained encoder gives for the frame as recorded. The other looks are rendered (a recording with the column
-that `data.vary` adds) or made by image operations (`augment`). Predictor, proposer and landmarks stay as they are,
-because latents keep their meaning; SIGReg's work on them is done.
+A trained model knows one look. A second encoder learns to give, for another look of a recorded frame, the
+latent that the trained encoder gives for the frame as recorded. The other looks are rendered (a recording
+with the column that `data.vary` adds) or made by image operations (`augment`). Predictor, proposer and
+landmarks stay as they are, because latents keep their meaning; SIGReg's work on them is done.
 """
 
 from __future__ import annotations
@@ -27,14 +27,13 @@ from ..budget import Budget, CtrlC
 from ..dataset import ENCODED_AT_ONCE, DatasetError, Split, WindowDataset
 from ..optimization import learning_rate_scale, make_optimizer
 from ..run_state import load_state, save_state
-from .augment import Augmentation
+from .augment import GROUND_FRAMES, Augmentation
 
 logger = logging.getLogger(__name__)
 
 SHARE = 0.5  # of the time that the model itself was trained
 BATCH, LEARNING_RATE, WEIGHT_DECAY, WARMUP, CLIP = 256, 2e-3, 1e-3, 0.02, 1.0
 AS_RECORDED = 0.25  # share of a batch
-GROUND_FRAMES = 256  # whose median is the ground
 LOG_EVERY, SAVE_EVERY = 50, 120.0  # steps, seconds
 NARROWER = 0.75  # of the projector's hidden width: the layers before it do more
 STATE: dict[str, Any] = {"step": int, "seconds": float}
@@ -99,9 +98,7 @@ class RobustEncoder:
         step, seconds = self._resume()
         self.budget.begin(step=step, seconds=seconds)
         saved, losses, ctrl_c = self.budget.seconds, [], CtrlC()
-        bar = Bar(
-            total=100, desc="other looks", bar_format="{l_bar}{bar}| {note}", disable=not self.progress
-        )
+        bar = Bar(total=100, desc="other looks", bar_format="{l_bar}{bar}| {note}", disable=not self.progress)
         with bar, ctrl_c:
             while (spent := self.budget.spent(step)) < 1:
                 if ctrl_c.asked:
