@@ -1,10 +1,11 @@
 """Encoders: one normalised frame (N, 3, S, S) -> one latent (N, D).
 
-`keypoint` asks where in the frame each of its filters responds and what stands there: small, quick on a CPU,
-and an object's place *and* angle are in its features from the first step. `robust` asks the same
-through several layers, of pictures that are normalised each by itself: it can learn to see the same in other
-colours, on other grounds, in other light (`training.robust`). `conv` is four plain convolutions, kept to
-compare with. `vit` is the published LeWM encoder (ViT-Tiny on 14-pixel patches, its class token). All end in a Projector, whose BatchNorm SIGReg needs.
+`keypoint` asks where in the frame each of its filters responds and what stands there: small, quick on a
+CPU, and an object's place *and* angle are in its features from the first step. `robust` asks the same
+through several layers, of pictures that are normalised each by itself: it can learn to see the same in
+other colours, on other grounds, in other light (`training.robust`). `conv` is four plain convolutions, kept
+to compare with. `vit` is the published LeWM encoder (ViT-Tiny on 14-pixel patches, its class token). All
+end in a Projector, whose BatchNorm SIGReg needs.
 """
 
 from __future__ import annotations
