@@ -46,7 +46,8 @@ def open_recording(config: DictConfig) -> tuple[EpisodeReader, dict[str, Any]]:
     check_recording(config, reader)
     if varied(config) is not None and reader.look_column is None:
         raise ConfigError(
-            f"{path} has no second look: say data.vary={AUGMENT}, or leave out data.path, so that one is recorded"
+            f"{path} has no second look: say data.vary={AUGMENT}, or leave out data.path, so that one is "
+            "recorded"
         )
     look = data.reference_look
     return reader, {

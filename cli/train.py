@@ -59,7 +59,7 @@ from latent_planner.training.trainer import Trainer
 from .overrides import DRY, ConfigError, checked, listing
 from .play.command import need_websockets
 from .play.training import FILMED, watched
-from .recording import RECORDED, open_recording, warn_of_short_sight, world_options
+from .recording import RECORDED, open_recording, varied, warn_of_short_sight, world_options
 from .reporting import report_on
 from .run_folder import check_free, resumed, run_folder
 from .scale import sweep
@@ -169,10 +169,12 @@ def _train(config: DictConfig, locks: ExitStack) -> Path:
         memory_gb=config.data.memory_gb,
         seed=config.seed,
         device=device,
-        looks=bool(config.data.vary),
+        looks=varied(config) is not None,
         progress=first,
     )
     world_model = make_world_model(config, dataset)
+    if config.data.vary:
+        check_teachable(world_model.config)
     check_senses(config, world_model.config)
     planner.change_limit(world_model.config.action_dim)
     warn_of_short_sight(config, dataset.control_hz)

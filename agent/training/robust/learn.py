@@ -22,7 +22,7 @@ from torch import Tensor
 from latent_planner.common.progress import Bar
 
 from ...model.device import choose_precision
-from ...model.world_model import WorldModel
+from ...model.world_model import WorldModel, WorldModelConfig
 from ..budget import Budget, CtrlC
 from ..dataset import ENCODED_AT_ONCE, DatasetError, Split, WindowDataset
 from ..optimization import learning_rate_scale, make_optimizer
@@ -39,6 +39,14 @@ NARROWER = 0.75  # of the projector's hidden width: the layers before it do more
 STATE: dict[str, Any] = {"step": int, "seconds": float}
 
 
+def check_teachable(config: WorldModelConfig) -> None:
+    """DatasetError for models that cannot learn other looks."""
+    if config.several or config.encoder != "keypoint":
+        raise DatasetError(
+            "other looks are learned by models of one camera with encoder=keypoint: leave out data.vary"
+        )
+
+
 class RobustEncoder:
     """Makes of a trained `world_model` one whose encoder knows other looks, too.
 
@@ -49,7 +57,7 @@ class RobustEncoder:
     state_path   where to keep what is needed to go on after an interruption; None: nowhere
     log          called with rows {"robust/step", "robust/loss", …}
 
-    Raises DatasetError for models of several cameras and other encoders.
+    Raises DatasetError as `check_teachable` does.
     """
 
     def __init__(
@@ -67,10 +75,7 @@ class RobustEncoder:
         progress: bool = True,
     ) -> None:
         config = world_model.config
-        if config.several or config.encoder != "keypoint":
-            raise DatasetError(
-                "other looks are learned by models of one camera with encoder=keypoint: leave out data.vary"
-            )
+        check_teachable(config)
         self.teacher, self.dataset, self.seed = world_model.eval(), dataset, seed
         self.batch_size = batch_size
         self.log, self.progress, self.state_path = log, progress, state_path
