@@ -22,6 +22,7 @@ from .stored import read_settings
 
 RENAMED = {"data.published": "data.reference_look"}  # settings of older runs
 NUMBERS = ("model.image_size", "model.frameskip", "model.context_len")
+LATER = ("practice",)  # groups of settings that older runs do not have
 NEEDED = ("env.name", "model.name", *NUMBERS)  # of a run that goes on
 SETTINGS = "train.yaml"  # config.json in the same folder is the checkpoint's
 # What the command line may change when a run goes on; anything else would make it another run.
@@ -117,6 +118,8 @@ def resumed(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
 def _check_sections(stored: DictConfig, config: DictConfig) -> None:
     """Raise ConfigError unless each group of settings is one."""
     for section in [str(name) for name, part in config.items() if isinstance(part, DictConfig)]:
+        if section in LATER and section not in stored:
+            continue
         if not isinstance(stored.get(section), DictConfig):
             raise ConfigError(
                 f"{config.resume}/{SETTINGS}: {section} is no group of settings: only a run as train.py left "

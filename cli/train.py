@@ -5,6 +5,7 @@
     python train.py env=pusht data.path=my.h5 train.minutes=60
     python train.py env=gym env.id=Pendulum-v1         # any Gymnasium environment, see docs/worlds/gym.md
     python train.py env=recorded data.path=my.h5       # a recording of your own, see docs/own-recordings.md
+    python train.py env=pusht rounds=3                 # with practice in between, see docs/rounds.md
     python train.py env=two_room play=true             # a page shows the run as it learns: docs/play.md
     python train.py model=lewm train.minutes=240       # the published architecture, for a GPU
     python train.py resume=runs/RUN                    # continue a run that was stopped
@@ -56,6 +57,7 @@ from latent_planner.training.tracker import Tracker
 from latent_planner.training.train_config import TrainConfig
 from latent_planner.training.trainer import Trainer
 
+from . import rounds
 from .overrides import DRY, ConfigError, checked, listing
 from .play.command import need_websockets
 from .play.training import FILMED, watched
@@ -152,6 +154,7 @@ def _train(config: DictConfig, locks: ExitStack) -> Path:
     bring(config.module)
     config = settled(config, {"env.name": world_name(config)})
     check_world(config, planner)
+    rounds.check(config)
     processes = PartialState()
     first = processes.is_main_process  # the one that speaks and writes
     logging.getLogger().setLevel(logging.INFO if first else logging.ERROR)
@@ -161,23 +164,24 @@ def _train(config: DictConfig, locks: ExitStack) -> Path:
     with processes.main_process_first():
         reader, decided = open_recording(config)
     config = settled(config, decided)
-    dataset = WindowDataset(
-        reader,
+    dataset_of = partial(
+        WindowDataset,
         num_frames=settings.num_frames,
         frameskip=config.model.frameskip,
         held_out=config.data.held_out,
-        memory_gb=config.data.memory_gb,
         seed=config.seed,
         device=device,
         looks=varied(config) is not None,
         progress=first,
     )
-    world_model = make_world_model(config, dataset)
+    # a run that goes on in a later round takes only statistics from the recording alone
+    dataset = [dataset_of(reader, memory_gb=0 if rounds.over(config) else config.data.memory_gb)]
+    world_model = make_world_model(config, dataset[0])
     if config.data.vary:
         check_teachable(world_model.config)
     check_senses(config, world_model.config)
     planner.change_limit(world_model.config.action_dim)
-    warn_of_short_sight(config, dataset.control_hz)
+    warn_of_short_sight(config, dataset[0].control_hz)
     folder = Path(broadcast_object_list([str(run_folder(config)) if first else ""])[0])
     if first:
         locks.enter_context(alone_in(folder))
@@ -189,19 +193,25 @@ def _train(config: DictConfig, locks: ExitStack) -> Path:
     plain: Any = OmegaConf.to_container(config, resolve=True)
     mode = config.wandb.mode if first else "disabled"
     with Tracker(folder, mode=mode, project=config.wandb.project, settings=plain) as tracker:
-        trainer = Trainer(
+        note = tracker.log if page is None else page.after(tracker.log)
+        trainer_of = partial(
+            Trainer,
             world_model,
-            dataset,
-            settings,
+            config=settings,
             run_dir=folder,
             evaluate=evaluate,
-            log=tracker.log if page is None else page.after(tracker.log),
+            log=note,
             planner=planner,
             progress=first,
         )
-        trained = trainer.fit()
+        make_world = partial(env_maker, config)
+        in_rounds = rounds.Rounds(
+            config, folder, reader, world_model, planner, dataset_of, trainer_of, make_world, note
+        )
+        trainer, trained = in_rounds.fit(dataset)
+        reader = in_rounds.reader
         if first and config.data.vary:
-            robust.learn_at_the_end(folder, dataset, settings, trainer.note, evaluate)
+            robust.learn_at_the_end(folder, trainer.dataset, settings, trainer.note, evaluate)
     if page is not None:
         page.note(f"The training is over; the tests follow. The model is in {folder}.")
     if first and not reader.cameras:  # looks are those of one camera

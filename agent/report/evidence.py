@@ -25,7 +25,7 @@ import torch
 from latent_planner.common.progress import Bar
 
 from ..pixels import encode_frames
-from ..training.dataset import DatasetError, split_episodes
+from ..training.split import DatasetError, split_episodes
 from .recordings import Frames, Played, Track, Windows, with_known_state
 
 Split = Literal["fit", "held_out"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,16 +19,11 @@ from ..model.senses import VECTOR
 from ..model.world_model import WorldModelConfig
 from ..protocols import Recording
 from .frame_store import InMemory, OnDisk, frame_shape, place_frames
+from .split import SPLITS, DatasetError, Split, split_parts
 
 logger = logging.getLogger(__name__)
 
-Split = Literal["train", "held_out"]
-SPLITS: tuple[Split, Split] = ("train", "held_out")
 ENCODED_AT_ONCE = 512  # frames
-
-
-class DatasetError(ValueError):
-    """A recording cannot be trained on as asked; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +78,7 @@ class WindowDataset:
     device      where batches are wanted; the frames are kept there when they fit
     memory_gb   most memory the frames may take on the device or in main memory; default half of what is free
     looks       whether the same frames in other looks are wanted, where the recording has them
+    like        a model's config, whose mean and deviation of the actions are used; default the recording's
 
     Attributes: looks (a store of the frames in other looks, or None), env, image_size, frame_size (h, w),
     action_dim, state_names, angle_names, num_frames,
@@ -103,6 +99,7 @@ class WindowDataset:
         device: torch.device | str = "cpu",
         memory_gb: float | None = None,
         looks: bool = False,
+        like: WorldModelConfig | None = None,
         progress: bool = True,
     ) -> None:
         if num_frames < 2 or frameskip < 1:
@@ -119,7 +116,8 @@ class WindowDataset:
 
         windows = {"num_frames": num_frames, "frameskip": frameskip}
         lengths = np.asarray(reader.lengths)
-        episodes = split_episodes(lengths, **windows, held_out=held_out, seed=seed, name=self.name)
+        parts = getattr(reader, "parts", (len(lengths),))
+        episodes = split_parts(lengths, parts, **windows, held_out=held_out, seed=seed, name=self.name)
         actions = self._read_actions(reader)
         self.action_dim = actions.shape[1]
         self.state = self._read_state(reader)
@@ -131,7 +129,7 @@ class WindowDataset:
         self.starts = self._with_steps_left(self.span - 1)
         self.origins = self._with_steps_left(frameskip)
         self.num_windows = {split: len(self.starts[split]) for split in SPLITS}
-        self._set_action_statistics(reader, actions, taken)
+        self._set_action_statistics(reader, actions, taken, like)
 
         self.cameras: dict[str, str] = dict(getattr(reader, "cameras", {}))
         self.proprio_names: tuple[str, ...] = tuple(getattr(reader, "proprio_names", ()))
@@ -316,7 +314,11 @@ class WindowDataset:
         return found
 
     def _set_action_statistics(
-        self, reader: Recording, actions: np.ndarray, taken: recorded_actions.Taken
+        self,
+        reader: Recording,
+        actions: np.ndarray,
+        taken: recorded_actions.Taken,
+        like: WorldModelConfig | None,
     ) -> None:
         """Bounds, mean and deviation, and the normalised actions, 0 in rows whose action was not taken."""
         remark = taken.remark(self.name)
@@ -325,6 +327,8 @@ class WindowDataset:
         train = self.rows["train"]
         known = recorded_actions.summarised(actions[train[taken.rows[train]]], self.space)
         self.action_mean, self.action_std = known.mean, known.std
+        if like is not None:
+            self.action_mean, self.action_std = like.action_mean, like.action_std
         self.action_low = tuple(float(v) for v in reader.action_low)
         self.action_high = tuple(float(v) for v in reader.action_high)
         for index, (low, high) in enumerate(zip(known.low, known.high)):
@@ -428,36 +432,6 @@ def _rate(recorded: Any) -> float | None:
     """Actions a second, of what a recording says or does not say."""
     known = isinstance(recorded, (int, float, np.number)) and np.isfinite(recorded) and recorded > 0
     return float(recorded) if known else None
-
-
-def split_episodes(
-    lengths: np.ndarray, *, num_frames: int, frameskip: int, held_out: float, seed: int, name: str
-) -> dict[Split, np.ndarray]:
-    """Indices of training and held-out episodes, ascending, without those shorter than a window.
-
-    lengths: (E,) frames.   name: of the recording, for the sentences of DatasetError; the rest as for
-    WindowDataset, which splits with this.
-    """
-    span = (num_frames - 1) * frameskip + 1
-    if len(lengths) == 0:
-        raise DatasetError(f"{name} holds no complete episode: record some first")
-    long_enough = np.flatnonzero(lengths >= span)
-    window = f"the window of {span} ({num_frames} frames, {frameskip} steps apart)"
-    if len(long_enough) == 0:
-        raise DatasetError(
-            f"every episode of {name} is shorter than {window}, the longest has {lengths.max()} "
-            "frames: record longer episodes, or lower num_frames or frameskip"
-        )
-    if len(long_enough) < len(lengths):
-        short = len(lengths) - len(long_enough)
-        logger.warning("%d episodes are shorter than %s and are left out", short, window)
-    if not 0 < held_out < 1:
-        raise DatasetError(f"held_out is a share between 0 and 1, not {held_out}")
-    if len(long_enough) < 2:
-        raise DatasetError(f"{name} has one usable episode; record at least one more to hold out")
-    count = min(max(1, round(held_out * len(long_enough))), len(long_enough) - 1)
-    shuffled = np.random.default_rng(seed).permutation(long_enough)
-    return {"train": np.sort(shuffled[count:]), "held_out": np.sort(shuffled[:count])}
 
 
 def _rows(reader: Recording, episodes: np.ndarray) -> np.ndarray:

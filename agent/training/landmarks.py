@@ -49,9 +49,9 @@ def learn_landmarks(
     world_model.eval()
     with torch.no_grad():
         rows = rng.choice(dataset.origins["train"], size=len(landmarks.latents))
-        landmarks.latents.copy_(_encode(world_model, dataset, rows))
+        landmarks.latents.copy_(encode_rows(world_model, dataset, rows))
         starts, ends, apart = _pairs(dataset, pairs, rng)
-        here, there = (_encode(world_model, dataset, some) for some in (starts, ends))
+        here, there = (encode_rows(world_model, dataset, some) for some in (starts, ends))
         left = torch.cat([
             leg_leaves(world_model, a, b)
             for a, b in tqdm(
@@ -91,7 +91,7 @@ def _pairs(
 
 
 @torch.no_grad()
-def _encode(world_model: WorldModel, dataset: WindowDataset, rows: np.ndarray) -> Tensor:
+def encode_rows(world_model: WorldModel, dataset: WindowDataset, rows: np.ndarray) -> Tensor:
     """Latents (n, D) of recorded rows."""
     device = next(world_model.parameters()).device
     parts = []

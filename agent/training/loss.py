@@ -39,6 +39,7 @@ class LatentLoss(nn.Module):
         self.world_model, self.sigreg = world_model, sigreg
         self.sigreg_weight, self.rollout_steps = sigreg_weight, rollout_steps
         self.frozen_sigreg: Tensor | None = None
+        world_model.encoder.requires_grad_(True)  # an earlier round of training may have frozen it
         if world_model.proposer is not None:
             world_model.proposer.requires_grad_(False)
 

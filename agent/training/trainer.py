@@ -59,6 +59,8 @@ class Trainer:
     log       called with every row that goes to metrics.jsonl
     probe     whether evaluations also measure how well recorded state can be read from the latents
     planner   how the checkpoint will plan, see latent_planner.checkpoints.checkpoint.save
+    share     the part of the budget, from 0 to 1, that `fit` uses up: of a run in rounds, one round's. What
+              comes after the last step of a run is done where it ends at 1.
 
     Raises DatasetError when model and data do not match, TrainingError for settings that cannot work.
     """
@@ -74,6 +76,7 @@ class Trainer:
         log: Callable[[Row], None] | None = None,
         probe: bool = True,
         planner: AgentSettings | Mapping[str, Any] | None = None,
+        share: tuple[float, float] = (0.0, 1.0),
         progress: bool = True,
     ) -> None:
         dataset.check(world_model.config)
@@ -83,7 +86,7 @@ class Trainer:
             )
         self.dataset, self.config, self.run_dir = dataset, config, Path(run_dir)
         self.evaluate, self.log, self.planner, self.progress = evaluate, log, planner, progress
-        self.probe = probe and dataset.state is not None
+        self.probe, self.share = probe and dataset.state is not None, share
 
         if world_model.proposer is not None and config.freeze_encoder == 1:
             raise TrainingError(
@@ -148,7 +151,7 @@ class Trainer:
             self.loss = self.accelerator.prepare(self.latent_loss)
 
     def fit(self) -> Row:
-        """Train until the budget is spent, going on from the run folder's saved state if there is one.
+        """Train until this share of the budget is spent, going on from the run folder's saved state, if any.
 
         Returns, in the main process, {"steps", "minutes", "frozen", "best_step", "success"}: the last two are
         those of the checkpoint that stays (success None without planning), frozen is the step at which the
@@ -169,15 +172,19 @@ class Trainer:
         )  # fmt: skip
         try:
             with bar, self.ctrl_c:
-                self._learn(bar, 0.0, self.config.freeze_encoder)
-                if self.config.freeze_encoder < 1 and self._agree_on_time(bar) < 1:
+                begin, end = self.share
+                frozen = begin + (end - begin) * self.config.freeze_encoder
+                self._learn(bar, begin, frozen)
+                if self.config.freeze_encoder < 1 and self._agree_on_time(bar) < end:
                     self._freeze_encoder()
-                    self._learn(bar, self.config.freeze_encoder, 1.0)
-                self._learn_landmarks(self.world_model)
+                    self._learn(bar, frozen, end)
+                if end == 1:
+                    self._learn_landmarks(self.world_model)
                 if self.evaluated["step"] < self.step:
                     self._evaluate()
                 self._save()
-                self._complete_best()
+                if end == 1:
+                    self._complete_best()
         except KeyboardInterrupt:
             if not self.in_step:  # a second Ctrl-C may come in the middle of an update
                 self._save()
@@ -189,7 +196,7 @@ class Trainer:
 
     def _learn(self, bar: Bar, begin: float, until: float) -> None:
         """Steps, with logging, evaluations and saves, between these shares of the budget."""
-        self.part = begin, until
+        self.part = min(begin, self._agree_on_time(bar)), until  # it may begin early, with a larger budget
         with prefetch(self._batch, self.step, workers=self.dataset.workers) as batches:
             while self._agree_on_time(bar) < until:
                 before = time.perf_counter()

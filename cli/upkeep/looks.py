@@ -22,6 +22,7 @@ from latent_planner import looks
 from latent_planner.checkpoints import checkpoint
 from latent_planner.common.commands import in_words
 from latent_planner.common.files import blame
+from latent_planner.envs.recordings.appended import AppendedReader
 from latent_planner.envs.recordings.episodes import EpisodeReader
 from latent_planner.model.world_model import WorldModel
 from latent_planner.training.robust.augment import augmented
@@ -60,7 +61,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(list(argv))
 
 
-def of_recording(world_model: WorldModel, reader: EpisodeReader) -> looks.Looks:
+def of_recording(world_model: WorldModel, reader: EpisodeReader | AppendedReader) -> looks.Looks:
     """The looks of frames spread evenly over an open recording, for a robust encoder also of those frames in
     other looks."""
     frame = reader.read_rows("pixels", [0])
@@ -74,7 +75,7 @@ def of_recording(world_model: WorldModel, reader: EpisodeReader) -> looks.Looks:
     return looks.measure_shell(world_model, frames, others)
 
 
-def write(folder: Path, reader: EpisodeReader) -> None:
+def write(folder: Path, reader: EpisodeReader | AppendedReader) -> None:
     """Leave looks.json next to the checkpoint in a run folder, by the recording that it learned from."""
     world_model, info = checkpoint.load(folder)
     looks.save(folder, of_recording(world_model, reader), info["sha256"])
