@@ -26,6 +26,7 @@ COMMANDS = {
     "export": Command("deploy.export", "write a checkpoint as ONNX or torch.export"),
     "collect": Command("envs.recordings.collect_command", "record a world under its behaviour policy"),
     "merge": Command("envs.recordings.sharded.merging", "check a folder of shards, make one file of it"),
+    "relook": Command("envs.looks.relook", "draw a recording's frames once more in other looks"),
     "inspect": Command("envs.recordings.inspection", "what is in a recording, and a picture of some frames"),
     "convert": Command("envs.recordings.convert", "write any recording that is read here as a file of ours"),
     "from-videos": Command(

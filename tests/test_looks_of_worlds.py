@@ -9,9 +9,10 @@ import pytest
 from needs import world
 
 from latent_planner import envs
-from latent_planner.envs import WorldError
+from latent_planner.cli import train
+from latent_planner.envs import WorldError, shifts
 from latent_planner.envs.factors import LOOKS
-from latent_planner.envs.looks import families, training, words
+from latent_planner.envs.looks import families, relook, training, words
 from latent_planner.envs.looks.picture import Finish
 from latent_planner.envs.recordings.collect import collect
 from latent_planner.envs.recordings.episodes import EpisodeReader, EpisodeWriter, RecordingError
@@ -277,3 +278,52 @@ def test_the_second_look_is_no_camera_and_a_camera_is_no_second_look(recording: 
         writer.append({"pixels": frames, "pixels_look": frames + 1, "action": action})
     with EpisodeReader(path) as reader:
         assert reader.look_column is None  # nothing says what it is
+
+
+@pytest.mark.parametrize("name", ["pusht", "two_room", "wall"])
+def test_a_recording_is_drawn_again_from_its_states(name: str, tmp_path: Path) -> None:
+    small = {**SMALL, "episodes": 3}
+    plain = collect(name, tmp_path / "plain.h5", **small, workers=1)
+    wanted = collect(name, tmp_path / "wanted.h5", **small, workers=1, vary="trained")
+    assert relook.main([str(plain), str(tmp_path / "made.h5")]) == 0
+    with EpisodeReader(tmp_path / "made.h5") as made, EpisodeReader(wanted) as expected:
+        assert made.look_column == "pixels_look" and made.attrs["vary_from"] == "recorded states"
+        assert {**made.attrs, **expected.attrs} == made.attrs
+        for column in ("pixels", "state", "action"):
+            np.testing.assert_array_equal(made.read(column, 0, 24), expected.read(column, 0, 24))
+        one, other = (reader.read("pixels_look", 0, 24).astype(int) for reader in (made, expected))
+        assert np.abs(one - other).mean() < 0.1
+
+
+def test_what_cannot_be_drawn_again_says_so(recording: Path, tmp_path: Path, capsys) -> None:
+    assert relook.main([str(recording), str(tmp_path / "out.h5")]) == 2
+    assert "has a second look already" in capsys.readouterr().err
+    path = tmp_path / "robot.h5"
+    with EpisodeWriter(path, attrs={"env": "robot"}) as writer:
+        frames, action = np.zeros((3, 8, 8, 3), np.uint8), np.zeros((3, 1), np.float32)
+        writer.append({"pixels": frames, "action": action})
+    assert relook.main([str(path), str(tmp_path / "out.h5")]) == 2
+    assert "was not recorded here" in capsys.readouterr().err
+    assert not (tmp_path / "out.h5").exists()
+
+
+def test_the_list_says_which_looks_are_unseen(capsys) -> None:
+    assert shifts.main(["two_room"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    kinds = {line[0]: line[2] for line in lines if len(line) > 2}
+    for family in families.families(known("two_room")):
+        assert kinds[family.name] == ("trained" if family.trained else "unseen") or family.name in known(
+            "two_room"
+        )
+
+
+def test_train_needs_a_recording_with_a_second_look(
+    recording: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plain = collect("two_room", tmp_path / "plain.h5", **SMALL, workers=1)
+    words = ["env=two_room", "model.image_size=32", "data.vary=trained"]
+    assert train.main([*words, f"data.path={plain}"]) == 2
+    assert "has no second look" in capsys.readouterr().err
+    assert train.main([*words[:2], "data.vary=[color,shape]", "env.episodes=2", "env.length=4"]) == 2
+    assert "not 'shape'" in capsys.readouterr().err
