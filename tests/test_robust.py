@@ -11,8 +11,14 @@ import pytest
 import torch
 from tiny_run import SquareRecording, tiny_dataset, tiny_trainer
 
-from latent_planner import looks
+from test_train_cli import TINY
+
+from latent_planner import Agent, looks
+from latent_planner.checkpoints import checkpoint
+from latent_planner.cli import train
 from latent_planner.cli.upkeep import looks as looks_command
+from latent_planner.cli.upkeep import robust as robust_command
+from latent_planner.evaluation import plots
 from latent_planner.model.world_model import WorldModel
 from latent_planner.training.dataset import WindowDataset
 from latent_planner.training.robust.learn import RobustEncoder
@@ -116,3 +122,49 @@ def test_a_picture_that_cannot_be_read_is_told_from_one_in_other_colours(
         (tmp_path / looks.FILE).write_text(json.dumps(whole))
         assert looks.load(tmp_path, "0" * 64) is None
         (tmp_path / looks.FILE).write_text(text)
+
+
+@pytest.mark.parametrize("vary", ["augment", "trained"])
+def test_a_run_with_other_looks_ends_with_a_robust_encoder(
+    vary: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["env=two_room", "env.episodes=12", "env.length=30", *TINY, "train.steps=4", "data.workers=1"]
+    words += ["out=run", "wandb.mode=disabled", "benchmark.pairs=0", "benchmark.validation_pairs=0"]
+    assert train.main([*words, f"data.vary={vary}"]) == 0, capsys.readouterr().err
+    world_model, info = checkpoint.load("run")
+    assert world_model.config.encoder == "robust" and "robust/other_looks" in info["training"]
+    known = looks.load(Path("run"), info["sha256"])
+    assert known is not None and known.shell is not None
+    found = [row for row in plots.read_rows(Path("run") / "metrics.jsonl") if "robust/as_recorded" in row]
+    assert len(found) == 1 and not Path("run", robust_command.STATE).exists()
+    assert train.main(["resume=run"]) == 0  # it is done, and stays as it is
+    assert checkpoint.load("run")[1]["sha256"] == info["sha256"]
+
+
+def test_the_command_teaches_a_trained_checkpoint(
+    tiny_checkpoint: Path, pusht_recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(tiny_checkpoint), "--recording", str(pusht_recording), "--minutes", "0.02"]
+    out = tmp_path / "out"
+    assert robust_command.main([*words, "--out", str(out)]) == 0
+    assert "in other looks" in capsys.readouterr().out
+    agent = Agent.from_pretrained(out, device="cpu")
+    assert agent.config.encoder == "robust" and agent.looks is not None
+    frame = np.full((64, 64, 3), 255, np.uint8)
+    agent.set_goal(frame)
+    assert agent.act(frame).shape == (2,)
+    assert robust_command.main([*words, "--out", str(out)]) == 2
+    assert "choose another folder" in capsys.readouterr().err
+    assert robust_command.main([str(out), *words[1:], "--out", str(tmp_path / "again")]) == 2
+    assert "encoder=keypoint" in capsys.readouterr().err
+
+
+def test_what_cannot_learn_other_looks_is_refused_before_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["env=two_room", "env.episodes=4", "env.length=30", *TINY, "train.steps=4", "wandb.mode=disabled"]
+    assert train.main([*words, "data.vary=augment", "model.encoder=conv"]) == 2
+    assert "leave out data.vary" in capsys.readouterr().err
+    assert not Path("runs").exists()
