@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_run import SquareRecording, tiny_dataset, tiny_trainer
-
 from test_train_cli import TINY
+from tiny_run import SquareRecording, tiny_dataset, tiny_trainer
 
 from latent_planner import Agent, looks
 from latent_planner.checkpoints import checkpoint
