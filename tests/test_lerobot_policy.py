@@ -13,8 +13,12 @@ import lerobot_stand_in as lerobot
 import numpy as np
 import pytest
 import torch
+import two_cameras
+from tiny_run import tiny_dataset, tiny_model
 
 from latent_planner import Agent
+from latent_planner.checkpoints import checkpoint
+from latent_planner.envs.recordings.episodes import EpisodeReader
 
 PLUGIN = Path(__file__).resolve().parent.parent / "examples" / "lerobot_policy_jepa"
 RNG = np.random.default_rng(0)
@@ -140,3 +144,52 @@ def test_mistakes_are_told(tiny_checkpoint: Path) -> None:
     seven = lerobot.PolicyFeature(lerobot.FeatureType.ACTION, (7,))
     with pytest.raises(ValueError, match=r"actions have shape \(7,\)"):
         make(tiny_checkpoint, output_features={"action": seven})
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of two cameras and a vector."""
+    folder = tmp_path_factory.mktemp("several")
+    path = two_cameras.write(folder / "a.h5", episodes=3)
+    dataset = tiny_dataset(EpisodeReader(path, cameras=["front", "wrist"], proprio="proprio"))
+    model = tiny_model(dataset, latent_dim=20, proprio_dims=4).eval()
+    planner = {"horizon": 3, "num_samples": 16, "num_elites": 4, "iterations": 2}
+    return checkpoint.save(model, folder / "model", planner=planner)
+
+
+def test_several_cameras_and_the_state_are_found_under_lerobots_keys(several: Path, tmp_path: Path) -> None:
+    policy = make(several, seed=3)
+    assert set(policy.config.input_features) == {
+        "observation.images.front", "observation.images.wrist", "observation.state",
+    }  # fmt: skip
+    views = [two_cameras.look(np.array(place)) for place in ((0.2, 0.6), (0.7, 0.3))]
+    seen = {name: np.stack([view[name] for view in views]) for name in ("front", "wrist")}
+    batch: Any = {
+        f"observation.images.{name}": torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
+        for name, frames in seen.items()
+    }
+    vector = np.array([[0.2, 0.6, 0, 0], [0.7, 0.3, 0, 0]], np.float32)
+    batch["observation.state"] = torch.from_numpy(vector)
+    goal = {"wrist": two_cameras.look(np.array([0.5, 0.1]))["wrist"]}
+    policy.set_goal(goal)
+    agent = Agent.from_pretrained(several, device="cpu", seed=3)
+    agent.set_goal({"wrist": np.stack([goal["wrist"]] * 2)})
+    whole = {**seen, "proprio": vector}
+    np.testing.assert_allclose(policy.select_action(batch).numpy(), agent.act(whole))
+    fewer = {key: value for key, value in batch.items() if key != "observation.images.front"}  # it has failed
+    chunk = policy.predict_action_chunk(fewer)
+    np.testing.assert_allclose(chunk.numpy(), agent.plan({"wrist": seen["wrist"], "proprio": vector}).actions)
+    goals = torch.from_numpy(vector)
+    policy.select_action({**batch, "observation.goal.proprio": goals})  # from now on the vector's
+    assert set(policy._goal) == {"proprio"}
+    policy.save_pretrained(tmp_path / "saved")
+    again = type(policy).from_pretrained(tmp_path / "saved")
+    again.set_goal(goal)
+    assert again.select_action(batch).shape == (2, 2)
+    with pytest.raises(ValueError, match="none of observation.images.front, .*observation.state, only task"):
+        policy.select_action({"task": ["", ""]})
+    camera = lerobot.PolicyFeature(lerobot.FeatureType.VISUAL, (3, 48, 48))
+    with pytest.raises(ValueError, match="say in keys what is called observation.images.top"):
+        make(several, input_features={"observation.images.top": camera})
+    renamed = make(several, keys={"front": "observation.images.top"})
+    assert "observation.images.top" in renamed.config.input_features

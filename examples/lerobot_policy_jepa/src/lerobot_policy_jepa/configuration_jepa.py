@@ -15,7 +15,10 @@ class JepaConfig(PreTrainedConfig):
     """checkpoint: a run folder of train.py, a bundled name, or hf://owner/name.
 
     image_key: the camera, of those the robot has.   goal_key: where a batch may carry goal pictures.
-    goal_path: a picture to reach, where no batch carries one.   goal_steps: control steps to get there.
+    keys: of a world model of several cameras, where a batch has each of them and the vector `proprio`; default
+        observation.images.NAME and observation.state. Goals are under goal_key.NAME.
+    goal_path: a picture to reach, where no batch carries one; of several cameras, of the first.
+    goal_steps: control steps to get there.
     chunk_size: actions that predict_action_chunk gives; None: the whole plan.
     planner: how to search, changing what the checkpoint says, as {"num_samples": 64, "deadline": 0.1}.
     world_model: of weights that LeRobot saved, what they are the weights of; save_pretrained fills it.
@@ -23,6 +26,7 @@ class JepaConfig(PreTrainedConfig):
 
     checkpoint: str = "pusht"
     image_key: str = "observation.image"
+    keys: dict[str, str] = field(default_factory=dict)
     goal_key: str = "observation.goal"
     goal_path: str | None = None
     goal_steps: int | None = None
@@ -53,11 +57,19 @@ class JepaConfig(PreTrainedConfig):
     def get_scheduler_preset(self) -> None:
         return None
 
+    def key(self, name: str) -> str:
+        """Where a batch has this camera, of several, or the vector."""
+        usual = "observation.state" if name == "proprio" else f"observation.images.{name}"
+        return self.keys.get(name, usual)
+
     def validate_features(self) -> None:
-        """ValueError unless the camera called image_key is among those of the robot."""
+        """ValueError unless the camera called image_key, or one of several, is among those of the robot."""
         cameras = [
             key for key, known in (self.input_features or {}).items() if known.type is FeatureType.VISUAL
         ]
-        if cameras and self.image_key not in cameras:
-            told = ", ".join(sorted(cameras))
+        several = [self.key(name) for name in self.world_model.get("cameras", ())]
+        told = ", ".join(sorted(cameras))
+        if cameras and several and not set(several) & set(cameras):
+            raise ValueError(f"There is none of {', '.join(several)}: say in keys what is called {told}.")
+        if cameras and not several and self.image_key not in cameras:
             raise ValueError(f"There is no camera {self.image_key!r}: set image_key to one of {told}.")

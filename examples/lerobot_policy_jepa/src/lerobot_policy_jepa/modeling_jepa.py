@@ -14,6 +14,7 @@ from torch import Tensor
 from latent_planner import Agent
 from latent_planner import goal_image as images
 from latent_planner.checkpoints import checkpoint
+from latent_planner.model.senses import VECTOR
 from latent_planner.model.world_model import WorldModel, WorldModelConfig
 from lerobot_policy_jepa.configuration_jepa import JepaConfig
 
@@ -21,8 +22,9 @@ from lerobot_policy_jepa.configuration_jepa import JepaConfig
 class JepaPolicy(PreTrainedPolicy):
     """Plans to a goal picture: from `set_goal`, from a batch under config.goal_key, or config.goal_path.
 
-    A batch holds frames under config.image_key, float (B, 3, H, W) from 0 to 1, or uint8. Actions leave in
-    the robot's units and inside the bounds that the world model was trained with.
+    A batch holds frames under config.image_key, float (B, 3, H, W) from 0 to 1, or uint8; for a world model of
+    several cameras and a vector (B, P) under config.key(NAME), those that there are. Actions leave in the robot's
+    units and inside the bounds that the world model was trained with.
     """
 
     config_class = JepaConfig
@@ -35,7 +37,6 @@ class JepaPolicy(PreTrainedPolicy):
         """
         config = copy.deepcopy(config)
         super().__init__(config)
-        config.validate_features()
         if config.world_model:  # saved by LeRobot, which puts the weights in afterwards
             world_model = WorldModel(WorldModelConfig.from_dict(config.world_model))
         else:
@@ -44,17 +45,23 @@ class JepaPolicy(PreTrainedPolicy):
                 world_model.config.to_dict(),
                 info["planner"] | config.planner,
             )
+        config.validate_features()
         settings = checkpoint.agent_settings(config.planner)
         self.agent = Agent(world_model, settings, device=config.device or "auto", seed=config.seed)
         self.world_model = world_model  # so that weights are moved, saved and counted
         self._fill_features(world_model.config)
-        self._goal = None if config.goal_path is None else images.read_goal(config.goal_path)
+        self._goal: Any = None if config.goal_path is None else images.read_goal(config.goal_path)
+        if self._goal is not None and world_model.config.several:
+            self._goal = {world_model.config.cameras[0]: self._goal}
         self._count = 0  # problems that the agent has goals for
 
     def _fill_features(self, model: WorldModelConfig) -> None:
         """Say what goes in and out where nobody did; ValueError where somebody wants other actions."""
         frame = PolicyFeature(FeatureType.VISUAL, (3, model.image_size, model.image_size))
-        self.config.input_features = self.config.input_features or {self.config.image_key: frame}
+        inputs = {self.config.key(name): frame for name in model.cameras} or {self.config.image_key: frame}
+        if model.proprio:
+            inputs[self.config.key("proprio")] = PolicyFeature(FeatureType.STATE, (len(model.proprio),))
+        self.config.input_features = self.config.input_features or inputs
         wanted = PolicyFeature(FeatureType.ACTION, (model.action_dim,))
         given = (self.config.output_features or {}).setdefault("action", wanted)
         self.config.output_features = self.config.output_features or {"action": given}
@@ -64,9 +71,12 @@ class JepaPolicy(PreTrainedPolicy):
                 f"checkpoint learned, {tuple(wanted.shape)}: choose a checkpoint trained on this robot."
             )
 
-    def set_goal(self, pixels: np.ndarray) -> None:
-        """Pursue this picture from now on, uint8 (H, W, 3), or (B, H, W, 3), one per environment."""
-        self._goal, self._count = np.asarray(pixels), 0
+    def set_goal(self, pixels: Any) -> None:
+        """Pursue this picture from now on, uint8 (H, W, 3), or (B, H, W, 3), one per environment; of several
+        cameras, a dict of what the goal shows of them and of the vector."""
+        several = isinstance(pixels, dict)
+        self._goal = {k: np.asarray(v) for k, v in pixels.items()} if several else np.asarray(pixels)
+        self._count = 0
 
     def reset(self) -> None:
         """A new episode: forget plan and context. The goal of set_goal or goal_path stays."""
@@ -92,18 +102,55 @@ class JepaPolicy(PreTrainedPolicy):
     def get_optim_params(self) -> dict:
         return {"params": list(self.parameters())}
 
-    def _look(self, batch: dict[str, Tensor]) -> np.ndarray:
-        """Frames (B, H, W, 3) of this batch, after the agent has been told of goals that are new."""
-        frames = _pictures(batch, self.config.image_key)
-        goal = _pictures(batch, self.config.goal_key) if self.config.goal_key in batch else None
-        if goal is not None and not np.array_equal(goal, self._goal):
+    def _look(self, batch: dict[str, Tensor]) -> Any:
+        """What the agent sees of this batch, after it has been told of goals that are new."""
+        seen, goal = self._seen(batch)
+        if goal is not None and not _same(goal, self._goal):
             self.set_goal(goal)
-        if self._goal is not None and self._count != len(frames):
-            goals = np.broadcast_to(self._goal, (len(frames), *self._goal.shape[-3:]))
+        count = len(next(iter(seen.values()))) if isinstance(seen, dict) else len(seen)
+        if self._goal is not None and self._count != count:
             self.agent.reset()
-            self.agent.set_goal(goals, steps=self.config.goal_steps)
-            self._count = len(frames)
-        return frames
+            self.agent.set_goal(_for_each(self._goal, count), steps=self.config.goal_steps)
+            self._count = count
+        return seen
+
+    def _seen(self, batch: dict[str, Tensor]) -> tuple[Any, Any]:
+        """Frames (B, H, W, 3), or views by name, and the same of the goal where the batch holds one."""
+        config, names = self.config, tuple(self.world_model.config.parts)
+        if not names:
+            goal = _pictures(batch, config.goal_key) if config.goal_key in batch else None
+            return _pictures(batch, config.image_key), goal
+        keys = {name: config.key(name) for name in names}
+        seen, goal = (
+            {name: _view(batch, name, key) for name, key in where.items() if key in batch}
+            for where in (keys, {name: f"{config.goal_key}.{name}" for name in names})
+        )
+        if not seen:
+            told = f"{', '.join(keys.values())}, only {', '.join(sorted(batch))}"
+            raise ValueError(f"The batch has none of {told}: set keys.")
+        return seen, goal or None
+
+
+def _view(batch: dict[str, Any], name: str, key: str) -> np.ndarray:
+    """A camera's pictures, or the vector float32 (B, P)."""
+    if name != VECTOR:
+        return _pictures(batch, key)
+    return torch.as_tensor(batch[key]).float().cpu().numpy()
+
+
+def _same(goal: Any, before: Any) -> bool:
+    if not isinstance(goal, dict):
+        return np.array_equal(goal, before)
+    known = before if isinstance(before, dict) else {}
+    return set(goal) == set(known) and all(np.array_equal(goal[name], known[name]) for name in goal)
+
+
+def _for_each(goal: Any, count: int) -> Any:
+    """The goal with B in front, where it has none."""
+    if isinstance(goal, dict):
+        axes = {name: 1 if name == VECTOR else 3 for name in goal}
+        return {name: np.broadcast_to(v, (count, *v.shape[-axes[name] :])) for name, v in goal.items()}
+    return np.broadcast_to(goal, (count, *goal.shape[-3:]))
 
 
 def _pictures(batch: dict[str, Any], key: str) -> np.ndarray:
