@@ -29,14 +29,34 @@ class OnnxPlanner:
             name: onnxruntime.InferenceSession(folder / graph["file"], providers=["CPUExecutionProvider"])
             for name, graph in self.about["graphs"].items()
         }
+        self.said = np.float32(1)  # where the goal says what the latent is to be
         self.low, self.high = (np.float32(self.about["actions"][f"block_{end}"]) for end in ("low", "high"))
 
     def run(self, name, **arrays):
         return self.graphs[name].run(None, arrays)[0]
 
     def encode(self, pixels):
-        """A frame, uint8 (S, S, 3) -> its latent (D,)."""
-        return self.run("encoder", pixels=pixels[None])[0]
+        """A frame, uint8 (S, S, 3) -> its latent (D,). Of several cameras: a dict of frames and the vector
+        (P,), those that there are."""
+        if not isinstance(pixels, dict):
+            return self.run("encoder", pixels=pixels[None])[0]
+        given = {
+            name: np.zeros(len(self.about["proprio"]), np.float32)
+            if name == "proprio"
+            else np.zeros((self.about["pixels"]["size"],) * 2 + (3,), np.uint8)
+            for name in self.about["parts"]
+        }
+        shown = np.float32([[name in pixels for name in given]])
+        batch = {name: value[None] for name, value in (given | pixels).items()}
+        return self.run("encoder", **batch, shown=shown)[0]
+
+    def aim(self, goal):
+        """Pursue what these views show, a dict as for `encode`, and nothing else: its latent."""
+        self.said = np.zeros(self.about["latent_dim"], np.float32)
+        for name in goal:
+            first, end = self.about["parts"][name]
+            self.said[first:end] = 1
+        return self.encode(goal)
 
     def actions(self, blocks):
         """Normalised blocks (H, F·A) -> actions (H·F, A) in the robot's units, inside its bounds."""
@@ -65,7 +85,7 @@ class OnnxPlanner:
 
     def price(self, path, goal):
         """Imagined latents (N, H, D) -> (N,)."""
-        distances = np.square(path - goal).sum(-1)
+        distances = (np.square(path - goal) * self.said).sum(-1)
         return distances.min(1) if self.search["objective"] == "closest" else distances[:, -1]
 
     def proposals(self, latent, goal, horizon):
@@ -135,9 +155,13 @@ def main(folder, *pictures):
     planner, noise = OnnxPlanner(folder), np.random.default_rng(0)
     size = planner.about["pixels"]["size"]
     frames = [Image.open(path).convert("RGB").resize((size, size), Image.BOX) for path in pictures]
-    now, goal = (planner.encode(np.array(frame)) for frame in frames)
+    now, goal = (np.array(frame) for frame in frames)
+    if "cameras" in planner.about:  # here the first of several
+        now, goal = ({planner.about["cameras"][0]: frame} for frame in (now, goal))
+    now, goal = planner.encode(now), planner.aim(goal) if isinstance(goal, dict) else planner.encode(goal)
     blocks, cost = planner.plan(now[None], goal, white=lambda shape: noise.standard_normal(shape, np.float32))
-    print(f"squared latent distance to the goal: {np.square(now - goal).sum():.1f} now, {cost:.1f} imagined")
+    before = planner.price(now[None, None], goal)[0]
+    print(f"squared latent distance to the goal: {before:.1f} now, {cost:.1f} imagined")
     print(np.array2string(planner.actions(blocks), precision=3))
 
 

@@ -223,3 +223,38 @@ class TestMistakes:
         done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
         assert done.returncode == 2 and "choose another place with --out" in done.stderr
         assert "Traceback" not in done.stderr and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("format", ["onnx", "torch-export"])
+def test_several_cameras_and_the_vector_are_exported(tmp_path: Path, onnx_planner: Any, format: str) -> None:
+    senses: dict[str, Any] = dict(cameras=("front", "wrist"), proprio=("elbow", "grip"), proprio_dims=4)
+    senses |= dict(proprio_mean=(1.0, -2.0), proprio_std=(0.5, 3.0))
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        world_model = WorldModel(WorldModelConfig(**COMMON, **FAMILIES["small"], **senses))
+        for parameter in world_model.predictor.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+    planner = {**PLANNERS["small"], **SEARCH}
+    folder = checkpoint.save(world_model.eval(), tmp_path / "checkpoint", planner=planner)
+    assert export.main([str(folder), "--out", str(tmp_path / "out"), "--format", format]) == 0
+    about = json.loads((tmp_path / "out" / "model.json").read_text())
+    assert about["parts"] == {"front": [0, 4], "wrist": [4, 8], "proprio": [8, 12]}
+    assert about["cameras"] == ["front", "wrist"] and about["proprio"] == ["elbow", "grip"]
+    names = [put["name"] for put in about["graphs"]["encoder"]["inputs"]]
+    assert names == ["front", "wrist", "proprio", "shown"]
+    if format != "onnx":
+        return
+    front, wrist = frames(16)
+    agent = Agent.from_pretrained(folder, device="cpu", seed=4)
+    agent.set_goal({"wrist": front})
+    now = {"front": front, "proprio": np.array([0.5, 1.0], np.float32)}  # the wrist's camera has failed
+    wanted = agent.plan(now)
+    own, stream = onnx_planner(tmp_path / "out"), torch.Generator()
+    stream.manual_seed(mix_seeds(mix_seeds(4, 0), 0) % 2**63)
+    blocks, cost = own.plan(
+        own.encode(now)[None],
+        own.aim({"wrist": front}),
+        white=lambda shape: torch.empty(shape).normal_(generator=stream).numpy(),
+    )
+    np.testing.assert_allclose(own.actions(blocks), wanted.actions, atol=1e-4)
+    assert cost == pytest.approx(float(wanted.cost), rel=1e-4)

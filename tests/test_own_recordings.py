@@ -22,10 +22,16 @@ ROOT = Path(__file__).resolve().parent.parent
 FRAMES = 24
 
 
-def video(path: Path, frames: int = FRAMES, size: tuple[int, int] = (48, 32), codec: str = "libx264") -> None:
+def video(
+    path: Path,
+    frames: int = FRAMES,
+    size: tuple[int, int] = (48, 32),
+    codec: str = "libx264",
+    rate: int = 20,
+) -> None:
     """Frame t has a bright column at 2 t, on a ground of 20 + 5 t."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=20)
+        stream = container.add_stream(codec, rate=rate)
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
         stream.bit_rate = 4_000_000
@@ -243,3 +249,44 @@ def test_what_the_page_shows_in_python_records(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     exec(compile(source, "own-recordings.md", "exec"), {})
     assert EpisodeReader("robot.h5").lengths.tolist() == [50] * 3
+
+
+# Several cameras --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two cameras with a folder each, and a table with the robot's own vector."""
+    monkeypatch.chdir(tmp_path)
+    for camera, size in (("front", (48, 32)), ("wrist", (32, 48))):
+        (tmp_path / "videos" / camera).mkdir(parents=True)
+        for name in ("one", "two"):
+            video(tmp_path / "videos" / camera / f"{name}.mp4", size=size)
+    lines = [f"{name},{t},{0.1 * t:.1f},{-t},{t / 2}" for name in ("one", "two") for t in range(0, FRAMES, 2)]
+    header = "video,frame,left,proprio_elbow,proprio_wrist"
+    Path("actions.csv").write_text("\n".join([header, *lines]))
+    return tmp_path
+
+
+def test_a_folder_for_each_camera_and_one_table(two: Path, capsys) -> None:
+    told(capsys, "--cameras", "front,wrist", "--size", "0")
+    reader = EpisodeReader("my.h5", cameras=["front", "wrist"], proprio="proprio")
+    assert reader.read("pixels", 0, 1).shape == (1, 32, 48, 3)
+    assert reader.read("pixels_wrist", 0, 1).shape == (1, 48, 32, 3)
+    assert reader.proprio_names == ("elbow", "wrist") and reader.attrs["action_names"] == ["left"]
+    np.testing.assert_allclose(reader.read("proprio", 12, 15), [(0, 0), (-2, 1), (-4, 2)])
+    ground = reader.read("pixels_wrist", 0, 12)[:, 20].min(axis=(1, 2))
+    np.testing.assert_allclose(ground, 20 + 10 * np.arange(12), atol=8)
+
+
+def test_videos_that_are_out_of_step_are_named(two: Path, capsys) -> None:
+    several = ("--cameras", "front,wrist")
+    assert "there is no folder videos/head" in told(capsys, "--cameras", "front,head", code=2)
+    video(two / "videos/wrist/two.mp4", size=(32, 48), rate=10)
+    said = told(capsys, *several, code=2)
+    assert "videos/wrist/two.mp4 is 0.2 s ahead of videos/front/two.mp4 in row 2" in said
+    Path("my.h5.partial").unlink()
+    Path("actions.csv").write_text("video,left\n" + "".join(f"{n},1\n" * FRAMES for n in ("one", "two")))
+    video(two / "videos/wrist/two.mp4", size=(32, 48), frames=20)
+    said = told(capsys, *several, code=2)
+    assert "videos/wrist/two.mp4 gives 20 frames and videos/front/two.mp4 24" in said

@@ -99,6 +99,28 @@ def test_what_is_not_there_gets_one_sentence(recording: Path, wanted: Any, sente
         EpisodeReader(recording, **wanted)
 
 
+def test_cameras_out_of_step_in_time_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.h5", episodes=3)
+    import h5py
+
+    def stamp(**off: float) -> None:
+        with h5py.File(path, "r+") as file:
+            rows = 0.1 * np.arange(len(file["action"]))  # 10 a second
+            for name in ("front", "wrist"):
+                file.pop(f"time_{name}", None)
+                file[f"time_{name}"] = rows + off.get(name, 0.0) * (rows > 2.0)
+
+    stamp(wrist=0.09)
+    assert EpisodeReader(path, **BOTH).cameras
+    stamp(wrist=-0.3)
+    with pytest.raises(RecordingError, match="has time_wrist -0.3 s from time_front in row 21.*\\(0.1 s\\)"):
+        EpisodeReader(path, **BOTH)
+    assert EpisodeReader(path, cameras=["wrist"]).num_frames == 72  # alone it is what it is
+    stamp(wrist=np.nan)
+    with pytest.raises(RecordingError, match="time_wrist"):
+        EpisodeReader(path, **BOTH)
+
+
 # Training ---------------------------------------------------------------------------------------------------
 
 

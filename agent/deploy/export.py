@@ -31,7 +31,8 @@ from latent_planner.common.progress import Bar
 from ..checkpoints import checkpoint
 from ..checkpoints.checkpoint import CheckpointError
 from ..evaluation.provenance import versions, write_json
-from ..model.world_model import WorldModel
+from ..model.senses import VECTOR
+from ..model.world_model import WorldModel, WorldModelConfig
 from . import export_graphs
 from .export_graphs import FORMATS, TOLERANCE, Graph
 
@@ -64,10 +65,6 @@ def export(
         raise ExportError(f"{', '.join(missing)} is not installed: pip install 'latent-planner[export]'.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ExportError(f"{out} is there already: choose another folder.")
-    if cameras := world_model.config.cameras:
-        raise ExportError(
-            f"This model knows {', '.join(cameras)}, and one camera can be exported: use Agent."
-        )
     if made_of := world_model.config.action_space:
         raise ExportError(
             f"Actions of this model are {made_of}, and only numbers can be exported: use Agent."
@@ -162,6 +159,7 @@ def _description(
             "of": "pixels / 255",
         },
         "latent_dim": config.latent_dim,
+        **_senses(config),
         "actions": {
             "size": config.action_dim,
             "frameskip": config.frameskip,
@@ -184,16 +182,34 @@ def _description(
     }
 
 
+def _senses(config: WorldModelConfig) -> dict[str, Any]:
+    """What a planner has to know of several cameras and the vector; nothing of one camera."""
+    if not config.several:
+        return {}
+    return {
+        "cameras": list(config.cameras),
+        "proprio": list(config.proprio),
+        "parts": {name: [part.start, part.stop] for name, part in config.parts.items()},
+        "shown": "1 for each input of the encoder that is there, in the order of parts, else 0; the latent "
+        "of what is missing is 0 in its part, and a goal counts only in the parts of what it shows",
+    }
+
+
 @torch.no_grad()
 def _check(world_model: WorldModel) -> dict[str, Any]:
     """Numbers that an own program can compare with."""
     config = world_model.config
     y, x, channel = np.ogrid[: config.image_size, : config.image_size, :3]
     pixels = torch.from_numpy(((7 * y + 3 * x + 85 * channel) % 256).astype(np.uint8))
-    latent = world_model.encode(pixels.permute(2, 0, 1)[None, None])
+    frame = pixels.permute(2, 0, 1)[None, None]
+    seen: Any = {name: frame for name in config.cameras} or frame
+    if config.proprio:
+        seen[VECTOR] = torch.tensor(config.proprio_mean)[None, None]
+    latent = world_model.encode(seen)
     following = world_model.predict(latent, torch.zeros(1, 1, config.block_dim))
     return {
         "pixels": CHECK_FRAME,
+        **({"proprio": list(config.proprio_mean)} if config.proprio else {}),
         "latent": [float(f"{value:.6g}") for value in latent.flatten().tolist()],
         "next_latent_under_a_block_of_zeros": [float(f"{v:.6g}") for v in following.flatten().tolist()],
     }

@@ -1,6 +1,8 @@
 """The parts of a world model as graphs that run without this program: what goes in and out, and writing them.
 
     encoder    pixels uint8 (batch, S, S, 3)                       -> latent (batch, D)
+               of several cameras: NAME uint8 (batch, S, S, 3) for each, proprio (batch, P) if there is one,
+               and shown (batch, senses)
     step       latents (batch, time, D), blocks (batch, time, F·A) -> next_latent (batch, D)
     rollout    latent (batch, D), candidates (batch, H, F·A)       -> path (batch, H, D)
     proposer   latent, goal (batch, D), steps int64 (batch,)       -> blocks (batch, guesses, longest, F·A)
@@ -26,6 +28,7 @@ from torch import Tensor, nn
 
 from latent_planner.common.files import write_bytes
 
+from ..model.senses import VECTOR
 from ..model.world_model import WorldModel, WorldModelConfig
 
 FORMATS = {"onnx": ".onnx", "torch-export": ".pt2"}
@@ -43,6 +46,25 @@ class Encode(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         return self.world_model.encode(pixels.permute(0, 3, 1, 2)[:, None])[:, 0]
+
+
+class EncodeSenses(nn.Module):
+    """What several cameras and the vector show, to latents; parts of what is not shown are 0."""
+
+    def __init__(self, world_model: WorldModel) -> None:
+        super().__init__()
+        self.world_model, self.names = world_model, tuple(world_model.config.parts)
+        sizes = torch.tensor([part.stop - part.start for part in world_model.config.parts.values()])
+        which = torch.arange(len(sizes)).repeat_interleave(sizes)
+        self.register_buffer("spread", nn.functional.one_hot(which, len(sizes)).T.float(), persistent=False)
+
+    def forward(self, *given: Tensor) -> Tensor:
+        *views, shown = given
+        seen = {
+            name: view[:, None] if name == VECTOR else view.permute(0, 3, 1, 2)[:, None]
+            for name, view in zip(self.names, views)
+        }
+        return self.world_model.encode(seen)[:, 0] * (shown @ self.spread)
 
 
 class Step(nn.Module):
@@ -119,14 +141,15 @@ def graphs_of(world_model: WorldModel, horizon: int) -> list[Graph]:
     """encoder, step, rollout over the horizon, and the proposer where the model has one."""
     config = world_model.config
     size, latent, block, time = config.image_size, config.latent_dim, config.block_dim, window(config)
+    frame: tuple[str, tuple[int | str, ...]] = ("uint8", ("batch", size, size, 3))
+    inputs = {name: frame for name in config.cameras} or {"pixels": frame}
+    if config.proprio:
+        inputs[VECTOR] = ("float32", ("batch", len(config.proprio)))
+    if config.several:
+        inputs["shown"] = ("float32", ("batch", len(config.parts)))
+    encode = EncodeSenses(world_model) if config.several else Encode(world_model)
     found = [
-        Graph(
-            "encoder",
-            Encode(world_model),
-            {"pixels": ("uint8", ("batch", size, size, 3))},
-            ("latent", ("batch", latent)),
-            {},
-        ),
+        Graph("encoder", encode, inputs, ("latent", ("batch", latent)), {}),
         Graph(
             "step",
             Step(world_model),
@@ -176,10 +199,12 @@ def write(graph: Graph, path: Path) -> None:
         for word in shape
         if isinstance(word, str) and graph.largest.get(word) != 1
     }
-    changing = {
+    changing: dict[str, Any] = {
         name: {axis: dims[word] for axis, word in enumerate(shape) if word in dims}
         for name, (_, shape) in graph.inputs.items()
     }
+    if isinstance(graph.module, EncodeSenses):  # which takes as many as there are
+        changing = {"given": tuple(changing.values())}
     with _quiet():
         if path.suffix == FORMATS["torch-export"]:
             program = torch.export.export(graph.module, example, dynamic_shapes=changing, strict=False)

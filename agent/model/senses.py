@@ -58,10 +58,10 @@ class Senses(nn.Module):
         if self.embedding is not None and frames:  # all at once, as BatchNorm has to see all
             features = self._encoder(0).backbone(torch.cat(list(frames.values())))
             which = [
-                self.embedding[self.cameras.index(name)].expand(len(x), -1) for name, x in frames.items()
+                self.embedding[self.cameras.index(name)].expand(x.shape[0], -1) for name, x in frames.items()
             ]
             latents = self._encoder(0).project(features + torch.cat(which).to(features.dtype))
-            found = dict(zip(frames, latents.split([len(x) for x in frames.values()])))
+            found = dict(zip(frames, latents.split([x.shape[0] for x in frames.values()])))
         elif frames:
             found = {name: self.encoders[self.cameras.index(name)](x) for name, x in frames.items()}
         if vector is not None and self.vector is not None:
@@ -69,7 +69,7 @@ class Senses(nn.Module):
         some = next(iter(found.values()))
         return torch.cat(
             [
-                found[name] if name in found else some.new_zeros(len(some), part.stop - part.start)
+                found[name] if name in found else some.new_zeros(some.shape[0], part.stop - part.start)
                 for name, part in self.parts.items()
             ],
             dim=-1,

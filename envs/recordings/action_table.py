@@ -29,6 +29,7 @@ class ActionRows:
     when: np.ndarray | None
     action: np.ndarray  # (T, A)
     state: np.ndarray  # (T, S), S may be 0
+    vector: np.ndarray  # (T, P), the robot's own; P may be 0
 
 
 @dataclass
@@ -39,6 +40,7 @@ class Table:
     clock: str | None  # "frame", "time" or None
     actions: list[str]
     states: list[str]
+    vector: list[str]
     episodes: list[ActionRows]
 
 
@@ -56,9 +58,9 @@ def read_table(path: Path) -> Table:
     if len(rows) < 2:
         raise RecordingError(f"{path} holds no rows under a header: one row for each frame is needed")
     header = [name.strip() for name in rows[0][1]]
-    name, clock, actions, states = _header(path, header)
+    name, clock, actions, states, vector = _header(path, header)
     groups: dict[str, list[tuple[int, list[float]]]] = {}
-    numbers = [*([clock] if clock else []), *actions, *states]
+    numbers = [*([clock] if clock else []), *actions, *states, *vector]
     last: str | None = None
     for line, row in rows[1:]:
         if len(row) != len(header):
@@ -75,13 +77,14 @@ def read_table(path: Path) -> Table:
         groups.setdefault(video, []).append(
             (line, [_number(path, line, key, fields[key]) for key in numbers])
         )
-    found = [_episode(path, video, some, clock, len(actions)) for video, some in groups.items()]
+    sizes = len(actions), len(states)
+    found = [_episode(path, video, some, clock, sizes) for video, some in groups.items()]
     _tell_clocks(path, actions, found)
-    return Table(path, clock, actions, states, found)
+    return Table(path, clock, actions, states, vector, found)
 
 
-def _header(path: Path, header: list[str]) -> tuple[str, str | None, list[str], list[str]]:
-    """Names of the column of videos and that of frames or times, of the actions and of the states."""
+def _header(path: Path, header: list[str]) -> tuple[str, str | None, list[str], list[str], list[str]]:
+    """Names of the column of videos, that of frames or times, of the actions, the states and the vector."""
     if len(header) == 1 and (";" in header[0] or "\t" in header[0]):
         raise RecordingError(f"{path} is separated by something else than commas: save it with commas")
     names, clocks = [n for n in header if n in NAMES], [n for n in header if n in WHEN]
@@ -94,7 +97,8 @@ def _header(path: Path, header: list[str]) -> tuple[str, str | None, list[str], 
         )
     rest = [name for name in header if name not in (*names, *clocks)]
     states = [name for name in rest if name.startswith("state")]
-    actions = [name for name in rest if name not in states]
+    vector = [name for name in rest if name.startswith("proprio")]
+    actions = [name for name in rest if name not in (*states, *vector)]
     if not actions:
         raise RecordingError(f"{path} has no column of actions; its columns are {', '.join(header)}")
     counting = [name for name in actions if is_clock(name)]
@@ -104,7 +108,7 @@ def _header(path: Path, header: list[str]) -> tuple[str, str | None, list[str], 
             "leave it out, call it time (seconds from the video's start) or frame (from 0), or, if it is an "
             "action after all, give it another name"
         )
-    return names[0], clocks[0] if clocks else None, actions, states
+    return names[0], clocks[0] if clocks else None, actions, states, vector
 
 
 def _tell_clocks(path: Path, actions: list[str], episodes: list[ActionRows]) -> None:
@@ -126,15 +130,16 @@ def _number(path: Path, line: int, key: str, text: str) -> float:
 
 
 def _episode(
-    path: Path, video: str, rows: list[tuple[int, list[float]]], clock: str | None, actions: int
+    path: Path, video: str, rows: list[tuple[int, list[float]]], clock: str | None, sizes: tuple[int, int]
 ) -> ActionRows:
-    """Checked: finite numbers, but for the last action; times that go on evenly."""
+    """Checked: finite numbers, but for the last action; even times.   sizes: of the action and the state."""
     lines, values = [line for line, _ in rows], np.array([values for _, values in rows], np.float64)
     when = values[:, 0] if clock else None
-    action, state = np.split(values[:, 1 if clock else 0 :], [actions], axis=1)
+    action, state, vector = np.split(values[:, 1 if clock else 0 :], np.cumsum(sizes), axis=1)
     for what, part in (
         ("an action", action[:-1]),
         ("a state", state),
+        ("a number of the vector", vector),
         (f"a {clock}", values[:, : 1 if clock else 0]),
     ):
         bad = np.flatnonzero(~np.isfinite(part).all(axis=1))
@@ -151,4 +156,4 @@ def _episode(
                 f"{path} line {lines[uneven[0] + 1]} ({video}) has {clock} {when[uneven[0] + 1]:g} after "
                 f"{when[uneven[0]]:g}: rows must go on evenly in time, so leave no step out"
             )
-    return ActionRows(video, lines[0], when, action, state)
+    return ActionRows(video, lines[0], when, action, state, vector)

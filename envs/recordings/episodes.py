@@ -200,6 +200,8 @@ class EpisodeReader:
         self._columns = opened.columns
         if self._senses.cameras:
             senses.checked(self.path, opened.columns, self._senses)
+            rate = self.attrs.get("control_hz")
+            senses.check_in_step(self.path, opened.columns, self._senses, rate)
         self.columns = tuple(opened.columns)
         self.num_frames = int(opened.columns["pixels"].shape[0])
         if not self.complete:

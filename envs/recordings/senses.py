@@ -19,6 +19,7 @@ from .journal import RecordingError
 
 PREFIXES = ("pixels_", "observation.images.", "observation.image.")
 VECTOR = "proprio"
+TIME = "time_"  # before a camera's name: when its frames were taken, seconds
 LOOK = "pixels_look"  # the same frames in another look, where the recording's attribute `vary` says of which
 NO_CAMERAS = (LOOK.removeprefix(PREFIXES[0]), VECTOR)
 
@@ -93,6 +94,36 @@ def vector_names(
         return tuple(f"proprio_{i}" for i in range(size))
     shown = tuple(printable(name, 80) for name in names)
     return shown if len(set(shown)) == size else tuple(f"proprio_{i}" for i in range(size))
+
+
+def check_in_step(path: Any, columns: Mapping[str, Any], senses: Senses, rate: Any) -> None:
+    """RecordingError where a recording says, in columns time_<camera> (N,), when frames were taken, and two
+    that are shown together were taken more than a frame apart.
+
+    rate: frames a second; None where it is not known: then the times of the first camera say.
+    """
+    stamps = {name: columns[TIME + name] for name in senses.cameras if TIME + name in columns}
+    if len(stamps) < 2:
+        return
+    times = {name: _numbers(column) for name, column in stamps.items()}
+    first, *others = times
+    steps = np.diff(times[first])
+    known = isinstance(rate, (int, float)) and rate > 0
+    frame = 1 / rate if known else float(np.median(steps[steps > 0])) if (steps > 0).any() else 0.0
+    for name in others:
+        apart = np.flatnonzero(~(np.abs(times[name] - times[first]) <= frame * (1 + 1e-6)))
+        if len(apart):
+            off = float(times[name][apart[0]] - times[first][apart[0]])
+            raise RecordingError(
+                f"{path} has {TIME + name} {off:+.2g} s from {TIME + first} in row {apart[0]}, more than a "
+                f"frame ({frame:.2g} s): what is shown together must be of the same moment"
+            )
+
+
+def _numbers(column: Any) -> np.ndarray:
+    out = np.empty(column.shape, column.dtype)
+    column.read(np.arange(column.shape[0]), out)
+    return out.astype(float).reshape(len(out), -1)[:, 0]
 
 
 def checked(path: Any, columns: Mapping[str, Any], senses: Senses) -> None:

@@ -1,10 +1,10 @@
 """What several cameras, joint angles and velocities are worth: each part trains, tests and prints a table.
 
-    python tests/benchmarks/bench_cameras.py cube                # seven models, by default 40 minutes each
-    python tests/benchmarks/bench_cameras.py velocity            # a pendulum, and a car in a valley
-    python tests/benchmarks/bench_cameras.py rest                # Reacher and PushT, with and without the vector
-    python tests/benchmarks/bench_cameras.py gym                 # CartPole kept up, MiniGrid from its picture
-    python tests/benchmarks/bench_cameras.py cube --small        # the same in a minute; its figures mean nothing
+    python tests/benchmarks/bench_cameras.py cube            # seven models, 40 minutes each
+    python tests/benchmarks/bench_cameras.py velocity        # a pendulum, and a car in a valley
+    python tests/benchmarks/bench_cameras.py rest            # Reacher and PushT, with the vector or without
+    python tests/benchmarks/bench_cameras.py gym             # CartPole kept up, MiniGrid from its picture
+    python tests/benchmarks/bench_cameras.py cube --small    # in a minute; its figures mean nothing
 
 cube      `low` and `side` each hide how far away the cube is; `front` shows all; `wrist` moves with the hand.
           Each alone, pairs, pairs with joint angles; then those of several with one of them missing.
@@ -32,8 +32,8 @@ os.environ.setdefault("WANDB_MODE", "disabled")
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "examples")]
 
-from latent_planner.cli import plan, train
-from latent_planner.envs.recordings.collect import collect
+from latent_planner.cli import plan, train  # noqa: E402
+from latent_planner.envs.recordings.collect import collect  # noqa: E402
 
 SMALL = [
     "model.latent_dim=24", "model.proprio_dims=4", "model.projector_dim=32", "model.encoder_width=8",

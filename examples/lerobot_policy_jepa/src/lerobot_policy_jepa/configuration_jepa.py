@@ -15,8 +15,8 @@ class JepaConfig(PreTrainedConfig):
     """checkpoint: a run folder of train.py, a bundled name, or hf://owner/name.
 
     image_key: the camera, of those the robot has.   goal_key: where a batch may carry goal pictures.
-    keys: of a world model of several cameras, where a batch has each of them and the vector `proprio`; default
-        observation.images.NAME and observation.state. Goals are under goal_key.NAME.
+    keys: of a world model of several cameras, where a batch has each of them and the vector `proprio`;
+        default observation.images.NAME and observation.state. Goals are under goal_key.NAME.
     goal_path: a picture to reach, where no batch carries one; of several cameras, of the first.
     goal_steps: control steps to get there.
     chunk_size: actions that predict_action_chunk gives; None: the whole plan.

@@ -22,9 +22,9 @@ from lerobot_policy_jepa.configuration_jepa import JepaConfig
 class JepaPolicy(PreTrainedPolicy):
     """Plans to a goal picture: from `set_goal`, from a batch under config.goal_key, or config.goal_path.
 
-    A batch holds frames under config.image_key, float (B, 3, H, W) from 0 to 1, or uint8; for a world model of
-    several cameras and a vector (B, P) under config.key(NAME), those that there are. Actions leave in the robot's
-    units and inside the bounds that the world model was trained with.
+    A batch holds frames under config.image_key, float (B, 3, H, W) from 0 to 1, or uint8; for a world model
+    of several cameras and a vector (B, P) under config.key(NAME), those that there are. Actions leave in the
+    robot's units and inside the bounds that the world model was trained with.
     """
 
     config_class = JepaConfig
