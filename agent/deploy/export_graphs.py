@@ -51,6 +51,8 @@ class Encode(nn.Module):
 class EncodeSenses(nn.Module):
     """What several cameras and the vector show, to latents; parts of what is not shown are 0."""
 
+    spread: Tensor  # (senses, D)
+
     def __init__(self, world_model: WorldModel) -> None:
         super().__init__()
         self.world_model, self.names = world_model, tuple(world_model.config.parts)
