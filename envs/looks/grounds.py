@@ -13,7 +13,7 @@ Rgb = tuple[int, int, int]
 _Plane = np.ndarray  # (size, size), 0 to 1
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)
 def ground(size: int, colour: Rgb, pattern: str) -> np.ndarray:
     """The ground, float64 (size, size, 3), read only: `colour`, with a pattern such as "noise 12" in it.
 

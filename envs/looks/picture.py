@@ -108,9 +108,13 @@ def light_table(varied: Mapping[str, Any]) -> np.ndarray | None:
 
 
 def _through(table: np.ndarray, frame: np.ndarray) -> np.ndarray:
-    if (table == table[0]).all():
-        return table[0].take(frame)
-    return np.stack([table[c].take(frame[..., c]) for c in range(3)], axis=-1)
+    if (table == table[0]).all():  # Python's own tables are several times as quick as numpy's
+        return np.frombuffer(bytearray(frame).translate(table[0].tobytes()), np.uint8).reshape(frame.shape)
+    lit = np.empty_like(frame)
+    for c in range(3):
+        plane = frame[..., c].tobytes().translate(table[c].tobytes())
+        lit[..., c] = np.frombuffer(plane, np.uint8).reshape(frame.shape[:2])
+    return lit
 
 
 def _vignette(size: int, lost: float) -> np.ndarray | None:
