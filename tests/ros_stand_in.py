@@ -55,6 +55,14 @@ class Image:
 
 
 @dataclass
+class JointState:
+    header: Header = field(default_factory=Header)
+    name: list[str] = field(default_factory=list)
+    position: list[float] = field(default_factory=list)
+    velocity: list[float] = field(default_factory=list)
+
+
+@dataclass
 class String:
     data: str = ""
 

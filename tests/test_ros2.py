@@ -132,6 +132,47 @@ def test_commands_follow_plans_and_the_watchdog_stops_them(logic: Any) -> None:
     np.testing.assert_array_equal(loop.seen[1][0], PICTURE)
 
 
+def joints(taken: float, **values: float) -> ros.JointState:
+    stamp = ros.Time(int(taken), round(taken % 1 * 1e9))
+    return ros.JointState(ros.Header(stamp), list(values), list(values.values()), [0.5] * len(values))
+
+
+def test_what_several_cameras_show_at_one_moment_goes_together(logic: Any) -> None:
+    loop = FakeLoop()
+    controller = logic.Controller(loop, proprio=["elbow", "elbow_velocity"], together=0.1)
+    controller.joints(joints(9.98, wrist=1.0, elbow=0.25))
+    controller.image(message(taken=10.0), 10.05, "front")
+    controller.image(message(taken=10.03), 10.05, "wrist")
+    controller.image(message(taken=10.2), 10.25, "front")  # the wrist's last frame is of another moment
+    assert [set(views) for views, _ in loop.seen] == [
+        {"front", "proprio"}, {"front", "wrist", "proprio"}, {"front"},
+    ]  # fmt: skip
+    views, stamps = loop.seen[1]
+    assert views["proprio"].tolist() == [0.25, 0.5]
+    assert stamps == pytest.approx({"proprio": 9.98, "front": 10.0, "wrist": 10.03})
+    controller.goal(message(), "wrist")
+    np.testing.assert_array_equal(loop.goals[0]["wrist"], PICTURE)
+    assert controller.tick(10.3).state == "following a plan" and controller.newest == pytest.approx(10.2)
+    with pytest.raises(logic.MessageError, match="joint states lack elbow, elbow_velocity: they have wrist"):
+        controller.joints(joints(10.3, wrist=1.0))
+
+
+def test_the_node_asks_for_what_the_model_knows(node_module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = ["observation/front", "observation/wrist"]
+    told = {"image_keys": keys, "goal_key": "goal/front", "proprio": ["elbow"]}
+    monkeypatch.setattr(FakeClient, "metadata", {**FakeClient.metadata, **told})
+    node = start(node_module, monkeypatch, output="array")
+    wanted = {"image_front", "image_wrist", "goal_front", "goal_wrist", "joint_states"}
+    assert set(node.subscriptions_) == wanted
+    node.subscriptions_["joint_states"][1](joints(node.time, elbow=0.1))
+    node.subscriptions_["image_wrist"][1](message(taken=node.time))
+    node.subscriptions_["goal_front"][1](message())
+    assert set(node.controller.views) == {"proprio", "wrist"} and node.controller.has_goal
+    node.subscriptions_["joint_states"][1](joints(node.time, wrist=0.1))
+    assert "joint states lack elbow" in node.logged[-1]
+    node.destroy_node()
+
+
 def test_a_robot_told_positions_is_told_nothing_without_a_plan(logic: Any) -> None:
     controller = logic.Controller(FakeLoop())
     controller.goal(message())

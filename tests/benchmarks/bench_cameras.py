@@ -51,6 +51,7 @@ class Test(NamedTuple):
     sees: str = ""
     goal: str = ""
     history: bool = False
+    module: str = ""
 
 
 class Bench:
@@ -86,7 +87,7 @@ class Bench:
         out = self.folder / test.run / "-".join(["test", test.sees, test.goal, "two" * test.history])
         if not (out / "benchmark.json").exists():
             words = ["--benchmark", "--checkpoint", str(self.folder / test.run), "--out", str(out)]
-            words += ["--pairs", str(self.pairs)]
+            words += ["--pairs", str(self.pairs), *(["--module", test.module] if test.module else [])]
             words += [f"benchmark.senses={test.sees}"] * bool(test.sees)
             words += [f"benchmark.goal={test.goal}"] * bool(test.goal)
             if code := plan.main([*words, f"benchmark.history={'true' if test.history else 'false'}"]):
@@ -180,10 +181,11 @@ def gym(bench: Bench) -> None:
         return
     import mini_grid
 
-    words = ["env=gym", "module=mini_grid", f"env.id={mini_grid.ID}", "env.policy=random", "env.length=60"]
-    words += ["model.frameskip=1", "planner.horizon=12", "benchmark.validation_pairs=0"]
-    bench.trained("mini-grid", [*words, "env.episodes=6" if bench.small else "env.episodes=1500"])
-    bench.table([Test("mini-grid")])
+    words = ["env=gym", "module=mini_grid", f"env.id={mini_grid.ID}", "env.goal=[0,1]", "env.length=60"]
+    words += ["env.policy=random", "env.past_end=true", "model.frameskip=1", "planner.horizon=12"]
+    more = ["benchmark.validation_pairs=0", "env.episodes=6" if bench.small else "env.episodes=1500"]
+    bench.trained("mini-grid", [*words, *more])
+    bench.table([Test("mini-grid", module="mini_grid")])
 
 
 PARTS: dict[str, Callable[[Bench], None]] = {"cube": cube, "velocity": velocity, "rest": rest, "gym": gym}

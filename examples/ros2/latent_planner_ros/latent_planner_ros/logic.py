@@ -32,9 +32,9 @@ class MessageError(ValueError):
 class Loop(Protocol):
     """What plans on a thread of its own, and never makes anybody wait: deploy.realtime.PlannerThread."""
 
-    def observe(self, pixels: np.ndarray, stamp: float) -> None: ...
+    def observe(self, pixels: Any, stamp: Any) -> None: ...
 
-    def set_goal(self, pixels: np.ndarray) -> None: ...
+    def set_goal(self, pixels: Any) -> None: ...
 
     def action(self, now: float) -> Any: ...
 
@@ -100,6 +100,9 @@ class Controller:
     max_frame_age: seconds; an older frame is not planned from.   frame_timeout: seconds since the last frame
     that passed was taken, after which no plan is followed.   safe_action: (A,), what to send whenever no plan
     is followed; None: nothing, which holds a robot that is told positions. Velocities want zeros.
+    proprio: names of a vector's components, of joint states: NAME, or NAME_velocity.
+    together: seconds within which frames of several cameras, and joint states, count as of one moment; others
+    are left out.
     """
 
     def __init__(
@@ -109,32 +112,63 @@ class Controller:
         max_frame_age: float = 0.3,
         frame_timeout: float = 0.5,
         safe_action: Sequence[float] | None = None,
+        proprio: Sequence[str] = (),
+        together: float = 0.1,
     ) -> None:
         self.loop, self.frame_timeout = loop, frame_timeout
         self.safe_action = None if safe_action is None else np.asarray(safe_action, float)
-        self.gate = FrameGate(max_frame_age)
+        self.max_frame_age, self.proprio, self.together = max_frame_age, tuple(proprio), together
+        self.gates: dict[str, FrameGate] = {}  # of each camera; one that has no name is called ""
+        self.views: dict[
+            str, tuple[float, np.ndarray]
+        ] = {}  # of several: what came last, and when it was taken
         self.has_goal = False
 
-    def image(self, message: Any, now: float) -> None:
-        """A frame came: hand it on if it is fresh. MessageError."""
-        taken = seconds(message.header.stamp)
-        if self.gate.passes(taken, now):
-            pixels = picture(message)
-            try:
-                self.loop.observe(pixels, taken)
-            except ValueError as error:  # the clock was set back a moment ago
-                raise MessageError(str(error)) from None
+    def image(self, message: Any, now: float, camera: str = "") -> None:
+        """A frame came: hand it on if it is fresh, with what else is of this moment. MessageError.
 
-    def goal(self, message: Any) -> None:
+        camera: its name, where the model knows several.
+        """
+        taken = seconds(message.header.stamp)
+        if not self.gates.setdefault(camera, FrameGate(self.max_frame_age)).passes(taken, now):
+            return
+        pixels = picture(message)
+        self.views[camera] = taken, pixels
+        near = {name: view for name, view in self.views.items() if abs(view[0] - taken) <= self.together}
+        try:
+            if camera:
+                stamps = {name: when for name, (when, _) in near.items()}
+                self.loop.observe({name: view for name, (_, view) in near.items()}, stamps)
+            else:
+                self.loop.observe(pixels, taken)
+        except ValueError as error:  # the clock was set back a moment ago
+            raise MessageError(str(error)) from None
+
+    def joints(self, message: Any) -> None:
+        """sensor_msgs/JointState came: it goes with the next frame of its moment. MessageError."""
+        values = dict(zip(message.name, message.position))
+        values |= {f"{name}_velocity": speed for name, speed in zip(message.name, message.velocity)}
+        missing = [name for name in self.proprio if not math.isfinite(values.get(name, math.nan))]
+        if missing:
+            raise MessageError(f"joint states lack {', '.join(missing)}: they have {', '.join(values)}")
+        vector = np.array([values[name] for name in self.proprio], np.float32)
+        self.views["proprio"] = seconds(message.header.stamp), vector
+
+    def goal(self, message: Any, camera: str = "") -> None:
         """A goal picture came. MessageError; the goal before then stays."""
-        self.loop.set_goal(picture(message))
+        self.loop.set_goal({camera: picture(message)} if camera else picture(message))
         self.has_goal = True
+
+    @property
+    def newest(self) -> float | None:
+        """When the last frame that passed, of any camera, was taken."""
+        return max((gate.newest for gate in self.gates.values() if gate.newest is not None), default=None)
 
     def tick(self, now: float) -> Command:
         """What to send now."""
         if not self.has_goal:
             return Command(self.safe_action, "waiting for a goal")
-        planned, newest = self.loop.action(now), self.gate.newest
+        planned, newest = self.loop.action(now), self.newest
         if newest is None:
             return Command(self.safe_action, "waiting for frames")
         if not -TURNED_BACK <= now - newest <= self.frame_timeout:

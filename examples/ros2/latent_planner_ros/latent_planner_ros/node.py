@@ -14,7 +14,7 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Float64MultiArray, String
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
@@ -51,8 +51,16 @@ class SetupError(ValueError):
     """The node cannot work like this; the text says which parameter to change."""
 
 
+def cameras(metadata: dict[str, Any]) -> list[str]:
+    """Names of the cameras that the server's model knows; one without a name is ""."""
+    if metadata.get("goal_key", "goal/image") == "goal/image":
+        return [""]
+    return [key.removeprefix("observation/") for key in metadata["image_keys"]]
+
+
 class PlannerNode(Node):
-    """Subscribes to `image` and `goal`, publishes `command` and `~/state`."""
+    """Subscribes to `image` and `goal`, of a model of several cameras to `image_NAME`, `goal_NAME` and, where
+    it knows a vector, `joint_states`; publishes `command` and `~/state`."""
 
     def __init__(self) -> None:
         super().__init__("latent_planner")
@@ -79,27 +87,49 @@ class PlannerNode(Node):
             max_frame_age=self.settings["max_frame_age"],
             frame_timeout=self.settings["frame_timeout"],
             safe_action=safe,
+            proprio=client.metadata.get("proprio") or (),
+            together=self.period,
         )
         self.kind = {"trajectory": JointTrajectory, "array": Float64MultiArray}[self.settings["output"]]
         self.commands = self.create_publisher(self.kind, "command", 1)
         self.states, self.state = self.create_publisher(String, "~/state", reliable(latched=True)), ""
-        self.create_subscription(Image, "image", self.on_image, qos_profile_sensor_data)
-        self.create_subscription(Image, "goal", self.on_goal, reliable(self.settings["goal_latched"]))
+        latched = reliable(self.settings["goal_latched"])
+        for camera in cameras(client.metadata):
+            self._subscribe(camera, latched)
+        if self.controller.proprio:
+            self.create_subscription(JointState, "joint_states", self.on_joints, qos_profile_sensor_data)
         self.create_timer(self.period, self.on_tick)
         self.loop.start()
 
     def now(self) -> float:
         return 1e-9 * self.get_clock().now().nanoseconds
 
-    def on_image(self, message: Image) -> None:
+    def _subscribe(self, camera: str, latched: QoSProfile) -> None:
+        def seen(message: Image) -> None:
+            self.on_image(message, camera)
+
+        def told(message: Image) -> None:
+            self.on_goal(message, camera)
+
+        end = f"_{camera}" if camera else ""
+        self.create_subscription(Image, f"image{end}", seen, qos_profile_sensor_data)
+        self.create_subscription(Image, f"goal{end}", told, latched)
+
+    def on_image(self, message: Image, camera: str = "") -> None:
         try:
-            self.controller.image(message, self.now())
+            self.controller.image(message, self.now(), camera)
         except MessageError as error:
             self.get_logger().error(f"frame: {error}", throttle_duration_sec=5.0)
 
-    def on_goal(self, message: Image) -> None:
+    def on_joints(self, message: JointState) -> None:
         try:
-            self.controller.goal(message)
+            self.controller.joints(message)
+        except MessageError as error:
+            self.get_logger().error(str(error), throttle_duration_sec=5.0)
+
+    def on_goal(self, message: Image, camera: str = "") -> None:
+        try:
+            self.controller.goal(message, camera)
         except MessageError as error:
             self.get_logger().error(f"goal: {error}")
 
