@@ -84,6 +84,14 @@ def test_the_table_and_the_rows(done: Path) -> None:
     assert module.table(rows).count("\n") == 2
 
 
+def test_strict_success_is_measured_on_request(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    same = {**SAME, "pairs": 3, "offsets": [3]}
+    (row,) = evaluate([str(tiny_checkpoint)], tmp_path, strict=True, **same)
+    assert row["strict"]["held"] == 5 and 0 <= row["strict"]["success"] <= row["success"]
+    assert all("held_at" in episode for episode in outcomes(tmp_path, 3))
+    assert "held for 5 steps" in module.table([row])
+
+
 def test_what_is_done_stays_and_the_rest_is_played(done: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     with ThreadPoolExecutor(1) as pool:  # any executor will do
         threads = torch.get_num_threads()

@@ -230,7 +230,13 @@ def _about(pairs: Pairs) -> dict[str, Any]:
 
 
 def part(
-    agent: Agent, make_env: Callable[[], Environment], pairs: Pairs, indices: range, *, seed: int = 0
+    agent: Agent,
+    make_env: Callable[[], Environment],
+    pairs: Pairs,
+    indices: range,
+    *,
+    seed: int = 0,
+    strict: bool = False,
 ) -> dict[str, Any]:
     """The outcomes of some pairs, for `joined`: plain values {"episodes", "random", "still", "seconds"}.
 
@@ -243,7 +249,9 @@ def part(
         envs += [make_env() for _ in indices]
         with Bar(total=len(indices), disable=True) as bar:
             sight = sight_of(agent)
-            runs = _play(agent.clone(), envs, pairs, indices, sight, seed=seed, bar=bar, record=0)
+            runs = _play(
+                agent.clone(), envs, pairs, indices, sight, seed=seed, bar=bar, record=0, strict=strict
+            )
         floors = {kind: _floor_outcomes(kind, envs[0], pairs, indices, seed) for kind in FLOORS}
     finally:
         for env in envs:
@@ -252,11 +260,14 @@ def part(
     return {"episodes": [finished.outcome() for finished in runs], **floors, "seconds": seconds}
 
 
-def joined(parts: Sequence[dict[str, Any]], agent: Agent, pairs: Pairs, *, seed: int = 0) -> dict[str, Any]:
+def joined(
+    parts: Sequence[dict[str, Any]], agent: Agent, pairs: Pairs, *, seed: int = 0, strict: bool = False
+) -> dict[str, Any]:
     """The result of `run`, without seconds_per_plan, of all its parts in order."""
     episodes = [episode for some in parts for episode in some["episodes"]]
     return {
         **_share([episode["success"] for episode in episodes]),
+        **_strict(episodes, strict),
         "floors": {kind: _share([success for some in parts for success in some[kind]]) for kind in FLOORS},
         "seconds": round(sum(some["seconds"] for some in parts), 3),
         "seed": seed,

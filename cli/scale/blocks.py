@@ -56,6 +56,7 @@ class Evaluation:
     device: str = "auto"
     planner: tuple[str, ...] = ()
     module: str | None = None
+    strict: bool = False
 
     def pairs_path(self, case: Case) -> Path:
         return Path(self.folder) / "pairs" / f"{lists_name(case)}.npz"
@@ -120,7 +121,8 @@ def play_block(block: Block) -> None:
         pairs = lists.shifted(pairs, evaluation.shift)
     agent = load_agent(case.checkpoint, case.sha256, evaluation.planner, evaluation.device)
     indices = range(block.first, block.last)
-    result = benchmark.part(agent, lambda: world_of(agent), pairs, indices, seed=evaluation.seed)
+    asked: dict[str, Any] = {"seed": evaluation.seed, "strict": evaluation.strict}
+    result = benchmark.part(agent, lambda: world_of(agent), pairs, indices, **asked)
     write_json(block.path, result)
 
 

@@ -34,6 +34,7 @@ from latent_planner.envs.goals import stored
 from latent_planner.envs.gym.making import bring
 from latent_planner.evaluation import benchmark
 from latent_planner.evaluation.provenance import provenance, write_json
+from latent_planner.evaluation.strict import held_line
 
 from ..overrides import ConfigError
 from ..planner_words import planner_settings
@@ -57,6 +58,7 @@ def evaluate(
     device: str = "auto",
     planner: Sequence[str] = (),
     module: str | None = None,
+    strict: bool = False,
     engine: Engine | None = None,
     executor: Executor | None = None,
     progress: bool = True,
@@ -64,13 +66,14 @@ def evaluate(
     """Play `pairs` pairs of every checkpoint at every offset; returns the rows of evaluation.json.
 
     out        folder, which all machines reach under this path
+    strict     whether strict success is measured, too, see latent_planner.evaluation.strict
     planner    words such as "planner.num_samples=100"
     engine, executor   where blocks are played, see latent_planner.common.engines.engine
 
     Raises the errors of USER_ERRORS; what was played is kept, and the same call goes on.
     """
     folder = Path(out).absolute()
-    asked = Evaluation(str(folder), pairs, pairs_seed, shift, seed, device, tuple(planner), module)
+    asked = Evaluation(str(folder), pairs, pairs_seed, shift, seed, device, tuple(planner), module, strict)
     bring(module)
     cases = _cases(checkpoints, offsets, tuple(planner))
     _note(folder, asked, cases)
@@ -101,6 +104,8 @@ def _note(folder: Path, asked: Evaluation, cases: Sequence[Case]) -> None:
     """Keep in the folder what is asked; ConfigError where it was asked something else before."""
     values = {**asdict(replace(asked, folder="")), "cases": [asdict(case) for case in cases]}
     values = json.loads(json.dumps(values))
+    if not asked.strict:
+        del values["strict"]  # evaluations of before do not say
     (folder / "blocks").mkdir(parents=True, exist_ok=True)
     (folder / "pairs").mkdir(exist_ok=True)
     path = folder / ASKED
@@ -143,12 +148,12 @@ def _write_case(asked: Evaluation, case: Case) -> dict[str, Any]:
     pairs = stored.load(asked.pairs_path(case))
     pairs = pairs if asked.shift is None else lists.shifted(pairs, asked.shift)
     agent = load_agent(case.checkpoint, case.sha256, asked.planner, asked.device)
-    result = benchmark.joined(parts, agent, pairs, seed=asked.seed)
+    result = benchmark.joined(parts, agent, pairs, seed=asked.seed, strict=asked.strict)
     about = {"name": case.label, "sha256": case.sha256}
     rules = {"name": "held_out", "in_distribution": False, "changed": list(asked.planner)}
     write_json(Path(asked.folder) / f"{case.name}.json", {"checkpoint": about, "protocol": rules, **result})
     row = {"checkpoint": case.label, "world": case.world, "offset": case.offset, "pairs": asked.pairs}
-    return row | {key: result[key] for key in ("success", "interval", "floors", "seconds")}
+    return row | {k: result[k] for k in ("success", "interval", "strict", "floors", "seconds") if k in result}
 
 
 def _checked(block: Block) -> dict[str, Any]:
@@ -173,6 +178,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             f"{row['checkpoint']:{width}}  {row['offset']:6d}  {row['pairs']:5d}  {row['success']:7.1%}  "
             f"{low:5.1%} to {high:5.1%}  {random:6.1%}  {still:5.1%}"
         )
+        if row.get("strict"):
+            lines.append(f"{'':{width}}  {held_line(row)}")
     return "\n".join(lines)
 
 
@@ -190,6 +197,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     made.add_argument("--offset", type=int, nargs="+", default=[lists.OFFSET], help="env steps to the goal")
     made.add_argument("--pairs-seed", type=int, help="fresh pairs, and not those of the fixed lists")
     made.add_argument("--shift", help="shift that every episode draws, as benchmark.shift")
+    made.add_argument("--strict", action="store_true", help="also: the goal held for 5 steps, twice as near")
     made.add_argument("--seed", type=int, default=0, help="of the search")
     made.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     made.add_argument("--module", metavar="NAME", help="module of yours that registers an environment")
@@ -214,7 +222,7 @@ def main(words: Sequence[str] | None = None) -> int:
         rows = evaluate(
             names, args.out, pairs=args.pairs, offsets=args.offset, pairs_seed=args.pairs_seed,
             shift=args.shift, seed=args.seed, device=args.device, planner=planner, module=args.module,
-            engine=engine,
+            strict=args.strict, engine=engine,
         )  # fmt: skip
         print(f"{table(rows)}\n{Path(args.out) / RESULT}: every case, and a file of outcomes for each")
     return outcome.code
