@@ -147,17 +147,14 @@ class RobustEncoder:
     def _frames(self, rows: np.ndarray, step: int, *, as_recorded: float) -> tuple[Tensor, Tensor]:
         """uint8 (B, 1, 3, h, w), the first part of them as recorded, and their latents (B, 1, D)."""
         clean = self.dataset.frames.gather(rows).to(self.device)
-        targets = self._targets(rows, clean)
+        with torch.no_grad():
+            targets = self.teacher.encode(_as_input(clean)).float()
         kept = round(as_recorded * len(rows))
         if self.dataset.looks is not None:
             varied = self.dataset.looks.gather(rows[kept:]).to(self.device)
         else:
             varied = self.augment(clean[kept:], [self.seed, step])
         return _as_input(torch.cat([clean[:kept], varied])), targets
-
-    @torch.no_grad()
-    def _targets(self, rows: np.ndarray, clean: Tensor) -> Tensor:
-        return self.teacher.encode(_as_input(clean)).float()
 
     @torch.no_grad()
     def explained(self) -> dict[str, float]:
