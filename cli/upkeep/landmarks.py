@@ -26,7 +26,7 @@ from latent_planner.training.landmarks import PAIRS, learn_landmarks
 
 from ..overrides import ConfigError
 from ..user_errors import USER_ERRORS
-from .recordings import new_folder, training_dataset
+from .recordings import new_checkpoint_parser, new_folder, training_dataset
 
 COUNT = 512
 
@@ -74,14 +74,7 @@ def _carry_over(old: Path, sha256: str, new: Path) -> None:
 
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="latent-planner landmarks",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("checkpoint", help="a bundled name, a run folder, or hf://owner/name")
-    parser.add_argument("--out", type=Path, required=True, help="new folder for the checkpoint")
-    parser.add_argument("--recording", type=Path, help="HDF5 file or LeRobot folder to take landmarks from")
+    parser = new_checkpoint_parser("landmarks", __doc__)
     parser.add_argument("--count", type=int, default=COUNT, help=f"landmarks (default {COUNT})")
     parser.add_argument("--pairs", type=int, default=PAIRS, help=f"imagined legs (default {PAIRS})")
     args = parser.parse_args(words)

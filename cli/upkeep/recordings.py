@@ -1,7 +1,8 @@
-"""The recording that a checkpoint learns more from: one that is named, its own, or fresh episodes."""
+"""What the commands share that make a new checkpoint: their arguments, and the recording it learns from."""
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,19 @@ from ..overrides import ConfigError
 from ..reporting import training_data
 
 EPISODES, LENGTH, SEED = 400, 101, 20_260_919  # of fresh episodes
+
+
+def new_checkpoint_parser(command: str, about: str | None) -> argparse.ArgumentParser:
+    """The arguments of a command that makes a new checkpoint of another: checkpoint, out, recording."""
+    parser = argparse.ArgumentParser(
+        prog=f"latent-planner {command}",
+        description=about,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("checkpoint", help="a bundled name, a run folder, or hf://owner/name")
+    parser.add_argument("--out", type=Path, required=True, help="new folder for the checkpoint")
+    parser.add_argument("--recording", type=Path, help="HDF5 file or LeRobot folder to learn from")
+    return parser
 
 
 def new_folder(out: Path) -> None:

@@ -26,7 +26,7 @@ from latent_planner.training.train_config import TrainConfig
 
 from ..user_errors import USER_ERRORS
 from . import looks
-from .recordings import new_folder, training_dataset
+from .recordings import new_checkpoint_parser, new_folder, training_dataset
 
 MINUTES = 15.0
 STATE = "robust.safetensors"  # in a run folder: what is needed to go on
@@ -39,18 +39,14 @@ def main(words: Sequence[str] | None = None) -> int:
     with in_words(*USER_ERRORS) as outcome:
         new_folder(args.out)
         teacher, info = checkpoint.load(args.checkpoint)
-        rows: list[Mapping[str, Any]] = []
-        with training_dataset(args.checkpoint, teacher.config, args.recording, looks=True) as (
-            dataset,
-            reader,
-        ):
-            lesson = RobustEncoder(teacher, dataset, minutes=args.minutes, seed=args.seed, log=rows.append)
+        source = training_dataset(args.checkpoint, teacher.config, args.recording, looks=True)
+        with source as (dataset, reader):
+            lesson = RobustEncoder(teacher, dataset, minutes=args.minutes, seed=args.seed)
             student = lesson.learn()
-            found = {**rows[-1]}
-            training = {**info["training"], **found}
+            training = {**info["training"], **lesson.found}
             checkpoint.save(student, args.out, planner=info["planner"], training=training)
             looks.write(args.out, reader)
-        print(f"{args.out}: {in_figures(found)}")
+        print(f"{args.out}: {in_figures(lesson.found)}")
     return outcome.code
 
 
@@ -76,12 +72,6 @@ def learn_at_the_end(
     teacher, info = checkpoint.load(folder, dataset.device)
     if teacher.config.encoder == "robust":
         return
-    rows: list[Mapping[str, Any]] = []
-
-    def note(row: Mapping[str, Any]) -> None:
-        rows.append(row)
-        log(row)
-
     lesson = RobustEncoder(
         teacher,
         dataset,
@@ -90,10 +80,10 @@ def learn_at_the_end(
         precision=settings.precision,
         seed=settings.seed,
         state_path=folder / STATE,
-        log=note,
+        log=log,
     )
     student = lesson.learn()
-    found = dict(rows[-1])
+    found = dict(lesson.found)
     if evaluate is not None:
         found["robust/success"] = evaluate(student)["success"]
         log({"robust/success": found["robust/success"]})
@@ -103,14 +93,7 @@ def learn_at_the_end(
 
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="latent-planner robust",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("checkpoint", help="a bundled name, a run folder, or hf://owner/name")
-    parser.add_argument("--out", type=Path, required=True, help="new folder for the checkpoint")
-    parser.add_argument("--recording", type=Path, help="HDF5 file or LeRobot folder to learn from")
+    parser = new_checkpoint_parser("robust", __doc__)
     parser.add_argument("--minutes", type=float, default=MINUTES, help=f"how long (default {MINUTES:g})")
     parser.add_argument("--seed", type=int, default=0, help="of weights and batches (default 0)")
     args = parser.parse_args(words)

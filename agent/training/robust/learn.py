@@ -57,6 +57,8 @@ class RobustEncoder:
     state_path   where to keep what is needed to go on after an interruption; None: nowhere
     log          called with rows {"robust/step", "robust/loss", …}
 
+    found: after `learn`, how many steps it took and what `explained` says; the last row that is logged.
+
     Raises DatasetError as `check_teachable` does.
     """
 
@@ -79,6 +81,7 @@ class RobustEncoder:
         self.teacher, self.dataset, self.seed = world_model.eval(), dataset, seed
         self.batch_size = batch_size
         self.log, self.progress, self.state_path = log, progress, state_path
+        self.found: dict[str, Any] = {}
         self.budget = Budget(steps=steps, minutes=minutes)
         self.device = next(world_model.parameters()).device
         self.precision = choose_precision(precision, self.device)
@@ -122,7 +125,8 @@ class RobustEncoder:
                     saved = self.budget.seconds
         self._save(step)
         self.student.eval()
-        self._write({"robust/step": step, **self.explained()})
+        self.found = {"robust/step": step, **self.explained()}
+        self._write(self.found)
         return self.student
 
     def _step(self, step: int, spent: float) -> Tensor:
