@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import time
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from waiting import Ticks
 
 from latent_planner import Agent, planners
 from latent_planner.checkpoints import checkpoint
@@ -315,7 +317,8 @@ def test_latent_distance_is_euclidean():
     assert np.allclose(agent.latent_distance(np.stack([draw((12, 10))] * 2)), [5.0, 0.0])
 
 
-def test_a_deadline_bounds_planning():
+def test_a_deadline_bounds_planning(monkeypatch):
+    monkeypatch.setattr(time, "perf_counter", Ticks())
     agent = make_agent(iterations=10_000)
     agent.set_goal(draw((30, 25)))
     agent.act(draw((12, 10)), deadline=0.05)

@@ -6,13 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from waiting import until
 
 from latent_planner import envs
 from latent_planner.envs.recordings import collect as module
@@ -94,21 +94,20 @@ def test_a_finished_recording_is_left_as_it_is(tmp_path: Path) -> None:
         collect("pusht", path, **SMALL)
 
 
+ENDLESS = 1_000_000  # episodes: far more than a process plays before a signal reaches it
 COMMAND = [sys.executable, "-m", "latent_planner.cli", "collect", "pusht"]
-SETTINGS = ["--episodes", "60", "--length", "30", "--image-size", "32", "--seed", "1"]
+SETTINGS = ["--length", "30", "--image-size", "32", "--seed", "1"]
 
 
-def start(path: Path, root: Path, workers: int) -> subprocess.Popen[str]:
-    command = [*COMMAND, str(path), *SETTINGS, "--workers", str(workers)]
+def start(path: Path, root: Path, workers: int, episodes: int) -> subprocess.Popen[str]:
+    command = [*COMMAND, str(path), *SETTINGS, "--episodes", str(episodes), "--workers", str(workers)]
     return subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def wait_for(path: Path, size: int, process: subprocess.Popen[str]) -> None:
     """Until the unfinished recording has grown to `size` bytes."""
-    deadline = time.monotonic() + 60
-    while not partial_path(path).exists() or partial_path(path).stat().st_size < size:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.002)
+    partial = partial_path(path)
+    until(lambda: partial.exists() and partial.stat().st_size >= size, process)
 
 
 def children(process: subprocess.Popen[str]) -> list[int]:
@@ -130,26 +129,24 @@ def alive(pid: int) -> bool:
 def test_killed_and_started_again_it_makes_the_same_recording(
     tmp_path: Path, root: Path, workers: int
 ) -> None:
-    whole = collect(
-        "pusht", tmp_path / "whole.h5", episodes=60, length=30, image_size=32, seed=1, progress=False
-    )
-    path, kept = tmp_path / "killed.h5", 0
-    for size in (15_000, 200_000):
-        process = start(path, root, workers)
-        wait_for(path, size, process)
+    path, kept, size = tmp_path / "killed.h5", 0, 0
+    for more in (15_000, 60_000):  # several episodes more than there were
+        process = start(path, root, workers, ENDLESS)
+        wait_for(path, size + more, process)
         offspring = children(process)
         process.kill()
         process.communicate()
+        assert process.returncode == -signal.SIGKILL
         assert len(offspring) == (workers if workers > 1 else 0)
         reader = EpisodeReader(path)
-        assert not path.exists() and kept < len(reader.lengths) < 60
-        kept = len(reader.lengths)
-        deadline = time.monotonic() + 10
-        while any(map(alive, offspring)) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert not any(map(alive, offspring))
-    process = start(path, root, 2)
+        assert not path.exists() and kept < len(reader.lengths) < ENDLESS
+        kept, size = len(reader.lengths), partial_path(path).stat().st_size
+        until(lambda: not any(map(alive, offspring)))  # noqa: B023
+    process = start(path, root, 2, kept + 9)
     assert process.wait() == 0
+    whole = collect(
+        "pusht", tmp_path / "whole.h5", episodes=kept + 9, length=30, image_size=32, seed=1, progress=False
+    )
     assert same(path, whole) and not partial_path(path).exists()
 
 
@@ -157,14 +154,15 @@ def test_killed_and_started_again_it_makes_the_same_recording(
 @pytest.mark.parametrize("workers", [1, 2])
 def test_ctrl_c_is_quiet_and_says_how_to_go_on(tmp_path: Path, root: Path, workers: int) -> None:
     path = tmp_path / "a.h5"
-    process = start(path, root, workers)
+    process = start(path, root, workers, ENDLESS)
     wait_for(path, 15_000, process)
     os.killpg(process.pid, signal.SIGINT)
     told = process.communicate()[1].splitlines()
     assert process.returncode == 130
     kept = len(EpisodeReader(path).lengths)
     assert told[-1] == (
-        f"stopped; {partial_path(path)} keeps {kept} of 60 episodes, and the same command goes on from there"
+        f"stopped; {partial_path(path)} keeps {kept} of {ENDLESS} episodes, and the same command goes on "
+        "from there"
     )
     assert not any("Traceback" in line for line in told)
 

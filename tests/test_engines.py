@@ -10,10 +10,12 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE, until
 
 from latent_planner.common.engines.engine import Engine
 from latent_planner.common.engines.outcomes import EngineError, outcomes
@@ -125,7 +127,7 @@ class TestLocal:
             "from latent_planner.common.engines.outcomes import outcomes\n"
             "def wait(item):\n"
             "    open(str(os.getpid()), 'w').close()\n"
-            "    time.sleep(60)\n"
+            "    time.sleep(3600)\n"
             "if __name__ == '__main__':\n"
             "    with Engine(workers=2).open() as pool:\n"
             "        list(outcomes(pool, wait, [0, 1]))\n"
@@ -133,18 +135,18 @@ class TestLocal:
         process = subprocess.Popen(
             [sys.executable, str(script)], cwd=tmp_path, stderr=subprocess.DEVNULL, start_new_session=True
         )
-        deadline = time.monotonic() + 60
-        workers: list[str] = []
-        while len(workers) < 2:
-            assert process.poll() is None and time.monotonic() < deadline
-            workers = [path.name for path in tmp_path.iterdir() if path.name.isdigit()]
-            time.sleep(0.05)
-        os.killpg(process.pid, ending) if ending == signal.SIGINT else process.kill()
-        process.wait(timeout=30)
-        deadline = time.monotonic() + 20
-        while any(running(worker) for worker in workers) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not any(running(worker) for worker in workers)
+
+        def workers() -> list[str]:
+            return [path.name for path in tmp_path.iterdir() if path.name.isdigit()]
+
+        try:
+            until(lambda: len(workers()) == 2, process)
+            os.killpg(process.pid, ending) if ending == signal.SIGINT else process.kill()
+            process.wait(PATIENCE)
+            until(lambda: not any(map(running, workers())))
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def running(pid: str) -> bool:

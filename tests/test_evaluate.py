@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from waiting import until
 
 from latent_planner.checkpoints.checkpoint import CheckpointError
 from latent_planner.cli.overrides import ConfigError
@@ -108,24 +108,41 @@ def test_what_is_done_stays_and_the_rest_is_played(done: Path, tiny_checkpoint: 
         assert outcomes(tmp_path, offset) == outcomes(done, offset)
 
 
+HELD = """\
+import os, time
+from latent_planner.evaluation import benchmark
+played, blocks = benchmark.part, []
+
+def part(*words, **options):
+    blocks.append(words)
+    while len(blocks) == 3 and not os.path.exists("go"):
+        time.sleep(0.01)
+    return played(*words, **options)
+
+benchmark.part = part
+"""  # the third block waits for a file, so that the command does not end
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 def test_killed_and_started_again(done: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "latent_planner.cli", "evaluate", str(tiny_checkpoint), *QUICK]
     command += ["--pairs", "30", "--offset", "5", "3", "--pairs-seed", "7", "--device", "cpu"]
-    command += ["--out", str(tmp_path), "workers=1"]  # each worker imports torch anew
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
-    deadline = time.monotonic() + 120
-    while len(list((tmp_path / "blocks").glob("*.json"))) < 1:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
+    command += ["--out", str(tmp_path / "out"), "--module", "held", "workers=1"]  # each imports torch anew
+    (tmp_path / "held.py").write_text(HELD)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    until(lambda: list((tmp_path / "out" / "blocks").glob("*.json")), process)
     process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "evaluation.json").exists()
-    finished = subprocess.run(command, capture_output=True, text=True)
+    assert process.wait() == -signal.SIGKILL
+    assert not (tmp_path / "out" / "evaluation.json").exists()
+    (tmp_path / "go").touch()
+    finished = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
     assert "95 % interval" in finished.stdout and "evaluation.json" in finished.stdout
     for offset in NEAR:
-        assert outcomes(tmp_path, offset) == outcomes(done, offset)
+        assert outcomes(tmp_path / "out", offset) == outcomes(done, offset)
 
 
 def test_more_pairs_than_the_fixed_list_are_that_list_continued() -> None:

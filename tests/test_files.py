@@ -12,12 +12,12 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tiny_run import losses, tiny_trainer
+from waiting import until
 
 from latent_planner.checkpoints import checkpoint, lewm
 from latent_planner.cli import plan, report, train
@@ -256,10 +256,7 @@ class TestOneRunAFolder:
         run, options = tmp_path / "run", {"steps": 100000, "save_every_minutes": 1e-6}
         process = subprocess.Popen([sys.executable, str(SCRIPT), str(run), json.dumps(options)])
         try:
-            deadline = time.monotonic() + 60
-            while not (run / "state.safetensors").exists():
-                assert process.poll() is None and time.monotonic() < deadline
-                time.sleep(0.05)
+            until((run / "state.safetensors").exists, process)
             with pytest.raises(TrainingError, match="another process is training in .*choose another folder"):
                 tiny_trainer(run, steps=4).fit()
             process.send_signal(signal.SIGKILL if os.name == "posix" else signal.SIGTERM)

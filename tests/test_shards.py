@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from waiting import until
 
 from latent_planner.common.engines.engine import Engine
 from latent_planner.common.files import lock
@@ -114,15 +114,20 @@ class TestCollecting:
         words = ["pusht", str(tmp_path / "a"), "--episodes", "60", "--shards", "3", "--length", "30"]
         words += ["--image-size", "32", "--seed", "1", "workers=2"]
         command = [sys.executable, "-m", "latent_planner.cli", "collect", *words]
-        process = subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, start_new_session=True)
-        deadline, grown = time.monotonic() + 60, False
-        while not grown:
-            assert process.poll() is None and time.monotonic() < deadline
-            sizes = [path.stat().st_size for path in (tmp_path / "a").glob("*.partial")]
-            grown = any(size > 15_000 for size in sizes)
-            time.sleep(0.002)
-        process.kill()
-        process.communicate()
+        last = tmp_path / "a" / "shard-00002-of-00003.h5"
+        last.parent.mkdir()
+
+        def grown() -> bool:
+            sizes = [path.stat().st_size for path in last.parent.iterdir() if path.suffix != ".json"]
+            return any(size > 15_000 for size in sizes)
+
+        with open(partial_path(last), "wb") as file:
+            assert lock(file.fileno())  # one shard is waited for, so that the command does not end
+            process = subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, start_new_session=True)
+            until(grown, process)
+            process.kill()
+            process.communicate()
+        assert process.returncode == -signal.SIGKILL and not last.exists()
         done = subprocess.run(command, cwd=root, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert "3 shards, 1800 frames" in done.stdout

@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import logging
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from waiting import until
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -116,7 +116,8 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     logging.basicConfig(level=logging.INFO)
     settings = json.loads(sys.argv[2])
-    slow_from = settings.pop("slow_from", None)  # a step after which each takes a second, to be stopped in
-    if slow_from is not None:
-        settings["log"] = lambda row: time.sleep(float(row["step"] >= slow_from))
+    hold_at = settings.pop("hold_at", None)  # the step that waits for a file RUN_DIR.go, to be stopped before
+    if hold_at is not None:
+        go = Path(sys.argv[1] + ".go")
+        settings["log"] = lambda row: until(lambda: row["step"] < hold_at or go.exists())
     tiny_trainer(sys.argv[1], **settings).fit()
