@@ -6,13 +6,15 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
-from waiting import until
+from waiting import PATIENCE, until
 
 from latent_planner import envs
 from latent_planner.envs.recordings import collect as module
@@ -99,9 +101,16 @@ COMMAND = [sys.executable, "-m", "latent_planner.cli", "collect", "pusht"]
 SETTINGS = ["--length", "30", "--image-size", "32", "--seed", "1"]
 
 
-def start(path: Path, root: Path, workers: int, episodes: int) -> subprocess.Popen[str]:
+@contextmanager
+def started(path: Path, root: Path, workers: int, episodes: int) -> Iterator[subprocess.Popen[str]]:
+    """The command; killed at the end, whatever happens."""
     command = [*COMMAND, str(path), *SETTINGS, "--episodes", str(episodes), "--workers", str(workers)]
-    return subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    options: dict[str, Any] = {"stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen(command, cwd=root, **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def wait_for(path: Path, size: int, process: subprocess.Popen[str]) -> None:
@@ -131,19 +140,20 @@ def test_killed_and_started_again_it_makes_the_same_recording(
 ) -> None:
     path, kept, size = tmp_path / "killed.h5", 0, 0
     for more in (15_000, 60_000):  # several episodes more than there were
-        process = start(path, root, workers, ENDLESS)
-        wait_for(path, size + more, process)
-        offspring = children(process)
-        process.kill()
-        process.communicate()
+        with started(path, root, workers, ENDLESS) as process:
+            wait_for(path, size + more, process)
+            offspring = children(process)
+            process.kill()
+            process.communicate()
         assert process.returncode == -signal.SIGKILL
         assert len(offspring) == (workers if workers > 1 else 0)
         reader = EpisodeReader(path)
         assert not path.exists() and kept < len(reader.lengths) < ENDLESS
         kept, size = len(reader.lengths), partial_path(path).stat().st_size
         until(lambda: not any(map(alive, offspring)))  # noqa: B023
-    process = start(path, root, 2, kept + 9)
-    assert process.wait() == 0
+    with started(path, root, 2, kept + 9) as process:
+        process.communicate()
+    assert process.returncode == 0
     whole = collect(
         "pusht", tmp_path / "whole.h5", episodes=kept + 9, length=30, image_size=32, seed=1, progress=False
     )
@@ -154,11 +164,11 @@ def test_killed_and_started_again_it_makes_the_same_recording(
 @pytest.mark.parametrize("workers", [1, 2])
 def test_ctrl_c_is_quiet_and_says_how_to_go_on(tmp_path: Path, root: Path, workers: int) -> None:
     path = tmp_path / "a.h5"
-    process = start(path, root, workers, ENDLESS)
-    wait_for(path, 15_000, process)
-    os.killpg(process.pid, signal.SIGINT)
-    told = process.communicate()[1].splitlines()
-    assert process.returncode == 130
+    with started(path, root, workers, ENDLESS) as process:
+        wait_for(path, 15_000, process)
+        os.killpg(process.pid, signal.SIGINT)
+        told = process.communicate(timeout=PATIENCE)[1].splitlines()
+    assert process.returncode == 130, told
     kept = len(EpisodeReader(path).lengths)
     assert told[-1] == (
         f"stopped; {partial_path(path)} keeps {kept} of {ENDLESS} episodes, and the same command goes on "
