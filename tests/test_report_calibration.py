@@ -24,6 +24,7 @@ def true() -> section.Calibration:
 
 def test_the_simulator_gets_what_it_expects(true) -> None:
     assert true.good and true.agreement > 0.999
+    assert min(true.agreement_near, true.agreement_far) > 0.999
     assert np.allclose(true.expected, true.happened, atol=0.05)
     assert len(true.near.expected) == 12 and true.near.reached.all()
 
