@@ -8,6 +8,7 @@ from typing import Any
 from latent_planner.common.kinds import SEED, Choice, Kind, Number, Several, Text, Whole, YesNo, kind_of
 from latent_planner.planners import PlanConfig
 from latent_planner.practice.goals import KINDS as GOALS
+from latent_planner.practice.play import STARTS
 from latent_planner.settings import OWN_KINDS
 from latent_planner.training.tracker import MODES
 from latent_planner.training.train_config import TrainConfig
@@ -40,6 +41,7 @@ KINDS: Mapping[str, Kind] = {
     "benchmark.goal": Several(optional=True, single=True, each=Text()),
     "rounds": Whole(low=0, high=1000),
     "practice.goals": Choice(names=GOALS),
+    "practice.starts": Choice(names=STARTS),
     "practice.episodes": Whole(optional=True, low=2, high=10**6),
     "wandb.mode": Choice(names=MODES),
     "env.episodes": COUNT,

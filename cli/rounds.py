@@ -34,7 +34,7 @@ from latent_planner.evaluation import plots
 from latent_planner.model.threads import at_most
 from latent_planner.model.world_model import WorldModel
 from latent_planner.practice.goals import Attempts, choose, described
-from latent_planner.practice.play import AT_ONCE, DISTANCE, GOAL, attempt_all, cheap, covered
+from latent_planner.practice.play import AT_ONCE, DISTANCE, GOAL, NEAR, attempt_all, cheap, covered
 from latent_planner.settings import AgentSettings
 from latent_planner.training.dataset import WindowDataset
 from latent_planner.training.landmarks import encode_rows
@@ -48,6 +48,7 @@ log = logging.getLogger(__name__)
 
 BRANCH = 0x9AC7  # of the seeds: practice; recordings and benchmark pairs have others
 POOL = 2048  # recorded frames, drawn anew in each round, among which goals are chosen
+REACH = 2  # plans, one after the other, from the farthest of those states
 SHARE = 5  # practice has so many times fewer episodes than the recording, unless it is said how many
 
 
@@ -208,8 +209,7 @@ def _batches(
             for i in range(len(chosen))
         ]
         goals = dataset.look(rows[chosen]).permute(0, 2, 3, 1).cpu().numpy()
-        states = None if dataset.state is None else dataset.state[torch.from_numpy(rows[chosen])].numpy()
-        begin = _Begin([seed for seed, _ in seeds], states)
+        begin = _Begin([seed for seed, _ in seeds], *_states(rounds, dataset, rows[chosen], rng))
         episodes = attempt_all(
             agent, worlds, begin, goals, [seed for _, seed in seeds], length=max(2, config.env.length)
         )
@@ -221,12 +221,28 @@ def _batches(
         ]
 
 
+def _states(
+    rounds: Rounds, dataset: WindowDataset, goals: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray | None, str]:
+    """States (B, S) for the attempts at the frames in rows `goals` (B,), and which option of reset they are:
+    with practice.starts=near, those up to REACH plans before the goal; else those of the goals."""
+    rows, option = goals, "goal_state"
+    if rounds.config.practice.starts == NEAR:
+        offsets = np.asarray(rounds.reader.offsets)
+        first = offsets[np.searchsorted(offsets, goals, side="right") - 1]
+        longest = REACH * rounds.planner.plan_config.horizon * dataset.frameskip
+        rows, option = np.maximum(first, goals - rng.integers(1, longest + 1, size=len(goals))), "state"
+    return None if dataset.state is None else dataset.state[torch.from_numpy(rows)].numpy(), option
+
+
 @dataclass
 class _Begin:
-    """Fresh starts from these seeds; in worlds of several layouts, in that of the goal's state (B, S)."""
+    """Starts from these seeds. With `option` "goal_state": fresh, in worlds of several layouts in that of the
+    states (B, S); with "state": the states themselves, where the world takes them."""
 
     seeds: Sequence[int]
     states: np.ndarray | None
+    option: str
 
     def __call__(self, world: Any, index: int) -> dict[str, np.ndarray]:
         seed = self.seeds[index]
@@ -234,7 +250,7 @@ class _Begin:
             return world.reset(seed=seed, options={"goal": None})[0]
         if self.states is not None and self.states.shape[1] == len(world.state_names):
             with suppress(envs.WorldError):  # a recorded state may be a rounding away from a possible one
-                return world.reset(seed=seed, options={"goal_state": self.states[index]})[0]
+                return world.reset(seed=seed, options={self.option: self.states[index]})[0]
         return world.reset(seed=seed)[0]
 
 

@@ -109,6 +109,21 @@ def test_a_run_that_is_killed_anywhere_goes_on_to_the_same_end(run, tmp_path: Pa
                 np.testing.assert_array_equal(a.read(column, 0, 160), b.read(column, 0, 160))
 
 
+def test_practice_may_start_near_its_goals(tmp_path: Path, monkeypatch) -> None:
+    """From recorded states of the goal's own episode, at most two plans before it."""
+    monkeypatch.chdir(tmp_path)
+    words = ["env=two_room", *WORDS, "rounds=2", "train.steps=4", "practice.starts=near"]
+    assert train.main([*words, "benchmark.validation_pairs=0", "planner.horizon=2"]) == 0
+    (base,) = Path("data").glob("*.h5")
+    with EpisodeReader("run/practice/round-1.h5") as reader, EpisodeReader(base) as first:
+        states = first.read("state", 0, first.num_frames)
+        goals = reader.read_rows("goal", reader.offsets)[:, 0].astype(int)
+        starts = reader.read_rows("state", reader.offsets)
+        for start, goal in zip(starts, goals):
+            before = np.arange(max(goal - goal % 40, goal - 2 * 2 * 5), goal + 1)  # 40 frames an episode
+            assert np.abs(states[before] - start).max(1).min() < 1e-4
+
+
 def test_a_gymnasium_world_practises_after_its_smooth_noise(tmp_path: Path, monkeypatch, caplog) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(ROOT / "tests"))

@@ -17,6 +17,7 @@ from ..protocols import Environment
 from ..settings import AgentSettings
 
 AT_ONCE = 25  # worlds
+STARTS = FRESH, NEAR = "fresh", "near"  # of attempts: resets, or recorded states some steps before the goal
 GOAL, DISTANCE = "goal", "distance"  # columns: the row of the goal's frame, and the latent distance to it
 Start = Callable[[Environment, int], dict[str, np.ndarray]]  # (world, which attempt) -> first observation
 
