@@ -23,7 +23,7 @@ from latent_planner.common.progress import log_above_bars
 from latent_planner.report.build import Report
 from latent_planner.report.registry import NAMES, ReportError, check
 
-from .reporting import PAIRS, report_on
+from .reporting import PAIRS, SHIFTED, report_on
 from .user_errors import USER_ERRORS
 
 
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parse(sys.argv[1:] if argv is None else argv)
         report, folder = report_on(
             args.run, only=args.only, out=args.out, recording=args.recording, seed=args.seed,
-            device=args.device, pairs=args.pairs,
+            device=args.device, pairs=args.pairs, shift_pairs=args.shift_pairs,
         )  # fmt: skip
     if outcome.code:
         return outcome.code
@@ -74,6 +74,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     known.add_argument(
         "--pairs", type=int, default=PAIRS, metavar="N", help=f"goals to try (default: {PAIRS})"
     )
+    known.add_argument(
+        "--shift-pairs", type=int, default=SHIFTED, metavar="N",
+        help=f"goals to try in each of the other looks, 0: none (default: {SHIFTED})",
+    )  # fmt: skip
     known.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
     known.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
     args = known.parse_args(list(argv))
@@ -82,7 +86,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         check(name)
     if not args.only:
         raise ReportError("--only names no section; see --help")
-    for name, least in (("seed", 0), ("pairs", 1)):
+    for name, least in (("seed", 0), ("pairs", 1), ("shift_pairs", 0)):
         if getattr(args, name) < least:
-            raise ReportError(f"--{name} must be at least {least}, not {getattr(args, name)}")
+            option = name.replace("_", "-")
+            raise ReportError(f"--{option} must be at least {least}, not {getattr(args, name)}")
     return args

@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,12 @@ from typing import Any
 import numpy as np
 
 from latent_planner import Agent, envs
+from latent_planner import looks as known_looks
 from latent_planner.checkpoints import checkpoint, hub
 from latent_planner.common.files import refuse_links
+from latent_planner.envs.factors import LOOKS
 from latent_planner.envs.goals import pairs as lists
+from latent_planner.envs.looks.families import PHOTOGRAPH, TRAINED, UNSEEN, families
 from latent_planner.envs.recordings.collect import collect
 from latent_planner.envs.recordings.episodes import EpisodeReader
 from latent_planner.envs.world import WorldError
@@ -25,6 +28,7 @@ from latent_planner.evaluation import reachability
 from latent_planner.model.world_model import WorldModelConfig
 from latent_planner.report.build import NUMBERS, PAGE, Report, build
 from latent_planner.report.evidence import Evidence
+from latent_planner.report.recordings import Shift, Shifts
 from latent_planner.report.registry import NAMES, ReportError
 from latent_planner.report.sections.calibration import Calibration
 
@@ -36,6 +40,7 @@ log = logging.getLogger(__name__)
 EPISODES, LENGTH = (60, 30), 121  # fresh ones, to fit on and held out; 24 model steps of 5
 FRESH_SEED = 20_260_707  # of fresh episodes: no training has it
 PAIRS = 100
+SHIFTED = 20  # goals to try in each look
 FOREIGN = 20  # frames of each other world
 
 
@@ -47,22 +52,24 @@ def report_on(
     recording: str | Path | None = None,
     seed: int = 0,
     pairs: int = PAIRS,
+    shift_pairs: int = SHIFTED,
     device: Any = "auto",
     progress: bool = True,
 ) -> tuple[Report, Path]:
     """Make and write the report on a run folder, bundled name or hf://owner/name; returns it and its folder.
 
     out: default the run folder; for one that cannot be written to, a new folder in reports/.   pairs: how
-    many goals to plan to, at most.
+    many goals to plan to, at most.   shift_pairs: how many in each look.
     """
     world_model, info = checkpoint.load(run)
     agent = Agent(world_model, checkpoint.agent_settings(info["planner"]), device=device, seed=seed)
     folder = _folder(run, out)
-    make_env = world_maker(world_model.config)
+    make_env, goals = world_maker(world_model.config), start_goal_pairs(world_model.config, pairs)
+    looks = known_looks.load(checkpoint.find(run), info["sha256"])
     with episodes(run, world_model.config, recording, progress=progress) as (reader, split, name):
         evidence = Evidence.from_reader(
             world_model, reader, agent=agent, make_env=make_env,
-            pairs=start_goal_pairs(world_model.config, pairs),
+            pairs=goals, shifts=shifts(make_env, goals, shift_pairs, looks),
             foreign=partial(foreign_frames, world_model.config), seed=seed, device=agent.device,
             progress=progress, most=EPISODES, **split,
         )  # fmt: skip
@@ -115,6 +122,33 @@ def start_goal_pairs(config: WorldModelConfig, count: int = PAIRS) -> lists.Pair
         return lists.load(config.env).first(count)
     except WorldError:
         return lists.draw(config.env, count, FRESH_SEED)
+
+
+def shifts(
+    make_env: Callable[[], envs.World] | None, pairs: lists.Pairs | None, played: int, looks: Any
+) -> Shifts | None:
+    """The looks that the world can have; None without a world, or with one look.
+
+    played: pairs of each.   looks: what the model knows of its frames, or None.
+    """
+    if make_env is None or pairs is None:
+        return None
+    with closing(make_env()) as env:
+        known, published = env.factors, env.reference_look and getattr(env, "has_reference_look", False)
+    groups = ("light", "camera") if published else LOOKS  # of published frames only these can vary
+    found = []
+    for kind in (UNSEEN, TRAINED):
+        for group in groups:
+            if families(known, trained=kind == TRAINED, group=group):
+                word = f"{kind}.{group}"
+                found.append(Shift(word, kind, lists.shifted(pairs, word)))
+    if not found:
+        return None
+    for word, shown in ((UNSEEN, "goal"), (UNSEEN, "scene"), (PHOTOGRAPH, "goal")):
+        if word == PHOTOGRAPH or not published:
+            found.append(Shift(f"{word}, {shown} alone", shown, lists.shifted(pairs, word, shown)))
+    named = {family.name: family.trained for family in families(known) if family.group in groups}
+    return Shifts(found, named, played, looks)
 
 
 def foreign_frames(config: WorldModelConfig) -> np.ndarray | None:

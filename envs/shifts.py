@@ -25,6 +25,13 @@ _SIZE, _DRAWS, _CELLS = 72, 3, 3  # px of a frame, frames of each look, looks in
 _SEEN_AS = ((), (TRAINED,), (TRAINED,), (TRAINED,), (UNSEEN,), (UNSEEN,), (UNSEEN,))
 
 
+def summary(name: str) -> str:
+    """All that may vary in a world, in a line: groups of factors, and how many families of looks."""
+    known = envs.world_class(name).factors
+    groups = ", ".join(dict.fromkeys(factor.group for factor in known.values()))
+    return f"{groups}; {len(families(known))} families of looks"
+
+
 def table(name: str) -> list[tuple[str, ...]]:
     """Rows of words, the first of which says what the others hold."""
     rows: list[tuple[str, ...]] = [("factor", "group", "unless asked", "range", "what it is")]
@@ -114,7 +121,7 @@ def main(words: Sequence[str] | None = None) -> int:
             print(args.picture)
             return 0
         for name in args.worlds or VARIED:
-            print(name)
+            print(f"{name}: {summary(name)}")
             for rows in (table(name), looks_table(name)):
                 _print(rows)
     except envs.WorldError as error:

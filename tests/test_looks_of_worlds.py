@@ -327,3 +327,23 @@ def test_train_needs_a_recording_with_a_second_look(
     assert "has no second look" in capsys.readouterr().err
     assert train.main([*words[:2], "data.vary=[color,shape]", "env.episodes=2", "env.length=4"]) == 2
     assert "not 'shape'" in capsys.readouterr().err
+
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+@pytest.mark.parametrize("name", sorted({name.removesuffix("_medium") for name in shifts.VARIED}))
+def test_each_world_s_page_says_all_that_may_vary(name: str) -> None:
+    page = (DOCS / "worlds" / f"{name}.md").read_text(encoding="utf-8")
+    assert f"also takes [factors of variation](../shifts.md): {shifts.summary(name)} |" in page
+
+
+def test_the_page_of_shifts_lists_every_family() -> None:
+    page = (DOCS / "shifts.md").read_text(encoding="utf-8")
+    for group in dict.fromkeys(family.group for family in families.FAMILIES):
+        of_group = [family for family in families.FAMILIES if family.group == group]
+        trained, unseen = (
+            ", ".join(f"`{family.name}` ({family.about})" for family in of_group if family.trained == kind)
+            for kind in (True, False)
+        )
+        assert f"| `{group}` | {trained} | {unseen} |" in page

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 from .evidence import Evidence, Skipped, Track
+from .recordings import Shift, Shifts
 from .registry import NAMES, ReportError
 from .registry import find as _find
 from .section import Film, Result, Section, Shown, Table
@@ -24,6 +25,8 @@ __all__ = [
     "ReportError",
     "Result",
     "Section",
+    "Shift",
+    "Shifts",
     "Shown",
     "Skipped",
     "Table",

@@ -26,7 +26,7 @@ from latent_planner.common.progress import Bar
 
 from ..pixels import encode_frames
 from ..training.split import DatasetError, split_episodes
-from .recordings import Frames, Played, Track, Windows, with_known_state
+from .recordings import Frames, Played, Shifts, Track, Windows, with_known_state
 
 Split = Literal["fit", "held_out"]
 SPLITS: tuple[Split, Split] = ("fit", "held_out")
@@ -45,6 +45,7 @@ class Evidence:
         and "goal_state", `info["goal"]`, `info["success"]`, as latent_planner.evaluation.benchmark has it.
     pairs: start/goal pairs of latent_planner.evaluation.benchmark.
     foreign: frames (n, h, w, 3) of other worlds, or what makes them when they are asked for.
+    shifts: the looks that the world can have; None: it has one.
     seed: of everything drawn.   progress: whether bars are shown.
     """
 
@@ -60,6 +61,7 @@ class Evidence:
         make_env: Callable[[], Any] | None = None,
         pairs: Any = None,
         foreign: np.ndarray | Callable[[], np.ndarray | None] | None = None,
+        shifts: Shifts | None = None,
         seed: int = 0,
         device: torch.device | str = "cpu",
         progress: bool = False,
@@ -68,6 +70,7 @@ class Evidence:
         self.tracks: dict[Split, list[Track]] = {"fit": list(fit), "held_out": list(held_out)}
         self.state_names, self.angle_names = tuple(state_names), tuple(angle_names)
         self.agent, self.make_env, self.pairs, self._foreign = agent, make_env, pairs, foreign
+        self.shifts = shifts
         self.seed, self.device, self.progress = seed, device, progress
         self._known: dict[str, Any] = {}
         if not all(self.tracks.values()):

@@ -63,6 +63,31 @@ class Played:
     state: np.ndarray
 
 
+@dataclass(frozen=True)
+class Shift:
+    """Start/goal pairs in other looks.   kind: "unseen" or "trained" looks, or those of the "goal" or the
+    "scene" alone."""
+
+    name: str
+    kind: str
+    pairs: Any
+
+
+@dataclass(frozen=True)
+class Shifts:
+    """The looks that a world can have.
+
+    shifts: pairs in other looks.   families: {name: whether training may draw it}, of words for the reset
+    option "vary".   played: pairs of each that are played.   looks: what the model knows of its frames, as
+    latent_planner.looks has it, or None.
+    """
+
+    shifts: Sequence[Shift]
+    families: Mapping[str, bool]
+    played: int
+    looks: Any = None
+
+
 def with_known_state(
     tracks: Mapping[Any, Sequence[Track]], names: Sequence[str]
 ) -> tuple[dict[Any, list[Track]], tuple[str, ...]]:

@@ -10,6 +10,7 @@ from .section import Section
 
 NAMES = (
     "planning",
+    "shift",
     "imagination",
     "probes",
     "disentanglement",
