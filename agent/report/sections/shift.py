@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ...evaluation import benchmark
+from ...evaluation.plots import CAPTION
 from .. import charts
 from ..evidence import Evidence, Skipped
 from ..recordings import Shift, Shifts
@@ -23,7 +24,7 @@ KEPT = 0.8  # share of the usual success from which a look counts as known
 RECOGNISED = 0.95  # ROC-AUC that a look which lowers success should have
 LOOKED_AT = 60  # pairs whose pictures are judged, played or not
 FRAMES = 40  # of each family
-STRIP = 6  # episodes shown of each look
+STRIP = 10  # episodes shown of each look
 COLOURS = {"usual": charts.GREY, "unseen": charts.VERMILION, "trained": charts.BLUE, "goal": charts.GREEN,
          "scene": charts.GREEN}  # fmt: skip
 
@@ -173,8 +174,8 @@ def _good(found: Sequence[Reached], floors: dict[str, Share]) -> bool:
 
 def _finding(found: Sequence[Reached], called: Sequence[Called]) -> str:
     usual, lost = found[0], _lost(found)
-    unseen = ", ".join(f"{one.name} {one.success:.0%}" for one in found if one.kind == "unseen")
-    said = f"{usual.success:.0%} of {usual.count} goals reached in the usual look; {unseen}."
+    others = "; ".join(f"{one.name} {one.success:.0%}" for one in found[1:] if one.kind != "trained")
+    said = f"{usual.success:.0%} of {usual.count} goals reached in the usual look; {others}."
     if not called:
         return f"{said} The checkpoint has no looks.json, so it recognises no unfamiliar picture."
     if lost:
@@ -207,7 +208,7 @@ def draw(found: ShiftResult) -> list[Shown]:
                 "Which frames are called unfamiliar",
                 "Share of the frames of each family of looks that plan.py refuses, and the server warns of. "
                 "Few are right for the usual look, and for looks that the model can read; all are right "
-                "for those in which it fails.",
+                "for those in which it fails. Numbers: ROC-AUC against usual frames.",
                 _families(found.families),
             )
         )
@@ -258,6 +259,8 @@ def _families(families: Sequence[Called]) -> Figure:
     for y, one in enumerate(families):
         kind = USUAL if y == 0 else "trained" if one.trained else "unseen"
         axis.barh(y, one.unfamiliar, 0.7, color=COLOURS[kind])
+        if y:
+            axis.text(1.02, y, f"{one.auc:.2f}", fontsize=CAPTION - 1, color=charts.INK, va="center")
     names = [one.name + ("" if one.trained else " (unseen)") for one in families]
     axis.set_yticks(range(len(families)), names)
     return _as_shares(figure, axis)
