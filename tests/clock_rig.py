@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import time
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
+from waiting import until
 
 from latent_planner.deploy.realtime import Command, PlannerThread
 
@@ -64,14 +64,13 @@ class Planner:
 
 def settle(loop: PlannerThread, again: int = 0) -> None:
     """Wait until the planner has seen to every frame, and again to so many for new goals."""
-    end = time.monotonic() + 10
-    while True:
+
+    def settled() -> bool:
         counts = loop.counts()
-        if counts["frames"] + again == counts["frames_dropped"] + counts["plans"] + counts["failures"]:
-            assert not counts["failures"], loop.action().safe
-            return
-        assert time.monotonic() < end, counts
-        time.sleep(2e-4)
+        return counts["frames"] + again == counts["frames_dropped"] + counts["plans"] + counts["failures"]
+
+    until(settled)
+    assert not loop.counts()["failures"], loop.action().safe
 
 
 def rig(takes: float = 0.0, **options: Any) -> tuple[Clock, Planner, PlannerThread]:

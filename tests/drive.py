@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import browser
+from waiting import PATIENCE
 
-PATIENCE = 60.0  # seconds, on a busy machine
 DROP = """(async () => {
   const bytes = Uint8Array.from(atob('%s'), each => each.charCodeAt(0));
   const carried = new DataTransfer();

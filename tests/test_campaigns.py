@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE
 
 pytest.importorskip("pyarrow")
 pytest.importorskip("websockets")
@@ -21,7 +22,7 @@ def rows(*words: str) -> dict[str, list[int]]:
     """The table that the campaign prints: kind -> tried, fine, sentence, traceback, lost, killed."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(CAMPAIGN), *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()]
     return {cells[0]: [int(cell) for cell in cells[1:]] for cells in lines if cells[-1].isdigit()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import subprocess
 import sys
 import warnings
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 from needs import drawn_by_mujoco, extra_worlds
+from waiting import PATIENCE
 
 from latent_planner import envs
 from latent_planner.envs import WorldError, coverage, policies
@@ -224,6 +224,6 @@ def test_without_its_packages_it_says_what_to_install() -> None:
     for package in ("ogbench", "dm_control"):
         code = f"import sys; sys.modules['{package}'] = None\nimport envs; envs.make('cube')"
         command = [sys.executable, "-c", code]
-        done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
         last = done.stderr.splitlines()[-1]
         assert f"cube needs {package}, which is not installed: pip install -e '.[worlds]'" in last

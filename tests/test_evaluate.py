@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from waiting import until
+from waiting import started, until
 
 from latent_planner.checkpoints.checkpoint import CheckpointError
 from latent_planner.cli.overrides import ConfigError
@@ -130,15 +130,13 @@ def test_killed_and_started_again(done: Path, tiny_checkpoint: Path, tmp_path: P
     command += ["--out", str(tmp_path / "out"), "--module", "held", "workers=1"]  # each imports torch anew
     (tmp_path / "held.py").write_text(HELD)
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    until(lambda: list((tmp_path / "out" / "blocks").glob("*.json")), process)
-    process.send_signal(signal.SIGKILL)
+    options: dict[str, Any] = {"cwd": tmp_path, "env": environment}
+    with started(command, **options, stderr=subprocess.DEVNULL, start_new_session=True) as process:
+        until(lambda: list((tmp_path / "out" / "blocks").glob("*.json")), process)
     assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / "out" / "evaluation.json").exists()
     (tmp_path / "go").touch()
-    finished = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    finished = subprocess.run(command, **options, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
     assert "95 % interval" in finished.stdout and "evaluation.json" in finished.stdout
     for offset in NEAR:

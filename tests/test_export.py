@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from waiting import PATIENCE
 
 from latent_planner import Agent
 from latent_planner.checkpoints import checkpoint
@@ -142,7 +143,7 @@ def test_the_example_needs_neither_torch_nor_this_project(exported: Any, tmp_pat
         Image.fromarray(frame).save(tmp_path / f"{name}.png")
     pictures = [str(tmp_path / "now.png"), str(tmp_path / "goal.png")]
     command = [sys.executable, str(EXAMPLE), str(exported[1]), *pictures]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=PATIENCE)
     assert result.returncode == 0, result.stderr
     assert "squared latent distance" in result.stdout and result.stdout.count("[") > 6
 

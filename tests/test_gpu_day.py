@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE
 
 BENCHMARKS = Path(__file__).parent / "benchmarks"
 LEFT_OUT = ("av", "hydra", "matplotlib", "mujoco", "omegaconf", "wandb")  # that such a machine may lack
@@ -26,7 +27,7 @@ def test_a_dry_run_does_every_part_with_few_packages(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(blocked), "OMP_NUM_THREADS": "1"}
     out = tmp_path / "out"
     command = [sys.executable, str(BENCHMARKS / "gpu_day.py"), "--dry", "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads((out / "results.json").read_text())
     assert all(result["status"] == "done" and result["rows"] for result in results.values())
@@ -34,7 +35,7 @@ def test_a_dry_run_does_every_part_with_few_packages(tmp_path: Path) -> None:
     assert table in done.stdout and all(f"| {name} |" in table for name in results)
     assert "failed" not in table and "not run" not in table
 
-    again = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    again = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=environment)
     assert again.returncode == 0 and table in again.stdout  # nothing is run twice
 
 

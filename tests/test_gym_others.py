@@ -10,6 +10,7 @@ from pathlib import Path
 import gym_others  # registers the environments of these tests
 import numpy as np
 import pytest
+from waiting import PATIENCE
 
 from latent_planner import envs
 from latent_planner.envs import WorldError, coverage
@@ -279,7 +280,7 @@ def test_a_wrong_setting_is_one_sentence(setting: str, world: str, tmp_path: Pat
         pytest.skip("MUJOCO_GL is read on Linux")
     command = [sys.executable, "-m", "latent_planner.cli", "collect", world, str(tmp_path / "a.h5")]
     changed = {**os.environ, gl.VARIABLE: setting, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=changed, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=changed, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     last = done.stderr.splitlines()[-1]
     assert f"MUJOCO_GL={setting} cannot draw here" in last and "unset MUJOCO_GL" in last and "install" in last

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 from published import weights
+from waiting import PATIENCE
 
 from latent_planner import Agent
 from latent_planner.checkpoints import checkpoint, hub
@@ -181,6 +182,7 @@ def server(tiny_checkpoint: Path) -> Iterator[str]:
 
 FETCH = """
 import sys
+from waiting import PATIENCE
 from latent_planner.checkpoints import hub
 from latent_planner.checkpoints.checkpoint import CheckpointError
 for name in sys.argv[1:]:
@@ -207,7 +209,7 @@ def test_from_the_hub_once_and_offline_ever_after(
             cwd=root,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=PATIENCE,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()

@@ -11,6 +11,7 @@ import venv
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE
 
 ROOT = Path(__file__).resolve().parent.parent
 GENERIC = ("agent", "cli", "common", "configs", "envs", "plan", "planners", "train")
@@ -30,7 +31,7 @@ CLASHING = {
 def python(interpreter: Path | str, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     return subprocess.run(
-        [str(interpreter), *words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+        [str(interpreter), *words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=PATIENCE
     )
 
 
@@ -95,10 +96,10 @@ def test_generic_names_are_not_installed(interpreter: Path, tmp_path: Path) -> N
 
 def test_the_console_command_works_from_any_folder(interpreter: Path, workspace: Path) -> None:
     command = interpreter.with_name("latent-planner")
-    shown = subprocess.run([command], cwd=workspace, capture_output=True, text=True, timeout=60)
+    shown = subprocess.run([command], cwd=workspace, capture_output=True, text=True, timeout=PATIENCE)
     assert shown.returncode == 0 and "from-videos" in shown.stdout
     words = ["collect", "two_room", "room.h5", "--episodes", "3", "--length", "5", "--workers", "2"]
-    done = subprocess.run([command, *words], cwd=workspace, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([command, *words], cwd=workspace, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr  # the workers found our code, and not the workspace's
     assert (workspace / "room.h5").is_file()
 
@@ -106,7 +107,7 @@ def test_the_console_command_works_from_any_folder(interpreter: Path, workspace:
 @pytest.mark.parametrize("words", [["train", "--help"], ["plan", "--help"], ["report", "--help"]])
 def test_commands_explain_themselves(interpreter: Path, workspace: Path, words: list[str]) -> None:
     command = interpreter.with_name("latent-planner")
-    done = subprocess.run([command, *words], cwd=workspace, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([command, *words], cwd=workspace, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0 and words[0] in done.stdout, done.stderr
 
 

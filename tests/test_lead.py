@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import types
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from waiting import until
 
 from latent_planner import Agent, planners
 from latent_planner.deploy.realtime import PlannerThread
@@ -70,9 +70,8 @@ def test_the_thread_tells_what_it_did_and_will_do() -> None:
     def plan() -> None:
         before = loop.counts()["plans"]
         loop.observe(np.zeros((4, 4, 3), np.uint8), now[0])
-        while loop.counts()["plans"] == before:
-            assert not loop.counts()["failures"], loop.action(now[0]).safe
-            time.sleep(0.001)
+        until(lambda: loop.counts()["plans"] > before or loop.counts()["failures"])
+        assert not loop.counts()["failures"], loop.action(now[0]).safe
 
     with loop:
         loop.set_goal(np.zeros((4, 4, 3), np.uint8))

@@ -20,7 +20,7 @@ import torch
 from accelerate.utils import DistributedType
 from safetensors.torch import load_file
 from tiny_run import losses, tiny_dataset, tiny_trainer
-from waiting import until
+from waiting import PATIENCE, until
 
 from latent_planner.checkpoints import checkpoint
 from latent_planner.training.connection import check_kind, lost_connection
@@ -132,7 +132,7 @@ def test_two_machines_of_two_processes_give_the_losses_and_weights_of_one(
     one: Path, tmp_path: Path, launcher: Launcher
 ) -> None:
     for process in machines(tmp_path, CONFIG, launcher=launcher):
-        told = process.communicate(timeout=300)[1]
+        told = process.communicate(timeout=PATIENCE)[1]
         assert process.returncode == 0, told[-2000:]
         assert ("divided over 4 processes" in told) == (launcher is fsdp)
     ours, theirs = np.array(losses(one)), np.array(losses(tmp_path))
@@ -151,7 +151,7 @@ def test_a_machine_that_disappears_is_one_sentence_and_one_process_goes_on(one: 
             os.kill(pid, signal.SIGKILL)
     second.communicate()
     Path(f"{folder}.go").touch()
-    told = first.communicate(timeout=300)[1]
+    told = first.communicate(timeout=PATIENCE)[1]
     assert first.returncode != 0
     assert "TrainingError: another process of this training is gone, or its machine (connection" in told
     assert f"by resume={folder}" in told
@@ -171,7 +171,7 @@ def test_more_processes_go_on_with_the_same_batches(one: Path, tmp_path: Path, l
     with pytest.raises(KeyboardInterrupt):
         tiny_trainer(tmp_path, **CONFIG, log=stop).fit()
     (machine,) = machines(tmp_path, CONFIG, nodes=1, launcher=launcher)
-    told = machine.communicate(timeout=300)[1]
+    told = machine.communicate(timeout=PATIENCE)[1]
     assert machine.returncode == 0, told[-2000:]
     np.testing.assert_allclose(np.array(losses(tmp_path)), np.array(losses(one)), rtol=1e-5, atol=1e-6)
     same_weights(one, tmp_path)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from needs import drawn_by_mujoco, extra_worlds
+from waiting import PATIENCE
 
 from latent_planner import envs
 from latent_planner.envs import WorldError, policies
@@ -26,7 +27,7 @@ if extra_worlds.args[0]:
 def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     changed = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     return subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, env=changed, capture_output=True, text=True, timeout=120
+        [sys.executable, *arguments], cwd=ROOT, env=changed, capture_output=True, text=True, timeout=PATIENCE
     )
 
 

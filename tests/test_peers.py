@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from waiting import PATIENCE
+
 BENCH = Path(__file__).parent / "benchmarks" / "bench_peers.py"
 TINY = ("--samples", "6", "--elites", "2", "--iterations", "1", "--repeat", "1", "--threads", "1")
 
@@ -14,7 +16,7 @@ TINY = ("--samples", "6", "--elites", "2", "--iterations", "1", "--repeat", "1",
 def run(*words: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(BENCH), *TINY, *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=environment)
 
 
 def test_a_plain_algorithm_stands_in_and_the_table_says_so() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from waiting import PATIENCE, until
 
 from latent_planner import goal_image, looks
 from latent_planner.checkpoints import checkpoint
@@ -30,7 +31,6 @@ from latent_planner.cli.play.session import Session
 from latent_planner.settings import AgentSettings
 
 websockets = pytest.importorskip("websockets.sync.client")
-PATIENCE = 60.0  # seconds, on a busy machine
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -133,8 +133,7 @@ def test_pictures_become_goals_and_broken_ones_a_sentence(line: Line, server: Pa
     assert note["bad"] and note["text"].startswith("The picture is not an image that can be read")
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     session = server.session
-    while session.players.known() is None or len(session.players.known()) < 1500:
-        time.sleep(0.05)
+    until(lambda: session.players.known() is not None and len(session.players.known()) >= 1500)
     line.socket.send(as_png(noise))
     goal = line.until("goal", lambda goal: not goal["known"] and goal["judged"])
     assert goal["places"] == {} and "looks like nothing that the model knows" in goal["warning"]

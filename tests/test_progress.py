@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from waiting import PATIENCE
 
 from latent_planner.common import progress
 from latent_planner.common.progress import AboveBars, Bar
@@ -26,7 +27,7 @@ with Bar(total=4, desc="train", bar_format="{l_bar}{bar}| {note}", mininterval=0
 
 
 def test_a_file_gets_whole_lines_and_no_bar() -> None:
-    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, timeout=PATIENCE)
     assert done.stderr == "".join(f"message {step}\n" for step in range(4)) + "train: 100 %, step 3\n"
 
 
@@ -34,7 +35,7 @@ def test_on_a_terminal_messages_stand_above_the_bar() -> None:
     pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
-    subprocess.run([sys.executable, "-c", CODE], stdin=theirs, stdout=theirs, stderr=theirs, timeout=60)
+    subprocess.run([sys.executable, "-c", CODE], stdin=theirs, stdout=theirs, stderr=theirs, timeout=PATIENCE)
     shown = os.read(ours, 100_000).decode()
     assert "message 2\r\n" in shown and "leftmessage" not in shown
     assert "| step 3" in shown and "|," not in shown

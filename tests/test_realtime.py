@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from waiting import PATIENCE, until
 
 from latent_planner import Agent
 from latent_planner.deploy.realtime import PlannerThread, Ticker
@@ -44,7 +44,7 @@ class Scripted:
         self.committed.append([action[1] for action in committed])
         self.asked.append((int(pixels[0, 0, 0]), executed, deadline))
         self.begun.release()
-        assert self.go.acquire(timeout=10)
+        assert self.go.acquire(timeout=PATIENCE)
         self.clock.now += self.seconds
         if self.error is not None:
             raise self.error
@@ -71,12 +71,12 @@ class Rig:
 
     def __exit__(self, *_: object) -> None:
         self.planner.go.release(1000)
-        self.loop.stop(timeout=5)
+        self.loop.stop(timeout=PATIENCE)
 
     def begin(self, number: int, stamp: float) -> None:
         """Show this frame; the planner is at it when this returns."""
         self.loop.observe(frame(number), stamp)
-        assert self.planner.begun.acquire(timeout=5)
+        assert self.planner.begun.acquire(timeout=PATIENCE)
 
     def finish(self, count: str = "plans") -> None:
         """Let the planner go on; it is done when this returns."""
@@ -87,13 +87,6 @@ class Rig:
     def plan(self, number: int, stamp: float) -> None:
         self.begin(number, stamp)
         self.finish()
-
-
-def until(true: Any) -> None:
-    end = time.monotonic() + 5
-    while not true():
-        assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.001)
 
 
 def test_the_action_for_now_is_the_one_the_plan_has_for_now() -> None:
@@ -117,7 +110,7 @@ def test_a_slow_planner_keeps_nobody_waiting_and_takes_the_newest_frame_next() -
             assert rig.loop.action().action[0] == 1
         assert rig.loop.action().frame_age == 0.0
         rig.finish()
-        assert rig.planner.begun.acquire(timeout=5) and rig.planner.asked[-1][0] == 8
+        assert rig.planner.begun.acquire(timeout=PATIENCE) and rig.planner.asked[-1][0] == 8
         assert rig.loop.action(100.4).action.tolist() == [2, 3], "what it would do 0.3 s after its frame"
         counts = rig.loop.counts()
         assert counts["frames"] == 8 and counts["frames_dropped"] == 5 and counts["plans"] == 2
@@ -209,7 +202,7 @@ def test_the_frame_may_be_overwritten_after_it_was_shown() -> None:
         rig.loop.observe(buffer, 100.2)
         buffer[:] = 9
         rig.finish()
-        assert rig.planner.begun.acquire(timeout=5) and rig.planner.asked[-1][0] == 3
+        assert rig.planner.begun.acquire(timeout=PATIENCE) and rig.planner.asked[-1][0] == 3
 
 
 def test_the_planner_learns_what_was_really_done_between_its_frames() -> None:
@@ -234,7 +227,7 @@ def test_a_new_goal_stops_what_was_planned_for_the_old_one() -> None:
         assert rig.loop.action(100.1).safe == "there is no plan for the new goal yet"
         rig.finish()  # of the plan for the old goal
         assert rig.loop.action(100.1).safe == "there is no plan for the new goal yet"
-        assert rig.planner.begun.acquire(timeout=5), "the same frame, again"
+        assert rig.planner.begun.acquire(timeout=PATIENCE), "the same frame, again"
         rig.finish()
         assert rig.loop.action(100.1).safe is None
         assert rig.planner.goals == [("first", 9), ("second", None)]

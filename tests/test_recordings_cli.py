@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from published import episodes, lerobot, recording
+from waiting import PATIENCE
 
 from latent_planner.cli.__main__ import main
 from latent_planner.envs.recordings.convert import resized
@@ -144,5 +145,5 @@ def test_the_program_itself(expert: Path, root: Path) -> None:
         "--out",
         str(expert.parent / "s.png"),
     ]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0 and "actions" in done.stdout and done.stderr == ""

@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 import pytest
 from PIL import Image
+from waiting import PATIENCE
 
 from latent_planner.checkpoints import action_statistics
 from latent_planner.checkpoints.checkpoint import CheckpointError
@@ -176,7 +177,7 @@ def test_a_pipe_in_the_place_of_another_file_does_not_hang(tmp_path: Path) -> No
     store(tmp_path / "b.h5", lambda file: file.__setitem__("x", h5py.ExternalLink("pipe", "/x")))
     for name in ("a.h5", "b.h5"):
         words = [sys.executable, "-m", "latent_planner.cli", "inspect", str(tmp_path / name)]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE)
         assert done.returncode == 2 and "another file" in done.stderr
 
 
@@ -233,7 +234,7 @@ def test_what_unpacks_to_too_much_is_refused(name: str, chunk: Any, options: Any
     )
     words = [sys.executable, "-c", program, str(path), name]
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, env=environment)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, env=environment)
     assert "a.h5" in done.stdout and done.stderr == "", done.stderr
 
 

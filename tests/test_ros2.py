@@ -7,7 +7,6 @@ import importlib
 import re
 import subprocess
 import sys
-import time
 import types
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import ros_stand_in as ros
+from waiting import PATIENCE, until
 
 from latent_planner.deploy.client import ServerError
 from latent_planner.deploy.realtime import Command
@@ -189,7 +189,7 @@ def test_nothing_in_the_callbacks_knows_torch() -> None:
     check = (
         "import sys; from latent_planner.deploy import client, realtime; assert 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", check], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", check], check=True, timeout=PATIENCE)
 
 
 class FakeClient:
@@ -231,10 +231,7 @@ def test_the_node_turns_frames_into_trajectories(node_module: Any, monkeypatch: 
     assert node.publishers_["command"] == []  # positions: nothing is sent, so the robot holds
     node.subscriptions_["goal"][1](message())
     node.subscriptions_["image"][1](message(taken=node.time - 0.05))
-    until = time.monotonic() + 5
-    while not node.publishers_["command"] and time.monotonic() < until:
-        time.sleep(0.005)
-        tick()
+    until(lambda: tick() or node.publishers_["command"])
     trajectory = node.publishers_["command"][0]
     assert trajectory.joint_names == ["shoulder", "elbow"]
     assert trajectory.points[0].positions == [0.25, 0.25] and trajectory.points[0].velocities == []

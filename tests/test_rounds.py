@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from test_train_cli import ROOT, TINY, failing, rows
+from waiting import PATIENCE, started, until
 
 from latent_planner.cli import train
 from latent_planner.envs.recordings.appended import AppendedReader
@@ -39,7 +38,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Comp
     """Three rounds of TwoRoom, in a folder of their own."""
     folder = tmp_path_factory.mktemp("rounds")
     words = command("env=two_room", *WORDS)
-    done = subprocess.run(words, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    options: dict[str, Any] = {"env": ENVIRONMENT, "capture_output": True, "text": True, "timeout": PATIENCE}
+    done = subprocess.run(words, cwd=folder, **options)
     assert done.returncode == 0, done.stderr
     return folder, done
 
@@ -80,22 +80,41 @@ def states_of(folder: Path) -> bytes:
     return (folder / "state.safetensors").read_bytes()
 
 
-def test_a_run_that_is_killed_anywhere_goes_on_to_the_same_end(run, tmp_path: Path) -> None:
+HELD = """\
+import sys, time
+from latent_planner.cli import train
+from latent_planner.envs.recordings.episodes import EpisodeWriter
+from latent_planner.training.run_state import MetricsFile
+
+def held(real, moment):
+    def call(self, given):
+        if moment(self, given):
+            open("held", "w").close()
+            time.sleep(3600)
+        return real(self, given)
+    return call
+
+if sys.argv[1] == "practice":
+    EpisodeWriter.append = held(EpisodeWriter.append, lambda writer, _: writer.count == 2)
+else:
+    MetricsFile.append = held(MetricsFile.append, lambda _, row: row["step"] == 8)
+train.main(sys.argv[2:])
+"""  # train.py, which waits for good in its first practice, or in the last round
+
+
+def test_a_run_that_is_killed_goes_on_to_the_same_end(run, tmp_path: Path, monkeypatch, one_thread) -> None:
     """Killed in the first practice and in the last round."""
     folder, _ = run
-    words = command("env=two_room", *WORDS, f"data.path={next((folder / 'data').glob('*.h5'))}")
-    moments = (
-        lambda: (tmp_path / "run/practice/round-1.h5.partial").exists(),
-        lambda: (tmp_path / "run/practice/round-2.h5").exists(),
-    )
-    for reached in moments:
-        process = subprocess.Popen(words, cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
-        while process.poll() is None and not reached():
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        words = command("resume=run")
-    subprocess.run(words, cwd=tmp_path, env=ENVIRONMENT, check=True, capture_output=True, timeout=120)
+    words = ["env=two_room", *WORDS, f"data.path={next((folder / 'data').glob('*.h5'))}"]
+    for moment, reached in (("practice", "round-1.h5.partial"), ("last", "round-2.h5")):
+        program: list[str] = [sys.executable, "-c", HELD, moment, *words]
+        with started(program, cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.DEVNULL) as process:
+            until((tmp_path / "held").exists, process)
+            assert (tmp_path / "run" / "practice" / reached).exists()
+        (tmp_path / "held").unlink()
+        words = ["resume=run"]
+    monkeypatch.chdir(tmp_path)
+    assert train.main(words) == 0
     assert [row["round"] for row in rows(tmp_path / "run") if "round" in row] == [1, 2, 3]
     names = ("step", "loss", "prediction", "success", "round", "round/covered")
     ours, theirs = (

@@ -18,6 +18,7 @@ from typing import Any
 import msgpack
 import numpy as np
 import pytest
+from waiting import PATIENCE, until
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -39,7 +40,7 @@ class Gated(Agent):
 
     def replan(self, *arguments: Any, **options: Any) -> Any:
         self.begun.release()
-        assert self.gate.wait(10)
+        assert self.gate.wait(PATIENCE)
         return super().replan(*arguments, **options)
 
     def clone(self, seed: int | None = None) -> Agent:
@@ -73,15 +74,8 @@ def url(server: PolicyServer) -> str:
 def health(server: PolicyServer) -> str:
     address = f"http://127.0.0.1:{server.port}/healthz"
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(address, timeout=5) as answer:
+    with opener.open(address, timeout=PATIENCE) as answer:
         return f"{answer.status} {answer.read().decode().strip()}"
-
-
-def until(true: Any) -> None:
-    end = time.monotonic() + 5
-    while not true():
-        assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.005)
 
 
 # -- the wire ------------------------------------------------------------------------------------------------
@@ -294,11 +288,11 @@ def test_planning_keeps_nobody_else_waiting(gated: Gated) -> None:
         slow.set_goal(FRAMES[0])
         thread = threading.Thread(target=slow.replan, args=(FRAMES[1],))
         thread.start()
-        assert gated.begun.acquire(timeout=5)
+        assert gated.begun.acquire(timeout=PATIENCE)
         assert health(server) == "200 OK"
         assert other.infer({"goal/image": FRAMES[2]})["policy_timing"] == {}
         gated.gate.set()
-        thread.join(5)
+        thread.join(PATIENCE)
 
 
 def test_a_request_that_waits_too_long_for_its_turn_is_told_so(gated: Gated) -> None:
@@ -308,11 +302,17 @@ def test_a_request_that_waits_too_long_for_its_turn_is_told_so(gated: Gated) -> 
                 one.set_goal(FRAMES[0])
             thread = threading.Thread(target=first.replan, args=(FRAMES[1],))
             thread.start()
-            assert gated.begun.acquire(timeout=5)
-            threading.Timer(0.3, gated.gate.set).start()
+            assert gated.begun.acquire(timeout=PATIENCE)
+
+            def end_first() -> None:
+                until(lambda: server._turns._waiting)
+                time.sleep(0.1)  # beyond its patience
+                gated.gate.set()
+
+            threading.Thread(target=end_first).start()
             with pytest.raises(ServerError, match="too busy"):
                 second.replan(FRAMES[1])
-            thread.join(5)
+            thread.join(PATIENCE)
             assert second.replan(FRAMES[1]).actions.shape == (25, 2)
 
 
@@ -323,14 +323,16 @@ def test_what_is_under_way_is_answered_when_the_server_stops(gated: Gated) -> No
         busy.set_goal(FRAMES[0])
         thread = threading.Thread(target=lambda: answers.append(busy.replan(FRAMES[1])))
         thread.start()
-        assert gated.begun.acquire(timeout=5)
+        assert gated.begun.acquire(timeout=PATIENCE)
         server.stop()
         with pytest.raises(ConnectionClosed, match="the server stops"):
-            idle._socket.recv(timeout=5)
+            idle._socket.recv(timeout=PATIENCE)
         with pytest.raises(OSError):
             connect(url(server), proxy=None)
         gated.gate.set()
-        thread.join(5)
+        thread.join(PATIENCE)
+        until(lambda: server._loop.is_closed())
+        server.stop()  # nothing is left to stop
     assert answers[0].actions.shape == (25, 2)
 
 
@@ -347,7 +349,7 @@ def test_the_key_is_asked_of_everyone(agent: Agent) -> None:
         with pytest.raises(InvalidStatus, match="401"):
             connect(url(server), proxy=None, additional_headers=twice)
         with pytest.raises(ServerError, match="401: This server asks for its API key"):
-            Client(url(server), timeout=2)
+            Client(url(server), timeout=PATIENCE)
         with Client(url(server), api_key="open") as client:
             assert client.metadata["env"] == "pusht"
 
@@ -356,7 +358,7 @@ def test_no_more_connections_than_allowed_and_none_from_web_pages(agent: Agent) 
     with running(agent, limits=Limits(connections=1)) as server:
         with Client(url(server)):
             with pytest.raises(ServerError, match="503: All connections are in use"):
-                Client(url(server), timeout=1)
+                Client(url(server), timeout=1.5)
             assert health(server) == "200 OK"
         until(lambda: server.sessions == 0)
         with pytest.raises(InvalidStatus, match="403"):
@@ -389,11 +391,11 @@ def test_the_client_survives_the_server_and_gives_up_in_time(agent: Agent) -> No
 
     thread = threading.Thread(target=lambda: asyncio.run(again.run()))
     thread.start()
-    client.timeout = 5
+    client.timeout = PATIENCE
     assert client.replan(FRAMES[0]).actions.shape == (25, 2)
     client.close()
     again.stop()
-    thread.join(5)
+    thread.join(PATIENCE)
 
 
 def test_an_answer_that_comes_too_late_is_not_taken_for_the_next(gated: Gated) -> None:
@@ -403,7 +405,7 @@ def test_an_answer_that_comes_too_late_is_not_taken_for_the_next(gated: Gated) -
         with pytest.raises(TimeoutError, match="did not answer within 0.3 s"):
             client.replan(FRAMES[0])
         gated.gate.set()
-        client.timeout = 5
+        client.timeout = PATIENCE
         client.set_goal(FRAMES[1], steps=10)
         assert len(client.replan(FRAMES[0]).actions) == 10 and client.connections == 2
 
@@ -470,11 +472,29 @@ def test_ctrl_c_while_it_starts_is_one_word(
     assert "importing" in caplog.text and "loading pusht" in caplog.text
 
 
+HELD = """\
+import sys, time
+from pathlib import Path
+from latent_planner import Agent
+from latent_planner.cli.__main__ import main
+replan = Agent.replan
+
+def held(*words, **options):
+    while Path("hold").exists():
+        Path("begun").touch()
+        time.sleep(0.01)
+    return replan(*words, **options)
+
+Agent.replan = held
+sys.exit(main(sys.argv[1:]))
+"""  # the command, with plans that take as long as there is a file
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to answer")
-def test_the_command_serves_until_it_is_told_to_stop(tiny_checkpoint: Path, root: Path) -> None:
-    command = [sys.executable, "-m", "latent_planner.cli", "serve", str(tiny_checkpoint), "--port", "0"]
+def test_the_command_serves_until_it_is_told_to_stop(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HELD, "serve", str(tiny_checkpoint), "--port", "0"]
     with subprocess.Popen(
-        command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None and process.stderr is not None
         story = process.stdout.readline()
@@ -484,8 +504,11 @@ def test_the_command_serves_until_it_is_told_to_stop(tiny_checkpoint: Path, root
         client = Client(found.group())
         client.set_goal(FRAMES[1])
         assert client.replan(FRAMES[0]).actions.shape == (25, 2)
+        (tmp_path / "hold").touch()
         client._socket.send(pack({IMAGE: FRAMES[0], "timestamp": 3.0}))
+        until((tmp_path / "begun").exists, process)
         process.send_signal(signal.SIGTERM)
-        assert unpack(client._socket.recv(timeout=10))["timestamp"] == 3.0
-        assert process.wait(15) == 0 and process.stdout.read().strip() == "stopped"
+        (tmp_path / "hold").unlink()
+        assert unpack(client._socket.recv(timeout=PATIENCE))["timestamp"] == 3.0
+        assert process.wait(PATIENCE) == 0 and process.stdout.read().strip() == "stopped"
         assert "Traceback" not in process.stderr.read()

@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+from waiting import PATIENCE
+
 # what training, recording, simulating, drawing and compiling need
 NOT_NEEDED = {
     "PIL", "accelerate", "cv2", "gymnasium", "h5py", "huggingface_hub", "hydra", "imageio", "matplotlib",
@@ -39,7 +41,7 @@ print(json.dumps([planning, sorted(set(sys.modules) - before), gc.isenabled()]))
 
 def test_planning_loads_nothing_that_it_does_not_need() -> None:
     """In a new process, which loads torch: the reason for a second or two."""
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     planning, checking, collects_garbage = json.loads(done.stdout.splitlines()[-1])
     assert "latent_planner.agent" in planning  # the list is that of the program

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import PATIENCE
 
 from latent_planner.cli import train
 from latent_planner.cli.scale import sweep
@@ -28,7 +29,8 @@ TINY = [
 def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "train.py"), "-m", "hydra.sweep.dir=all", *TINY, *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    options: dict[str, Any] = {"env": environment, "capture_output": True, "text": True, "timeout": PATIENCE}
+    return subprocess.run(command, cwd=folder, **options)
 
 
 def ended(folder: Path) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import types
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE
 
 from latent_planner.training.tracker import Tracker
 
@@ -132,7 +133,7 @@ def test_wandbs_address_comes_from_the_environment_alone(place, monkeypatch, tmp
     environment = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
     environment["HOME"] = str(tmp_path / "home")
     said = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=PATIENCE
     ).stdout
     assert "127.0.0.1" not in said and said.count("http") == 2
 

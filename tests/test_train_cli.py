@@ -14,6 +14,7 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
+from waiting import PATIENCE
 
 from latent_planner import envs, planners
 from latent_planner.cli import train
@@ -45,7 +46,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Comp
     command = [sys.executable, str(ROOT / "train.py"), "env=two_room", "env.episodes=12", "env.length=40"]
     command += [*TINY, "train.steps=6", "out=run", "data.workers=1", "wandb.mode=offline"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    options: dict[str, Any] = {"env": environment, "capture_output": True, "text": True, "timeout": PATIENCE}
+    done = subprocess.run(command, cwd=folder, **options)
     return folder, done
 
 
@@ -326,7 +328,8 @@ def test_ctrl_c_while_it_starts_ends_in_one_word(script, tmp_path) -> None:
     (tmp_path / "torch.py").write_text("raise KeyboardInterrupt")  # as if pressed while torch is loading
     words = [sys.executable, str(ROOT / script), "--help"]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(words, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    options: dict[str, Any] = {"env": environment, "capture_output": True, "text": True, "timeout": PATIENCE}
+    done = subprocess.run(words, cwd=tmp_path, **options)
     assert (done.returncode, done.stderr) == (130, "stopped\n")
 
 

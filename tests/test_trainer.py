@@ -21,7 +21,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from tiny_run import SquareRecording, losses, rows, tiny_dataset, tiny_model, tiny_trainer
-from waiting import Ticks, until
+from waiting import PATIENCE, Ticks, until
 
 from latent_planner.checkpoints import checkpoint
 from latent_planner.model.device import choose_precision
@@ -312,7 +312,7 @@ class TestTwoProcesses:
         command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
         command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
         command += ["--main_process_port", "0", str(SCRIPT), str(tmp_path / "two"), json.dumps(config)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
         assert done.returncode == 0, done.stderr[-2000:]
         tiny_trainer(tmp_path / "one", **config).fit()
         one, two = np.array(losses(tmp_path / "one")), np.array(losses(tmp_path / "two"))

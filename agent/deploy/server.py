@@ -146,7 +146,8 @@ class PolicyServer:
     def stop(self) -> None:
         """Answer what is under way, and end `run`. For any thread, and for signal handlers."""
         if self._loop is not None and self._stopping is not None:
-            self._loop.call_soon_threadsafe(self._stopping.set)
+            with suppress(RuntimeError):  # it has ended, with its loop
+                self._loop.call_soon_threadsafe(self._stopping.set)
 
     async def _tidy(self) -> None:
         """Hand memory back, now and then, after clients that sent large messages."""
