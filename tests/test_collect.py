@@ -6,15 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 import pytest
-from waiting import PATIENCE, until
+from waiting import PATIENCE, started, until
 
 from latent_planner import envs
 from latent_planner.envs.recordings import collect as module
@@ -101,16 +99,11 @@ COMMAND = [sys.executable, "-m", "latent_planner.cli", "collect", "pusht"]
 SETTINGS = ["--length", "30", "--image-size", "32", "--seed", "1"]
 
 
-@contextmanager
-def started(path: Path, root: Path, workers: int, episodes: int) -> Iterator[subprocess.Popen[str]]:
-    """The command; killed at the end, whatever happens."""
-    command = [*COMMAND, str(path), *SETTINGS, "--episodes", str(episodes), "--workers", str(workers)]
-    options: dict[str, Any] = {"stderr": subprocess.PIPE, "text": True, "start_new_session": True}
-    with subprocess.Popen(command, cwd=root, **options) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+def collecting(
+    path: Path, root: Path, workers: int, episodes: int
+) -> AbstractContextManager[subprocess.Popen[str]]:
+    command = [*COMMAND, path, *SETTINGS, "--episodes", str(episodes), "--workers", str(workers)]
+    return started(command, cwd=root, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def wait_for(path: Path, size: int, process: subprocess.Popen[str]) -> None:
@@ -140,7 +133,7 @@ def test_killed_and_started_again_it_makes_the_same_recording(
 ) -> None:
     path, kept, size = tmp_path / "killed.h5", 0, 0
     for more in (15_000, 60_000):  # several episodes more than there were
-        with started(path, root, workers, ENDLESS) as process:
+        with collecting(path, root, workers, ENDLESS) as process:
             wait_for(path, size + more, process)
             offspring = children(process)
             process.kill()
@@ -151,7 +144,7 @@ def test_killed_and_started_again_it_makes_the_same_recording(
         assert not path.exists() and kept < len(reader.lengths) < ENDLESS
         kept, size = len(reader.lengths), partial_path(path).stat().st_size
         until(lambda: not any(map(alive, offspring)))  # noqa: B023
-    with started(path, root, 2, kept + 9) as process:
+    with collecting(path, root, 2, kept + 9) as process:
         process.communicate()
     assert process.returncode == 0
     whole = collect(
@@ -164,7 +157,7 @@ def test_killed_and_started_again_it_makes_the_same_recording(
 @pytest.mark.parametrize("workers", [1, 2])
 def test_ctrl_c_is_quiet_and_says_how_to_go_on(tmp_path: Path, root: Path, workers: int) -> None:
     path = tmp_path / "a.h5"
-    with started(path, root, workers, ENDLESS) as process:
+    with collecting(path, root, workers, ENDLESS) as process:
         wait_for(path, 15_000, process)
         os.killpg(process.pid, signal.SIGINT)
         told = process.communicate(timeout=PATIENCE)[1].splitlines()

@@ -21,7 +21,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from tiny_run import SquareRecording, losses, rows, tiny_dataset, tiny_model, tiny_trainer
-from waiting import PATIENCE, Ticks, until
+from waiting import PATIENCE, Ticks, started, until
 
 from latent_planner.checkpoints import checkpoint
 from latent_planner.model.device import choose_precision
@@ -191,10 +191,9 @@ class TestStoppingAndGoingOn:
         config: dict[str, Any] = {"steps": 80, "save_every_minutes": 1e-4}
         killed = tmp_path / "killed"
         words = [str(killed), json.dumps({**config, "hold_at": 70})]
-        process = subprocess.Popen([sys.executable, str(SCRIPT), *words])
-        metrics, state = killed / "metrics.jsonl", killed / "state.safetensors"
-        until(lambda: state.exists() and metrics.read_text().count("\n") >= 12, process)
-        process.kill()
+        with started([sys.executable, SCRIPT, *words]) as process:
+            metrics, state = killed / "metrics.jsonl", killed / "state.safetensors"
+            until(lambda: state.exists() and metrics.read_text().count("\n") >= 12, process)
         assert process.wait() == -signal.SIGKILL
         assert (killed / "state.safetensors").exists()
         threads = torch.get_num_threads()
