@@ -182,7 +182,6 @@ def server(tiny_checkpoint: Path) -> Iterator[str]:
 
 FETCH = """
 import sys
-from waiting import PATIENCE
 from latent_planner.checkpoints import hub
 from latent_planner.checkpoints.checkpoint import CheckpointError
 for name in sys.argv[1:]:
