@@ -48,11 +48,18 @@ def check_looks(
     goal = known_looks.complaint(looks.of(agent.world_model, shown[None], "goal"))
     first = judge(seen).reason
     if goal and not args.anyway:
-        raise ConfigError(f"{args.goal}: {goal}; give another picture, or add --anyway to act all the same")
+        raise ConfigError(f"{args.goal}: {goal}; {_remedies(looks)}, or add --anyway to act all the same")
     if first and not args.anyway:
         start = "the start does not look like what the model has seen"
         raise ConfigError(f"{start}: {first}; choose another, or add --anyway to act all the same")
     return None if first else judge
+
+
+def _remedies(looks: known_looks.Looks) -> str:
+    """What to do about a goal picture that the model does not know."""
+    if looks.shell is not None:
+        return "give another picture"
+    return "give another picture, teach the model other colours and light (`latent-planner robust`)"
 
 
 def warn_out_of_reach(agent: Agent, most: float | None, goal: np.ndarray, first_plan: Plan) -> None:

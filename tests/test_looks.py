@@ -182,6 +182,7 @@ def test_plan_refuses_such_a_goal_before_it_acts(
     assert plan.main([*dark, "--out", "out"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "does not look like what the model has seen: it is darker" in line and "--anyway" in line
+    assert "teach the model other colours and light (`latent-planner robust`), or add" in line
     assert not Path("out").exists()
     quick = [*QUICK, "--budget", "3", "--out", "out"]
     assert plan.main([*dark, "--anyway", *quick]) == 0
