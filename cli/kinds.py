@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from latent_planner.common.kinds import SEED, Choice, Kind, Number, Several, Text, Whole, YesNo, kind_of
+from latent_planner.common.kinds import (
+    SEED,
+    Choice,
+    Kind,
+    Number,
+    Several,
+    Text,
+    Whole,
+    WordOrNumber,
+    YesNo,
+    kind_of,
+)
 from latent_planner.planners import PlanConfig
 from latent_planner.practice.goals import KINDS as GOALS
 from latent_planner.practice.play import STARTS
@@ -21,10 +32,12 @@ KINDS: Mapping[str, Kind] = {
     "device": Choice(names=DEVICES),
     "out": Text(optional=True),
     "resume": Text(optional=True),
+    "start": Text(optional=True),
     "module": Text(optional=True),
     "data.path": Text(optional=True),
     "data.camera": Text(optional=True),
     "data.action": Text(optional=True),
+    "data.actions": WordOrNumber(names=("all", "none"), number=Number(low=0, high=1, above=True, below=True)),
     "data.state": Text(optional=True),
     "data.cameras": Several(optional=True, single=True, each=Text()),
     "data.action_space": Text(optional=True),

@@ -61,6 +61,7 @@ def reader_options(data: Mapping[str, Any]) -> dict[str, Any]:
     options = {
         key: data.get(key) for key in ("camera", "action", "state", "cameras", "proprio", "action_space")
     }
+    options["actions"] = data.get("actions") != "none"
     cameras = options["cameras"]
     options["cameras"] = [cameras] if isinstance(cameras, str) else cameras and list(cameras)
     return options

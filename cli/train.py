@@ -6,6 +6,8 @@
     python train.py env=gym env.id=Pendulum-v1         # any Gymnasium environment, see docs/worlds/gym.md
     python train.py env=recorded data.path=my.h5       # a recording of your own, see docs/own-recordings.md
     python train.py env=pusht rounds=3                 # with practice in between, see docs/rounds.md
+    python train.py data.path=videos.h5 data.actions=none     # from frames alone, see docs/few-actions.md
+    python train.py data.path=my.h5 start=runs/RUN     # then actions of some episodes make a planner of it
     python train.py env=two_room play=true             # a page shows the run as it learns: docs/play.md
     python train.py model=lewm train.minutes=240       # the published architecture, for a GPU
     python train.py resume=runs/RUN                    # continue a run that was stopped
@@ -65,7 +67,7 @@ from .recording import RECORDED, open_recording, varied, warn_of_short_sight, wo
 from .reporting import report_on
 from .run_folder import check_free, resumed, run_folder
 from .scale import sweep
-from .upkeep import looks, robust
+from .upkeep import few_actions, looks, robust
 from .user_errors import USER_ERRORS
 
 log = logging.getLogger(__name__)
@@ -148,11 +150,13 @@ def _train(config: DictConfig, locks: ExitStack) -> Path:
         need_websockets()
         if config.data.cameras or config.data.proprio:
             raise ConfigError("the page shows runs of one camera: leave out play, or cameras and proprio")
+    config = settled(config, few_actions.settings(config))
     device = training_device(config.device)
     settings, planner = train_config(config), planner_settings(config)
     model_config(config, ANY_WORLD)  # report mistakes in it before anything is collected
     bring(config.module)
     config = settled(config, {"env.name": world_name(config)})
+    start = few_actions.start_model(config, device)
     check_world(config, planner)
     rounds.check(config)
     processes = PartialState()
@@ -174,17 +178,21 @@ def _train(config: DictConfig, locks: ExitStack) -> Path:
         looks=varied(config) is not None,
         progress=first,
     )
+    source = few_actions.source(config, reader, start, dataset_of, first=first)
+    reader = source.reader
     # a run that goes on in a later round takes only statistics from the recording alone
     dataset = [dataset_of(reader, memory_gb=0 if rounds.over(config) else config.data.memory_gb)]
-    world_model = make_world_model(config, dataset[0])
+    world_model = make_world_model(config, dataset[0], start)
     if config.data.vary:
         check_teachable(world_model.config)
     check_senses(config, world_model.config)
-    planner.change_limit(world_model.config.action_dim)
+    if not world_model.config.latent_actions:
+        planner.change_limit(world_model.config.action_dim)
     warn_of_short_sight(config, dataset[0].control_hz)
     folder = Path(broadcast_object_list([str(run_folder(config)) if first else ""])[0])
     if first:
         locks.enter_context(alone_in(folder))
+        source.keep(folder)
     size = sum(parameter.numel() for parameter in world_model.parameters()) / 1e6
     log.info("%s: %.1f million parameters on %s, run folder %s", config.env.name, size, device, folder)
 
@@ -202,6 +210,7 @@ def _train(config: DictConfig, locks: ExitStack) -> Path:
             evaluate=evaluate,
             log=note,
             planner=planner,
+            encoder_done=start is not None,
             progress=first,
         )
         make_world = partial(env_maker, config)
@@ -295,18 +304,23 @@ def model_config(config: DictConfig, statistics: Mapping[str, Any]) -> WorldMode
         raise ConfigError(f"model: {error}") from error
 
 
-def make_world_model(config: DictConfig, dataset: WindowDataset) -> WorldModel:
-    """A world model for this dataset, with its first weights. Raises ConfigError when they do not match."""
+def make_world_model(config: DictConfig, dataset: WindowDataset, start: WorldModel | None) -> WorldModel:
+    """A world model for this dataset, with its first weights, and the encoder of the model to start from.
+    Raises ConfigError when they do not match."""
     if dataset.env not in (None, gym_names.as_recorded(config.env.name)):  # others' recordings do not say
         raise ConfigError(f"{dataset.name} was recorded in {dataset.env}: say env={dataset.env}")
     (height, width), size = dataset.frame_size, config.model.image_size
     if (height, width) != (size, size):
         log.warning("%d x %d px frames are resized to %d px, every time they are read", height, width, size)
     own = {"env": config.env.name, "reference_look": bool(config.data.reference_look)}
-    wanted = model_config(config, {**dataset.statistics(), **own})
+    own |= few_actions.model_settings(config)
+    wanted = few_actions.adapted(model_config(config, {**dataset.statistics(), **own}), start, config.start)
     check_room(wanted)
     torch.manual_seed(config.seed)
-    return WorldModel(wanted)
+    world_model = WorldModel(wanted)
+    if start is not None:
+        world_model.encoder.load_state_dict(start.encoder.state_dict())
+    return world_model
 
 
 def check_room(wanted: WorldModelConfig) -> None:
@@ -439,6 +453,10 @@ def report(config: DictConfig, folder: Path, trained: dict[str, Any], result: di
     if short and config.train.steps is None:
         more = f"train.minutes={10 * config.train.minutes:g}"
         print(f"next: python train.py resume={shlex.quote(str(folder))} {more}")
+        return
+    if config.data.actions == few_actions.NONE:
+        start = shlex.quote(str(folder))
+        print(f"next: python train.py env={config.env.name} data.path=RECORDING start={start}")
         return
     if config.env.name == RECORDED:
         print(f"next: Agent.from_pretrained({str(folder)!r}) in your own program")

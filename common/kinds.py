@@ -160,6 +160,23 @@ class Number(Kind):
 
 
 @dataclass(frozen=True)
+class WordOrNumber(Kind):
+    """One of some words, or a number."""
+
+    names: tuple[str, ...] = ()
+    number: Number = Number()
+
+    def wanted(self) -> str:
+        return f"{', '.join(self.names)}, or {self.number.wanted()}"
+
+    def parsed(self, text: str) -> str | float:
+        return text if text in self.names else self.number.parsed(text)
+
+    def fits(self, value: Any) -> bool:
+        return value in self.names if isinstance(value, str) else self.number.fits(value)
+
+
+@dataclass(frozen=True)
 class Several(Kind):
     """A list of values of one kind, as in [1,2]; `single` allows one of them without brackets."""
 

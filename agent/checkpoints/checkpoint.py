@@ -99,14 +99,16 @@ def load(
     *,
     env: str | None = None,
     actions: Any = None,
+    frames_alone: bool = False,
 ) -> tuple[WorldModel, dict[str, Any]]:
     """The world model on device, in evaluation mode, and its config.json as a dict, with "path" added.
 
     env, actions: of published LeWM weights, which say neither, the world, and a recording, statistics or a
     pair (mean, std) of (A,) numbers; of no meaning for ours.
+    frames_alone: whether it may be a model that has learned from frames alone and knows no actions yet.
 
     Raises CheckpointError when the checkpoint is missing, cut off, changed, of another program or a newer
-    version, or holds weights that are not finite or do not fit its config.
+    version, holds weights that are not finite or do not fit its config, or knows no actions.
     """
     folder = find(name_or_path)
     if _is_published(folder):
@@ -116,6 +118,11 @@ def load(
         return world_model.to(device), info
     with at_most(1):  # hundreds of small operations, which a second thread only delays
         world_model, info = _built(folder)
+    if world_model.config.latent_actions and not frames_alone:
+        raise CheckpointError(
+            f"{folder} has learned from frames alone and knows no actions, so it cannot plan: teach it some "
+            f"with python train.py start={folder} and a recording where some episodes have actions."
+        )
     return world_model.to(device).eval(), {**info, "path": str(folder)}
 
 

@@ -31,7 +31,7 @@ class ActionCode:
         found: list[tuple[float, float]] = []
         for count, mean, std, least, most in zip(self.choices, self.mean, self.std, low, high):
             found += [(0.0, 1.0)] * count or [((least - mean) / std, (most - mean) / std)]
-        return tuple(zip(*found))
+        return tuple(zip(*found)) or ((), ())
 
     def encode(self, rows: Tensor) -> Tensor:
         """(…, A) -> (…, E)."""
@@ -42,7 +42,7 @@ class ActionCode:
                 parts.append(F.one_hot(which, count).to(rows.dtype))
             else:
                 parts.append(((rows[..., i] - self.mean[i]) / self.std[i])[..., None])
-        return torch.cat(parts, -1)
+        return torch.cat(parts, -1) if parts else rows
 
     def decode(self, actions: Tensor) -> Tensor:
         """(…, E) -> (…, A): of a choice the place with the largest number."""

@@ -20,6 +20,7 @@ from latent_planner.common.words import did_you_mean
 from ..pixels import resize
 from .action_code import ActionCode
 from .encoder import Encoder, make_encoder
+from .inverse import InverseModel
 from .landmarks import Landmarks
 from .predictor import make_predictor
 from .proposer import Proposer
@@ -78,6 +79,7 @@ class WorldModelConfig:
     proposal_steps: int = 5  # longest plan that is proposed, in model steps
     proposer_width: int = 512
     landmarks: int = 0  # recorded latents to plan through when a goal is far; 0: none, goals are near
+    latent_actions: int = 0  # numbers of a latent action, of a model of frames alone; 0: actions are recorded
     reference_look: bool = False  # frames show what the world's published version draws, see envs.make
     control_hz: float | None = None  # environment actions a second in the recording; None: not known
     action_space: str = ""  # what an action is made of, as common.action_space writes it; "": A numbers
@@ -94,7 +96,7 @@ class WorldModelConfig:
             value = _checked(field.name, str(field.type), getattr(self, field.name))
             object.__setattr__(self, field.name, value)
         sizes = {name: len(getattr(self, f"action_{name}")) for name in ("mean", "std", "low", "high")}
-        if len(set(sizes.values())) > 1 or not self.action_mean:
+        if len(set(sizes.values())) > 1 or bool(self.action_mean) == bool(self.latent_actions):
             told = ", ".join(f"action_{name} has {size}" for name, size in sizes.items())
             raise ValueError(f"Action statistics need one number per action component, but {told}.")
         self._check_choices()
@@ -102,7 +104,7 @@ class WorldModelConfig:
         if len(self.pixel_mean) != 3 or len(self.pixel_std) != 3:
             raise ValueError("pixel_mean and pixel_std need three numbers each, one per colour channel.")
         for name in ("action_std", "pixel_std"):
-            if min(getattr(self, name)) <= 0:
+            if any(value <= 0 for value in getattr(self, name)):
                 raise ValueError(f"{name} must be above zero everywhere, but is {getattr(self, name)}.")
         if not all(abs(v) <= LARGEST for v in (*self.block_low, *self.block_high)):
             raise ValueError(f"action_std is so small that actions overflow: {self.action_std}.")
@@ -230,8 +232,9 @@ class WorldModelConfig:
 
     @property
     def block_dim(self) -> int:
-        """F·A: components of one action block; of a choice each is one."""
-        return self.frameskip * self.action_code.size
+        """F·A: components of one action block; of a choice each is one. Without actions, those of a latent
+        action."""
+        return self.latent_actions or self.frameskip * self.action_code.size
 
     @property
     def block_limits(self) -> dict[str, Any]:
@@ -274,7 +277,7 @@ def _checked(name: str, kind: str, value: Any) -> Any:
             raise ValueError(f"{name} must be true or false, but is {printable(value)}.")
         return value
     if kind == "int":
-        least = 0 if name in ("proposals", "landmarks") else 1
+        least = 0 if name in ("proposals", "landmarks", "latent_actions") else 1
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"{name} must be a whole number of at least {least}, but is {printable(value)}.")
         if value > (most := LARGEST_SIZES.get(name, 2**20)):
@@ -310,6 +313,7 @@ class WorldModel(nn.Module):
         self.predictor = make_predictor(config)
         self.proposer = Proposer(config) if config.proposals else None
         self.landmarks = Landmarks(config) if config.landmarks else None
+        self.inverse = InverseModel(config) if config.latent_actions else None
         for name in ("action_mean", "action_std", "pixel_mean", "pixel_std"):
             # they belong to the config, not to the weights: hence not persistent
             self.register_buffer(name, torch.tensor(getattr(config, name)), persistent=False)
@@ -321,7 +325,12 @@ class WorldModel(nn.Module):
         One call, so that a wrapper (DistributedDataParallel, compile) sees all of it.
         """
         latents = self.encode(pixels)
-        return latents, self.predict(latents[:, :-1], actions)
+        return latents, self.predict(latents[:, :-1], self.done(latents, actions))
+
+    def done(self, latents: Tensor, actions: Tensor) -> Tensor:
+        """What was done between latents (B, T, D): the recorded blocks (B, T-1, F·A), or without recorded
+        actions the latent ones (B, T-1, K)."""
+        return actions if self.inverse is None else self.inverse(latents[:, :-1], latents[:, 1:])
 
     def encode(self, pixels: Tensor | Mapping[str, Tensor]) -> Tensor:
         """Frames uint8 (B, T, 3, h, w), of any size -> latents (B, T, D). ValueError for anything else.

@@ -209,7 +209,7 @@ class WindowDataset:
         """The windows that begin at the recorded rows `starts` (B,)."""
         rows = starts[:, None] + np.arange(0, self.span, self.frameskip)
         steps = starts[:, None] + np.arange(self.span - 1)
-        actions = self.actions[torch.from_numpy(steps)].reshape(len(starts), self.num_frames - 1, -1)
+        actions = self.actions[torch.from_numpy(steps)].unflatten(1, (-1, self.frameskip)).flatten(2)
         if self.latents is not None:
             pixels = self.latents[torch.from_numpy(rows)]
         else:

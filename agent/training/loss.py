@@ -57,6 +57,7 @@ class LatentLoss(nn.Module):
         """uint8 (B, T, 3, h, w) or latents (B, T, D), normalised blocks (B, T−1, F·A) -> scalars loss,
         prediction, sigreg, and proposal where journeys are given.   step: of training, for SIGReg."""
         latents = self.world_model.encode(pixels) if self.frozen_sigreg is None else pixels
+        actions = self.world_model.done(latents, actions)
         predicted, errors = self._with_gaps(latents), []
         for k in range(1, self.rollout_steps + 1):
             predicted = self.world_model.predict(predicted[:, :-1], actions[:, k - 1 :])  # of frames k … T−1

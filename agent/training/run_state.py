@@ -42,7 +42,7 @@ VALUES: dict[str, Any] = {
     "watch": {"effective rank": float, "standard deviation": float},
 }
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW, for each parameter
-LATER = "proposer."  # what begins so may have had no gradient yet
+LATER = ("proposer.",)  # what begins so may have had no gradient yet
 _LOCKED: set[Path] = set()  # folders that this process trains in
 
 
@@ -63,11 +63,16 @@ def save_state(
 
 
 def load_state(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, form: Mapping[str, Any] | None = None
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    form: Mapping[str, Any] | None = None,
+    still: tuple[str, ...] = LATER,
 ) -> dict[str, Any]:
     """Put a saved state into `model` and `optimizer`, in place, and return its values.
 
     form: what those must be, such as VALUES; unchecked without it.
+    still: how the names of parameters begin that may have had no gradient.
 
     Raises TrainingError, before anything is changed, when the file is damaged or belongs to another model.
     """
@@ -88,7 +93,7 @@ def load_state(
     moments = _moments(path, tensors, optimizer)
     parameters = (p for group in optimizer.param_groups for p in group["params"])
     for index, parameter in enumerate(parameters):
-        if values.get("step") and index not in moments and not names[id(parameter)].startswith(LATER):
+        if values.get("step") and index not in moments and not names[id(parameter)].startswith(still):
             raise TrainingError(
                 f"{path} lacks the moments of {names[id(parameter)]}: delete it to start anew"
             )

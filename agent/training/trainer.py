@@ -40,7 +40,7 @@ from .loss import LatentLoss
 from .optimization import learning_rate_scale, make_optimizer
 from .optimization import training_device as training_device
 from .probe import probe as probe_state
-from .run_state import VALUES, MetricsFile, TrainingError, alone_in, load_state, save_state
+from .run_state import LATER, VALUES, MetricsFile, TrainingError, alone_in, load_state, save_state
 from .sharding import Divided
 from .sigreg import SIGReg
 from .train_config import TrainConfig
@@ -59,6 +59,7 @@ class Trainer:
     log       called with every row that goes to metrics.jsonl
     probe     whether evaluations also measure how well recorded state can be read from the latents
     planner   how the checkpoint will plan, see latent_planner.checkpoints.checkpoint.save
+    encoder_done  whether the encoder has learned before: it stays as it is, and only what predicts learns
     share     the part of the budget, from 0 to 1, that `fit` uses up: of a run in rounds, one round's. What
               comes after the last step of a run is done where it ends at 1.
 
@@ -76,6 +77,7 @@ class Trainer:
         log: Callable[[Row], None] | None = None,
         probe: bool = True,
         planner: AgentSettings | Mapping[str, Any] | None = None,
+        encoder_done: bool = False,
         share: tuple[float, float] = (0.0, 1.0),
         progress: bool = True,
     ) -> None:
@@ -87,8 +89,9 @@ class Trainer:
         self.dataset, self.config, self.run_dir = dataset, config, Path(run_dir)
         self.evaluate, self.log, self.planner, self.progress = evaluate, log, planner, progress
         self.probe, self.share = probe and dataset.state is not None, share
+        self.freeze_at = 0.0 if encoder_done else config.freeze_encoder  # of this share
 
-        if world_model.proposer is not None and config.freeze_encoder == 1:
+        if world_model.proposer is not None and self.freeze_at == 1:
             raise TrainingError(
                 "proposals are learned once the encoder is done: set freeze_encoder below 1, or the model's "
                 "proposals to 0"
@@ -173,9 +176,10 @@ class Trainer:
         try:
             with bar, self.ctrl_c:
                 begin, end = self.share
-                frozen = begin + (end - begin) * self.config.freeze_encoder
-                self._learn(bar, begin, frozen)
-                if self.config.freeze_encoder < 1 and self._agree_on_time(bar) < end:
+                frozen = begin + (end - begin) * self.freeze_at
+                if self.freeze_at > 0:
+                    self._learn(bar, begin, frozen)
+                if self.freeze_at < 1 and self._agree_on_time(bar) < end:
                     self._freeze_encoder()
                     self._learn(bar, frozen, end)
                 if end == 1:
@@ -414,7 +418,8 @@ class Trainer:
 
     def _resume(self) -> None:
         if self.state_path.exists():
-            values = load_state(self.state_path, self.world_model, self.optimizer, VALUES)
+            still = LATER if self.freeze_at > 0 else (*LATER, "encoder.")
+            values = load_state(self.state_path, self.world_model, self.optimizer, VALUES, still)
             self.step, self.seconds, self.watch.best = values["step"], values["seconds"], values["watch"]
             self.best, self.evaluated = values["best"], values["evaluated"]
             if self.divided is not None:

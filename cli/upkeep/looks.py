@@ -77,5 +77,5 @@ def of_recording(world_model: WorldModel, reader: EpisodeReader | AppendedReader
 
 def write(folder: Path, reader: EpisodeReader | AppendedReader) -> None:
     """Leave looks.json next to the checkpoint in a run folder, by the recording that it learned from."""
-    world_model, info = checkpoint.load(folder)
+    world_model, info = checkpoint.load(folder, frames_alone=True)
     looks.save(folder, of_recording(world_model, reader), info["sha256"])

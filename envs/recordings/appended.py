@@ -23,8 +23,8 @@ class AppendedReader:
     Raises RecordingError where frames or actions differ in size.
     """
 
-    def __init__(self, first: EpisodeReader, others: Sequence[EpisodeReader]) -> None:
-        self.readers = [first, *others]
+    def __init__(self, first: EpisodeReader, others: Sequence[Any]) -> None:
+        self.readers: list[Any] = [first, *others]
         self.path, self.attrs, self.env = first.path, first.attrs, first.env
         self.image_size = first.image_size
         self.state_names, self.angle_names = first.state_names, first.angle_names

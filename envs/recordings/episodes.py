@@ -40,7 +40,7 @@ from latent_planner.common.files import beside, remove_leftovers
 from latent_planner.common.printable import printable
 
 from . import hdf5, senses
-from .columns import map_file
+from .columns import Memory, map_file
 from .journal import JournalWriter, RecordingError, encode, plain, scan
 from .opening import existing, open_recording, partial_path
 from .senses import Senses
@@ -154,6 +154,7 @@ class EpisodeReader:
     named: whether one camera alone, given as `cameras`, keeps its name.
     proprio: what it calls the robot's own vector, where that is to be read.
     action_space: what an action is made of, where the recording does not say; see `EpisodeWriter`.
+    actions: whether actions are read; without, rows have none (N, 0), whatever the recording holds.
 
     Usable from several threads and after a fork; pickled, it opens the file again. Where only `path`.partial
     exists, its complete episodes are read; so are those of a file whose end is missing. Both are warned of.
@@ -181,15 +182,16 @@ class EpisodeReader:
         proprio: str | None = None,
         action_space: str | None = None,
         named: bool = False,
+        actions: bool = True,
     ) -> None:
         self.path = existing(Path(path))
         self._said = {
             "camera": camera, "action": action, "state": state, "cameras": cameras, "proprio": proprio,
-            "action_space": action_space, "named": named,
+            "action_space": action_space, "named": named, "actions": actions,
         }  # fmt: skip
         self._senses = Senses.of(camera, cameras, proprio, keep=named)
         keys = {**self._senses.keys, "pixels": cameras[0] if cameras else camera}
-        keys |= {"action": action, "state": state}
+        keys |= {"action": action if actions else "", "state": state}
         self._keys = {name: key for name, key in keys.items() if key is not None}
         with _explained(self.path, "cannot be read"):
             opened, unfinished = open_recording(self.path, self._keys)
@@ -198,11 +200,15 @@ class EpisodeReader:
         if action_space is not None:
             self.attrs = {**self.attrs, "action_space": action_space}
         self._columns = opened.columns
+        if not actions:
+            self.attrs = {key: value for key, value in self.attrs.items() if not key.startswith("action_")}
+            nothing = Memory(np.zeros((opened.columns["pixels"].shape[0], 0), np.float32))
+            self._columns = {**opened.columns, "action": nothing}
         if self._senses.cameras:
             senses.checked(self.path, opened.columns, self._senses)
             rate = self.attrs.get("control_hz")
             senses.check_in_step(self.path, opened.columns, self._senses, rate)
-        self.columns = tuple(opened.columns)
+        self.columns = tuple(self._columns)
         self.num_frames = int(opened.columns["pixels"].shape[0])
         if not self.complete:
             self.num_frames = int((self.offsets + self.lengths).max())

@@ -138,7 +138,7 @@ def write(
 def read(path: Path, keys: Mapping[str, str] | None = None) -> Opened:
     """Check an HDF5 recording, ours or another of the same layout, and find its columns.
 
-    keys: the file's names of `pixels`, `action` and `state`, where they are others.
+    keys: the file's names of `pixels`, `action` and `state`, where they are others; "": it is not read.
 
     Nothing is read from any other file. Raises RecordingError, which says what is wrong with the file.
     """
@@ -180,6 +180,9 @@ def _read(path: Path, file: h5py.File, size: int | None, keys: Mapping[str, str]
     listed = ", ".join(printable(name) for name in file)
     chosen = {}
     for name, key in keys.items():
+        if not key:
+            datasets.pop(name, None)
+            continue
         word = _spelt(file, attrs, key) if name.startswith("pixels") else key
         dataset = hdf5_files.find(file, word)
         if not isinstance(dataset, h5py.Dataset):
@@ -188,7 +191,8 @@ def _read(path: Path, file: h5py.File, size: int | None, keys: Mapping[str, str]
         if word != name and name != VECTOR:  # which may be the state, too
             datasets.pop(word, None)
     datasets |= chosen
-    missing = [name for name in ("pixels", "action", "ep_len", "ep_offset") if name not in datasets]
+    needed = [name for name in ("pixels", "action", "ep_len", "ep_offset") if keys.get(name) != ""]
+    missing = [name for name in needed if name not in datasets]
     if missing:
         raise RecordingError(f"{path} lacks {' and '.join(missing)}; its columns are: {listed or 'nothing'}")
     for name, dataset in datasets.items():
@@ -220,7 +224,7 @@ def _spelt(file: h5py.File, attrs: Mapping[str, Any], camera: str) -> str:
 
 def _check_shapes(path: Path, datasets: dict[str, h5py.Dataset]) -> int:
     """The number of rows, after a look at the columns that have a meaning."""
-    pixels, action, state = datasets["pixels"], datasets["action"], datasets.get("state")
+    pixels, action, state = datasets["pixels"], datasets.get("action"), datasets.get("state")
     check_frames(f"{path} has pixels", pixels.dtype, pixels.shape)
     for name, dataset in (("action", action), ("state", state)):
         if dataset is None:

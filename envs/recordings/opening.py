@@ -41,10 +41,14 @@ def partial_path(path: str | Path) -> Path:
 
 
 def open_recording(path: Path, keys: dict[str, str]) -> tuple[hdf5.Opened, bool]:
-    """The recording at `path`, and whether it is one that somebody may be writing still."""
+    """The recording at `path`, and whether it is one that somebody may be writing still.
+
+    keys: the recording's names of our columns; "" for one that is not wanted, and may be missing.
+    """
+    everything, keys = keys, {name: key for name, key in keys.items() if key}
     if path.is_dir():
         if layout.is_sharded(path):
-            return reading.read(path, keys)
+            return reading.read(path, everything)
         for reader, what in FOLDERS:
             if reader.is_dataset(path):
                 if reader is not lerobot:
@@ -60,7 +64,7 @@ def open_recording(path: Path, keys: dict[str, str]) -> tuple[hdf5.Opened, bool]
     if robomimic.is_recording(path):
         _one_camera(path, keys)
         return robomimic.read(path, keys), False
-    return hdf5.read(path, keys), False
+    return hdf5.read(path, everything), False
 
 
 def _one_camera(path: Path, keys: dict[str, str]) -> None:

@@ -1,0 +1,1 @@
+"""Recordings where only some episodes have actions: an inverse model gives the others theirs."""
