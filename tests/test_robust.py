@@ -70,20 +70,33 @@ def distance(model: WorldModel, teacher: WorldModel, frames: np.ndarray, other: 
     return float((found - wanted).square().mean() / wanted.var(0).mean())
 
 
+def learned(teacher: WorldModel, dataset: WindowDataset) -> tuple[WorldModel, list[Any]]:
+    """The student after a lesson, and what was logged."""
+    rows: list[Any] = []
+    lesson = RobustEncoder(teacher, dataset, steps=150, batch_size=64, log=rows.append, progress=False)
+    return lesson.learn(), rows
+
+
+@pytest.fixture(scope="module")
+def taught(trained: tuple[WorldModel, WindowDataset]) -> tuple[WorldModel, list[Any]]:
+    """`learned` from the looks that were recorded."""
+    return learned(*trained)
+
+
 @pytest.mark.parametrize("rendered", [True, False])
 def test_another_look_has_the_latent_of_the_recorded_one(
-    trained: tuple[WorldModel, WindowDataset], rendered: bool
+    trained: tuple[WorldModel, WindowDataset], rendered: bool, request: pytest.FixtureRequest
 ) -> None:
     teacher, dataset = trained
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
-    looks, dataset.looks = dataset.looks, dataset.looks if rendered else None
-    try:
-        rows: list[dict[str, float]] = []
-        student = RobustEncoder(
-            teacher, dataset, steps=150, batch_size=64, log=rows.append, progress=False
-        ).learn()
-    finally:
-        dataset.looks = looks
+    if rendered:
+        student, rows = request.getfixturevalue("taught")
+    else:
+        looks, dataset.looks = dataset.looks, None
+        try:
+            student, rows = learned(teacher, dataset)
+        finally:
+            dataset.looks = looks
     frames = SquareRecording(episodes=6, seed=9).data["pixels"]
     assert distance(teacher, teacher, frames, changed(frames)) > 0.8
     assert distance(student, teacher, frames, changed(frames)) < 0.35
@@ -95,10 +108,9 @@ def test_another_look_has_the_latent_of_the_recorded_one(
 
 
 def test_a_picture_that_cannot_be_read_is_told_from_one_in_other_colours(
-    trained: tuple[WorldModel, WindowDataset], tmp_path: Path
+    taught: tuple[WorldModel, list[Any]], tmp_path: Path
 ) -> None:
-    teacher, dataset = trained
-    student = RobustEncoder(teacher, dataset, steps=150, batch_size=64, progress=False).learn()
+    student, _ = taught
     reader = TwoLooks(episodes=24)
     found = looks_command.of_recording(student, reader)
     looks.save(tmp_path, found, "0" * 64)
