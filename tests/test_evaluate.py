@@ -17,6 +17,7 @@ import torch
 from waiting import started, until
 
 from latent_planner.checkpoints.checkpoint import CheckpointError
+from latent_planner.cli import plan
 from latent_planner.cli.overrides import ConfigError
 from latent_planner.cli.scale import evaluate as module
 from latent_planner.cli.scale.blocks import load_agent
@@ -44,13 +45,11 @@ def outcomes(out: Path, offset: int) -> list[dict[str, Any]]:
 
 
 def test_the_outcomes_are_those_of_the_benchmark_pair_by_pair(
-    done: Path, tiny_checkpoint: Path, tmp_path: Path
+    done: Path, tiny_checkpoint: Path, tmp_path: Path, one_thread: None
 ) -> None:
-    command = [sys.executable, "-m", "latent_planner.cli", "plan", "--benchmark", "--device", "cpu"]
-    command += ["--checkpoint", str(tiny_checkpoint), "--pairs", "30", "--out", str(tmp_path)]
-    command += ["--pairs-seed", "7", "benchmark.offset=5", *QUICK]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, env=environment, check=True, capture_output=True)
+    words = ["--benchmark", "--checkpoint", str(tiny_checkpoint), "--device", "cpu", "--pairs", "30"]
+    words += ["--out", str(tmp_path), "--pairs-seed", "7", "benchmark.offset=5", *QUICK]
+    assert plan.main(words) == 0
     whole = json.loads((tmp_path / "benchmark.json").read_text())
     (path,) = done.glob("*-offset5.json")
     ours = json.loads(path.read_text())
@@ -84,9 +83,12 @@ def test_the_table_and_the_rows(done: Path) -> None:
     assert module.table(rows).count("\n") == 2
 
 
-def test_strict_success_is_measured_on_request(tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_strict_success_is_measured_on_request(
+    tiny_checkpoint: Path, tmp_path: Path, one_thread: None
+) -> None:
     same = {**SAME, "pairs": 3, "offsets": [3]}
-    (row,) = evaluate([str(tiny_checkpoint)], tmp_path, strict=True, **same)
+    with ThreadPoolExecutor(1) as pool:
+        (row,) = evaluate([str(tiny_checkpoint)], tmp_path, strict=True, executor=pool, **same)
     assert row["strict"]["held"] == 5 and 0 <= row["strict"]["success"] <= row["success"]
     assert all("held_at" in episode for episode in outcomes(tmp_path, 3))
     assert "held for 5 steps" in module.table([row])
