@@ -20,7 +20,7 @@ from .picture import light_table
 Known = Mapping[str, Factor]
 Values = dict[str, Any]
 
-VERSION = 1  # of everything that is drawn here: another number, other pictures
+VERSION = 2  # of everything that is drawn here: another number, other pictures
 APART = 48.0  # RGB distance at least, of 441, of a thing from the ground, and of things from each other
 HIDDEN = 0.02  # share of the ground that may be nearer
 SHARES = {"color": 0.7, "background": 0.7, "light": 0.5, "camera": 0.5, "clutter": 0.4}

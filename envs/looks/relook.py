@@ -50,12 +50,12 @@ def relook(reader: EpisodeReader, path: str | Path, vary: str = "trained", *, pr
             first, last = offsets[episode], offsets[episode] + lengths[episode]
             columns = {name: reader.read(name, first, last) for name in reader.columns}
             seed = np.random.SeedSequence([reader.attrs["seed"], BRANCH, episode]).spawn(3)[2]
-            draw = training.drawn_in(world, vary, seed)
+            looks = training.drawn_in(world, vary, seed)
             frames = np.empty_like(columns["pixels"])
             for row, state in enumerate(columns["state"]):
                 world.set_state(state)
                 world.moment = float(row)
-                frames[row] = draw()
+                frames[row] = next(looks)
             writer.append({**columns, LOOK: frames})
             bar.update(last - first)
     return Path(path)

@@ -1,8 +1,12 @@
-"""The look in which training sees an episode once more: only of families that it may know."""
+"""The looks in which training sees an episode once more: only of families that it may know.
+
+A look lasts a few frames, so that a recording holds many of them: an encoder that learned from one look an
+episode knew those by heart, and read others worse.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +17,8 @@ from ..errors import WorldError
 from ..factors import LOOKS
 from . import families as looks
 from . import words
+
+LASTS = 5  # frames
 
 
 def families(world: Any, vary: str) -> list[str]:
@@ -38,15 +44,18 @@ def families(world: Any, vary: str) -> list[str]:
 
 
 def values(world: Any, vary: str, source: np.random.SeedSequence) -> dict[str, Any]:
-    """What one episode draws: some of the families of `vary`, perhaps none, and their values."""
+    """What one look draws: some of the families of `vary`, perhaps none, and their values."""
     rng = np.random.default_rng(source)
     families = looks.several(world.factors, _groups(vary), rng, trained=True)
     return words.settled(world.factors, [], families, rng)
 
 
-def drawn_in(world: Any, vary: str, source: np.random.SeedSequence) -> Callable[[], np.ndarray]:
-    """What draws the world's current frame in the look of an episode."""
-    return world.drawn_in(values(world, vary, source))
+def drawn_in(world: Any, vary: str, source: np.random.SeedSequence) -> Iterator[np.ndarray]:
+    """The world's current frame in the looks of an episode, each time that the next one is asked for."""
+    while True:
+        draw = world.drawn_in(values(world, vary, source.spawn(1)[0]))
+        for _ in range(LASTS):
+            yield draw()
 
 
 def _groups(vary: str) -> tuple[str, ...]:

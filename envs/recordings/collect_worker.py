@@ -76,7 +76,7 @@ class Player:
 
     def play(self, index: int, most: int | None = None) -> dict[str, np.ndarray]:
         """Episode `index`: pixels (T, H, W, 3), state (T, S), action (T, A), the last of which is NaN; and
-        pixels_<name> (T, H, W, 3) and proprio (T, P), where the job asks for them, and `pixels` in a look of
+        pixels_<name> (T, H, W, 3) and proprio (T, P), where the job asks for them, and `pixels` in looks of
         the episode as pixels_look, where the job has looks.
 
         most: frames, where not as many as the job says. There are fewer where the world ends the episode.
@@ -100,7 +100,7 @@ class Player:
                 action[frames - 1] = self.policy.act(obs)
                 obs, _, ended, *_ = self.world.step(action[frames - 1])
             for name, rows in seen.items():
-                rows[frames] = look() if look is not None and name == LOOK else obs[name]
+                rows[frames] = next(look) if look is not None and name == LOOK else obs[name]
             frames += 1
         taken = action[: frames - 1]
         if not ((low <= taken) & (taken <= high)).all():
