@@ -20,7 +20,7 @@ from latent_planner.cli.upkeep import robust as robust_command
 from latent_planner.evaluation import plots
 from latent_planner.model.world_model import WorldModel
 from latent_planner.training.dataset import WindowDataset
-from latent_planner.training.robust.learn import RobustEncoder
+from latent_planner.training.robust.learn import RobustTraining
 
 GREEN, BLUE = np.array([30, 160, 60], np.uint8), np.array([40, 60, 140], np.uint8)
 
@@ -73,7 +73,7 @@ def distance(model: WorldModel, teacher: WorldModel, frames: np.ndarray, other: 
 def learned(teacher: WorldModel, dataset: WindowDataset) -> tuple[WorldModel, list[Any]]:
     """The student after a lesson, and what was logged."""
     rows: list[Any] = []
-    lesson = RobustEncoder(teacher, dataset, steps=150, batch_size=64, log=rows.append, progress=False)
+    lesson = RobustTraining(teacher, dataset, steps=150, batch_size=64, log=rows.append, progress=False)
     return lesson.learn(), rows
 
 

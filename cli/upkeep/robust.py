@@ -21,7 +21,7 @@ from latent_planner.checkpoints import checkpoint
 from latent_planner.common.commands import in_words
 from latent_planner.model.world_model import WorldModel
 from latent_planner.training.dataset import WindowDataset
-from latent_planner.training.robust.learn import SHARE, RobustEncoder
+from latent_planner.training.robust.learn import SHARE, RobustTraining
 from latent_planner.training.train_config import TrainConfig
 
 from ..user_errors import USER_ERRORS
@@ -41,7 +41,7 @@ def main(words: Sequence[str] | None = None) -> int:
         teacher, info = checkpoint.load(args.checkpoint)
         source = training_dataset(args.checkpoint, teacher.config, args.recording, looks=True)
         with source as (dataset, reader):
-            lesson = RobustEncoder(teacher, dataset, minutes=args.minutes, seed=args.seed)
+            lesson = RobustTraining(teacher, dataset, minutes=args.minutes, seed=args.seed)
             student = lesson.learn()
             training = {**info["training"], **lesson.found}
             checkpoint.save(student, args.out, planner=info["planner"], training=training)
@@ -51,7 +51,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def in_figures(found: Mapping[str, Any]) -> str:
-    """What RobustEncoder found, in words."""
+    """What RobustTraining found, in words."""
     return (
         f"of what the trained encoder says of held-out frames, the new one explains "
         f"{found['robust/as_recorded']:.1%} as recorded and {found['robust/other_looks']:.1%} in other looks"
@@ -72,7 +72,7 @@ def learn_at_the_end(
     teacher, info = checkpoint.load(folder, dataset.device)
     if teacher.config.encoder == "robust":
         return
-    lesson = RobustEncoder(
+    lesson = RobustTraining(
         teacher,
         dataset,
         steps=None if settings.steps is None else max(1, round(SHARE * settings.steps)),

@@ -58,6 +58,16 @@ class Augmentation:
         seen = draw.some(0.5, seen, _lit)
         return (seen + 0.5).clamp(0, 255).to(torch.uint8)
 
+    def without_scene(self, frames: Tensor, seed: Sequence[int]) -> Tensor:
+        """Pictures that show no scene: other looks of frames with their tiles in disorder, textures, noise."""
+        if not len(frames):
+            return frames
+        draw = _Draw(seed, len(frames), frames.device)
+        kind, nothing = draw.uniform(0, 3, 1, 1, 1), torch.zeros_like(frames, dtype=torch.float32)
+        seen = torch.where(kind < 1, _shuffled(self(frames, [*seed, 0]).float(), draw), _noise(nothing, draw))
+        seen = torch.where(kind < 2, seen, _new_ground(nothing, draw))
+        return (seen + 0.5).clamp(0, 255).to(torch.uint8)
+
 
 def augmented(frames: np.ndarray, seed: int = 0) -> np.ndarray:
     """One other look of each of a recording's frames, uint8 (n, h, w, 3), whatever their size."""
@@ -140,6 +150,23 @@ def _lit(frames: Tensor, draw: _Draw) -> Tensor:
     """Brightness, contrast and gamma."""
     lit = (frames - 128) * draw.uniform(0.6, 1.3, 1, 1, 1) + 128 + draw.uniform(-40, 40, 1, 1, 1)
     return 255 * (lit.clamp(0, 255) / 255) ** draw.uniform(0.7, 1.4, 1, 1, 1)
+
+
+def _shuffled(frames: Tensor, draw: _Draw) -> Tensor:
+    """The tiles of each frame in another order."""
+    count, height, width, _ = frames.shape
+    across = next(n for n in (8, 4, 2, 1) if height % n == 0 and width % n == 0)
+    tiles = frames.view(count, across, height // across, across, width // across, 3).transpose(2, 3)
+    order = draw.uniform(0, 1, across * across).argsort(1)
+    other = tiles.flatten(1, 2)[torch.arange(count, device=frames.device)[:, None], order]
+    return other.unflatten(1, (across, across)).transpose(2, 3).reshape(frames.shape)
+
+
+def _noise(like: Tensor, draw: _Draw) -> Tensor:
+    """Around any grey, every pixel, or every channel of it, by itself."""
+    coloured = draw.normal(*like.shape[1:])
+    noise = torch.where(draw.uniform(0, 1, 1, 1, 1) < 0.5, coloured, coloured[..., :1])
+    return draw.uniform(0, 255, 1, 1, 1) + noise * draw.uniform(5, 90, 1, 1, 1)
 
 
 def _texture(like: Tensor, draw: _Draw) -> Tensor:

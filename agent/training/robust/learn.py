@@ -4,6 +4,9 @@ A trained model knows one look. A second encoder learns to give, for another loo
 latent that the trained encoder gives for the frame as recorded. The other looks are rendered (a recording
 with the column that `data.vary` adds) or made by image operations (`augment`). Predictor, proposer and
 landmarks stay as they are, because latents keep their meaning; SIGReg's work on them is done.
+
+Pictures that show no scene are to give the latent zero: SIGReg keeps those of scenes away from there, so
+what cannot be read is noticed (`looks`). Outliers in training: Hendrycks et al., arXiv 1812.04606.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from torch import Tensor
 from latent_planner.common.progress import Bar
 
 from ...model.device import choose_precision
+from ...model.encoder import RobustEncoder
 from ...model.world_model import WorldModel, WorldModelConfig
 from ..budget import Budget, CtrlC
 from ..dataset import ENCODED_AT_ONCE, DatasetError, Split, WindowDataset
@@ -33,9 +37,10 @@ logger = logging.getLogger(__name__)
 
 SHARE = 0.5  # of the time that the model itself was trained
 BATCH, LEARNING_RATE, WEIGHT_DECAY, WARMUP, CLIP = 256, 2e-3, 1e-3, 0.02, 1.0
-AS_RECORDED = 0.25  # share of a batch
+KINDS = ("no scene", "recorded", "rendered")
+BATCH_SHARES = {"no scene": 1 / 16, "recorded": 3 / 16, "rendered": 3 / 8}  # the rest is augmented
+AGREEING, MARGIN = 0.999, 1.5  # share of frames as recorded where both encoders are to agree; times that
 LOG_EVERY, SAVE_EVERY = 50, 120.0  # steps, seconds
-NARROWER = 0.75  # of the projector's hidden width: the layers before it do more
 STATE: dict[str, Any] = {"step": int, "seconds": float}
 
 
@@ -47,7 +52,7 @@ def check_teachable(config: WorldModelConfig) -> None:
         )
 
 
-class RobustEncoder:
+class RobustTraining:
     """Makes of a trained `world_model` one whose encoder knows other looks, too.
 
     world_model  trained, with encoder "keypoint"; it is not changed
@@ -87,17 +92,17 @@ class RobustEncoder:
         self.precision = choose_precision(precision, self.device)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            width = max(1, round(NARROWER * config.projector_dim))
-            self.student = WorldModel(replace(config, encoder="robust", projector_dim=width)).to(self.device)
-        taught = {
-            name: value for name, value in world_model.state_dict().items() if not name.startswith("encoder.")
+            self.student = WorldModel(replace(config, encoder="robust")).to(self.device)
+        trained = {
+            name.replace("encoder.", "encoder.trained.", 1) if name.startswith("encoder.") else name: value
+            for name, value in world_model.state_dict().items()
         }
-        self.student.load_state_dict(taught, strict=False)
+        self.student.load_state_dict(trained, strict=False)
         self.student.requires_grad_(False)
-        self.student.encoder.requires_grad_(True)
-        self.optimizer = make_optimizer(
-            self.student.encoder, learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY
-        )
+        assert isinstance(self.student.encoder, RobustEncoder)
+        self.encoder = self.student.encoder.requires_grad_(True)
+        self.encoder.trained.requires_grad_(False)
+        self.optimizer = make_optimizer(self.encoder, learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
         frames, _ = dataset.sample(GROUND_FRAMES, split="train", seed=seed)
         self.augment = Augmentation.of(frames.permute(0, 2, 3, 1))
 
@@ -125,6 +130,7 @@ class RobustEncoder:
                     saved = self.budget.seconds
         self._save(step)
         self.student.eval()
+        self._settle()
         self.found = {"robust/step": step, **self.explained()}
         self._write(self.found)
         return self.student
@@ -133,14 +139,14 @@ class RobustEncoder:
         for group in self.optimizer.param_groups:
             group["lr"] = LEARNING_RATE * learning_rate_scale(spent, WARMUP)
         rows = self._rows(self.batch_size, "train", step)
-        frames, targets = self._frames(rows, step, as_recorded=AS_RECORDED)
-        self.student.encoder.train()
+        frames, targets = self._frames(rows, step, BATCH_SHARES)
+        self.encoder.train()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             latents = self.student.encode(frames)
         loss = (latents.float() - targets).square().mean()
         self.optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.student.encoder.parameters(), CLIP)
+        torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), CLIP)
         self.optimizer.step()
         return loss.detach()
 
@@ -148,17 +154,32 @@ class RobustEncoder:
         rows = self.dataset.rows[split]
         return rows[np.random.default_rng([self.seed, 0x100C, step]).integers(len(rows), size=count)]
 
-    def _frames(self, rows: np.ndarray, step: int, *, as_recorded: float) -> tuple[Tensor, Tensor]:
-        """uint8 (B, 1, 3, h, w), the first part of them as recorded, and their latents (B, 1, D)."""
+    def _frames(self, rows: np.ndarray, step: int, shares: Mapping[str, float]) -> tuple[Tensor, Tensor]:
+        """uint8 (B, 1, 3, h, w) of the kinds in `shares`, the rest augmented, and the latents that they should
+        have, (B, 1, D)."""
         clean = self.dataset.frames.gather(rows).to(self.device)
         with torch.no_grad():
             targets = self.teacher.encode(_as_input(clean)).float()
-        kept = round(as_recorded * len(rows))
+        known = {**shares, "rendered": shares.get("rendered", 0.0) if self.dataset.looks is not None else 0.0}
+        ends = np.cumsum([round(known.get(kind, 0.0) * len(rows)) for kind in KINDS]).tolist()
+        empty, recorded, rendered = (slice(*ends) for ends in zip([0, *ends], ends))
+        targets[empty] = 0
+        parts = [self.augment.without_scene(clean[empty], [self.seed, step, 1]), clean[recorded]]
         if self.dataset.looks is not None:
-            varied = self.dataset.looks.gather(rows[kept:]).to(self.device)
-        else:
-            varied = self.augment(clean[kept:], [self.seed, step])
-        return _as_input(torch.cat([clean[:kept], varied])), targets
+            parts.append(self.dataset.looks.gather(rows[rendered]).to(self.device))
+        parts.append(self.augment(clean[rendered.stop :], [self.seed, step]))
+        return _as_input(torch.cat(parts)), targets
+
+    @torch.no_grad()
+    def _settle(self) -> None:
+        """Weights as they will be stored, and up to where both encoders agree."""
+        for weights in self.encoder.parameters():
+            if weights.ndim > 1:
+                weights.copy_(weights.half())
+        rows = self._rows(2 * ENCODED_AT_ONCE, "held_out", 1)
+        parts = [self._frames(some, 0, {"recorded": 1.0}) for some in np.array_split(rows, 4)]
+        apart = [(self.student.encode(frames).float() - wanted).square().mean(-1) for frames, wanted in parts]
+        self.encoder.tolerance.fill_(MARGIN * float(torch.cat(apart).quantile(AGREEING)))
 
     @torch.no_grad()
     def explained(self) -> dict[str, float]:
@@ -166,8 +187,8 @@ class RobustEncoder:
         in other looks."""
         rows = self._rows(2 * ENCODED_AT_ONCE, "held_out", 0)
         found = {}
-        for name, share in (("as_recorded", 1.0), ("other_looks", 0.0)):
-            parts = [self._frames(some, 0, as_recorded=share) for some in np.array_split(rows, 4)]
+        for name, kind in (("as_recorded", "recorded"), ("other_looks", "rendered")):
+            parts = [self._frames(some, 0, {kind: 1.0}) for some in np.array_split(rows, 4)]
             latents = torch.cat([self.student.encode(frames).float() for frames, _ in parts])
             targets = torch.cat([wanted for _, wanted in parts])
             error, spread = (latents - targets).square().mean(), targets.var(0).mean()
@@ -177,12 +198,12 @@ class RobustEncoder:
     def _save(self, step: int) -> None:
         if self.state_path is not None:
             values = {"step": step, "seconds": self.budget.seconds}
-            save_state(self.state_path, self.student.encoder, self.optimizer, values)
+            save_state(self.state_path, self.encoder, self.optimizer, values)
 
     def _resume(self) -> tuple[int, float]:
         if self.state_path is None or not self.state_path.exists():
             return 0, 0.0
-        values = load_state(self.state_path, self.student.encoder, self.optimizer, STATE)
+        values = load_state(self.state_path, self.encoder, self.optimizer, STATE)
         logger.info("other looks: going on from step %d", values["step"])
         return values["step"], values["seconds"]
 
