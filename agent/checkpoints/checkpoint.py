@@ -34,7 +34,7 @@ from latent_planner.common.printable import printable
 from ..model.threads import at_most
 from ..model.world_model import WorldModel, WorldModelConfig
 from ..settings import AgentSettings
-from .tensors import as_float32, not_finite, oddity
+from .tensors import as_float32, halved, not_finite, oddity
 
 FORMAT, VERSION = "latent-planner", 1
 WEIGHTS, CONFIG, NEXT_CONFIG = "model.safetensors", "config.json", "config.next.json"
@@ -71,7 +71,7 @@ def save(
     if broken:
         raise CheckpointError(f"The weights {broken[0]!r} are not finite: nothing was saved to {folder}.")
     settings = _plain({"model": world_model.config.to_dict(), "planner": planner})
-    data = save_safetensors(state, metadata={SEAL: _seal(settings)})
+    data = save_safetensors(halved(state), metadata={SEAL: _seal(settings)})
     config = {
         "format": FORMAT,
         "version": VERSION,

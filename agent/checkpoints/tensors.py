@@ -32,6 +32,18 @@ def as_float32(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
 
 
+def halved(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same with matrices and kernels of float32 in float16 where that loses nothing."""
+
+    def short(value: Tensor) -> Tensor:
+        if value.dtype != torch.float32 or value.ndim < 2:
+            return value
+        half = value.half()
+        return half if torch.equal(half.float(), value) else value
+
+    return {name: short(value) for name, value in state.items()}
+
+
 def not_finite(state: Mapping[str, Tensor]) -> list[str]:
     """Names of those that hold NaN or an infinity."""
     return [name for name, value in state.items() if not value.isfinite().all()]

@@ -5,8 +5,9 @@ latent that the trained encoder gives for the frame as recorded. The other looks
 with the column that `data.vary` adds) or made by image operations (`augment`). Predictor, proposer and
 landmarks stay as they are, because latents keep their meaning; SIGReg's work on them is done.
 
-Pictures that show no scene are to give the latent zero: SIGReg keeps those of scenes away from there, so
-what cannot be read is noticed (`looks`). Outliers in training: Hendrycks et al., arXiv 1812.04606.
+Pictures that show no scene are to give a latent that no frame has, as far off as others are from each other,
+in the direction in which they differ least: what cannot be read is noticed there (`looks`). Outliers in
+training: Hendrycks et al., arXiv 1812.04606.
 """
 
 from __future__ import annotations
@@ -105,6 +106,7 @@ class RobustTraining:
         self.optimizer = make_optimizer(self.encoder, learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
         frames, _ = dataset.sample(GROUND_FRAMES, split="train", seed=seed)
         self.augment = Augmentation.of(frames.permute(0, 2, 3, 1))
+        self.nowhere = self._nowhere()
 
     def learn(self) -> WorldModel:
         """The new model, in eval mode. Ctrl-C saves, then is raised."""
@@ -163,12 +165,21 @@ class RobustTraining:
         known = {**shares, "rendered": shares.get("rendered", 0.0) if self.dataset.looks is not None else 0.0}
         ends = np.cumsum([round(known.get(kind, 0.0) * len(rows)) for kind in KINDS]).tolist()
         empty, recorded, rendered = (slice(*ends) for ends in zip([0, *ends], ends))
-        targets[empty] = 0
+        targets[empty] = self.nowhere
         parts = [self.augment.without_scene(clean[empty], [self.seed, step, 1]), clean[recorded]]
         if self.dataset.looks is not None:
             parts.append(self.dataset.looks.gather(rows[rendered]).to(self.device))
         parts.append(self.augment(clean[rendered.stop :], [self.seed, step]))
         return _as_input(torch.cat(parts)), targets
+
+    @torch.no_grad()
+    def _nowhere(self) -> Tensor:
+        """(D,): the latent of pictures that show no scene."""
+        clean = self.dataset.frames.gather(self._rows(4 * ENCODED_AT_ONCE, "train", 0)).to(self.device)
+        parts = [self.teacher.encode(_as_input(some))[:, 0].float() for some in clean.split(ENCODED_AT_ONCE)]
+        latents = torch.cat(parts).cpu()
+        mean, directions = latents.mean(0), torch.linalg.eigh(latents.double().T.cov()).eigenvectors.float()
+        return (mean + (latents - mean).norm(dim=1).mean() * directions[:, 0]).to(self.device)
 
     @torch.no_grad()
     def _settle(self) -> None:
