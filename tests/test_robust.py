@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +105,10 @@ def test_another_look_has_the_latent_of_the_recorded_one(
     assert distance(student, teacher, frames, frames) < 0.15
     assert rows[-1]["robust/as_recorded"] > 0.85 and rows[-1]["robust/other_looks"] > 0.6
     assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+    shown = torch.from_numpy(frames).permute(0, 3, 1, 2)[:, None]
+    with torch.no_grad():
+        exact = (student.encode(shown) - teacher.encode(shown)).abs().amax(-1)
+    assert (exact < 0.02).float().mean() > 0.95  # the trained encoder's own, but for float16
     kept = {name: value for name, value in before.items() if not name.startswith("encoder.")}
     assert all(torch.equal(student.state_dict()[name], value) for name, value in kept.items())
 
@@ -133,6 +139,19 @@ def test_a_picture_that_cannot_be_read_is_told_from_one_in_other_colours(
         (tmp_path / looks.FILE).write_text(json.dumps(whole))
         assert looks.load(tmp_path, "0" * 64) is None
         (tmp_path / looks.FILE).write_text(text)
+
+
+def test_a_robust_checkpoint_stores_its_encoders_in_half_of_the_room(
+    trained: tuple[WorldModel, WindowDataset], tmp_path: Path
+) -> None:
+    teacher, dataset = trained
+    student = RobustTraining(teacher, dataset, steps=1, batch_size=64, progress=False).learn()
+    checkpoint.save(student, tmp_path)
+    again = checkpoint.load(tmp_path)[0].state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in student.state_dict().items())
+    encoders = sum(value.nbytes for value in student.encoder.state_dict().values())
+    others = sum(value.nbytes for value in student.state_dict().values()) - encoders
+    assert (tmp_path / checkpoint.WEIGHTS).stat().st_size < others + 0.65 * encoders + 20_000
 
 
 @pytest.mark.parametrize("vary", ["augment", "trained"])
@@ -169,6 +188,32 @@ def test_the_command_teaches_a_trained_checkpoint(
     assert "choose another folder" in capsys.readouterr().err
     assert robust_command.main([str(out), *words[1:], "--out", str(tmp_path / "again")]) == 2
     assert "encoder=keypoint" in capsys.readouterr().err
+
+
+def test_the_command_goes_on_where_it_was_stopped(
+    tiny_checkpoint: Path,
+    pusht_recording: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    words = [str(tiny_checkpoint), "--recording", str(pusht_recording), "--out", str(tmp_path / "out")]
+    step = RobustTraining._step
+
+    def stopped(self: RobustTraining, number: int, spent: float) -> torch.Tensor:
+        if number == 2:
+            signal.raise_signal(signal.SIGINT)
+        return step(self, number, spent)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RobustTraining, "_step", stopped)
+        assert robust_command.main([*words, "--minutes", "60"]) == 130
+    assert [file.name for file in (tmp_path / "out").iterdir()] == [robust_command.STATE]
+    caplog.set_level(logging.INFO)
+    assert robust_command.main([*words, "--minutes", "0.02"]) == 0
+    assert "going on from step 3" in caplog.text
+    assert checkpoint.load(tmp_path / "out")[1]["training"]["robust/step"] >= 3
+    assert not (tmp_path / "out" / robust_command.STATE).exists()
 
 
 def test_what_cannot_learn_other_looks_is_refused_before_the_training(

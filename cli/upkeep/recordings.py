@@ -11,6 +11,7 @@ from typing import Any
 
 from latent_planner import envs
 from latent_planner.checkpoints import checkpoint
+from latent_planner.envs.looks.families import TRAINED
 from latent_planner.envs.recordings.collect import collect
 from latent_planner.envs.recordings.episodes import EpisodeReader
 from latent_planner.envs.recordings.senses import VECTOR
@@ -36,9 +37,9 @@ def new_checkpoint_parser(command: str, about: str | None) -> argparse.ArgumentP
     return parser
 
 
-def new_folder(out: Path) -> None:
-    """ConfigError where `out` holds something."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+def new_folder(out: Path, *, but_for: str = "") -> None:
+    """ConfigError where `out` holds something else than a file of this name."""
+    if out.exists() and (not out.is_dir() or any(file.name != but_for for file in out.iterdir())):
         raise ConfigError(f"{out} is there already: choose another folder with --out")
 
 
@@ -51,7 +52,7 @@ def training_dataset(
     name: of the checkpoint.   looks: whether other looks of the frames are wanted, where there are any.
     """
     with tempfile.TemporaryDirectory() as folder:
-        path = recording or _training_recording(name) or _fresh(config, folder)
+        path = recording or _training_recording(name) or _fresh(config, folder, looks)
         with EpisodeReader(path, **_senses(config, name)) as reader:
             dataset = WindowDataset(
                 reader, num_frames=config.context_len + 1, frameskip=config.frameskip, looks=looks
@@ -73,9 +74,10 @@ def _senses(config: WorldModelConfig, name: str) -> dict[str, Any]:
     return {"cameras": list(config.cameras), "proprio": own if config.proprio else None, "named": True}
 
 
-def _fresh(config: WorldModelConfig, folder: str) -> Path:
+def _fresh(config: WorldModelConfig, folder: str, looks: bool) -> Path:
     if config.env not in envs.names():
         raise ConfigError(f"there are no episodes of {config.env} to learn from: add --recording FILE")
     options: dict[str, Any] = {"image_size": config.image_size, "cameras": config.cameras or None}
+    options |= {"vary": TRAINED} if looks else {}
     path, proprio = Path(folder) / "fresh.h5", bool(config.proprio)
     return collect(config.env, path, episodes=EPISODES, length=LENGTH, seed=SEED, proprio=proprio, **options)

@@ -6,7 +6,8 @@
 
 A second encoder learns what the checkpoint's own says of a frame, from other looks of that frame. Where the
 recording has them (data.vary), those are rendered; otherwise image operations make them. A run with data.vary
-learns this at the end of its training. Predictor, proposer and landmarks stay as they are.
+learns this at the end of its training. Predictor, proposer and landmarks stay as they are. If it is stopped,
+the same command goes on.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from latent_planner.checkpoints import checkpoint
 from latent_planner.common.commands import in_words
 from latent_planner.model.world_model import WorldModel
 from latent_planner.training.dataset import WindowDataset
-from latent_planner.training.robust.learn import SHARE, RobustTraining
+from latent_planner.training.robust.learn import SHARE, RobustTraining, check_teachable
 from latent_planner.training.train_config import TrainConfig
 
 from ..user_errors import USER_ERRORS
@@ -29,7 +30,7 @@ from . import looks
 from .recordings import new_checkpoint_parser, new_folder, training_dataset
 
 MINUTES = 15.0
-STATE = "robust.safetensors"  # in a run folder: what is needed to go on
+STATE = "robust.safetensors"  # in a run folder, or a new one: what is needed to go on
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -37,15 +38,19 @@ def main(words: Sequence[str] | None = None) -> int:
     args = _arguments(words)
     logging.basicConfig(format="%(message)s")
     with in_words(*USER_ERRORS) as outcome:
-        new_folder(args.out)
+        new_folder(args.out, but_for=STATE)
         teacher, info = checkpoint.load(args.checkpoint)
+        check_teachable(teacher.config)
+        args.out.mkdir(parents=True, exist_ok=True)
+        state = args.out / STATE
         source = training_dataset(args.checkpoint, teacher.config, args.recording, looks=True)
         with source as (dataset, reader):
-            lesson = RobustTraining(teacher, dataset, minutes=args.minutes, seed=args.seed)
+            lesson = RobustTraining(teacher, dataset, minutes=args.minutes, seed=args.seed, state_path=state)
             student = lesson.learn()
             training = {**info["training"], **lesson.found}
             checkpoint.save(student, args.out, planner=info["planner"], training=training)
             looks.write(args.out, reader)
+            state.unlink()
         print(f"{args.out}: {in_figures(lesson.found)}")
     return outcome.code
 

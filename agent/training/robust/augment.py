@@ -59,7 +59,7 @@ class Augmentation:
         return (seen + 0.5).clamp(0, 255).to(torch.uint8)
 
     def without_scene(self, frames: Tensor, seed: Sequence[int]) -> Tensor:
-        """Pictures that show no scene: other looks of frames with their tiles in disorder, textures, noise."""
+        """Pictures that show no scene: the tiles of other looks of frames in disorder, textures, noise."""
         if not len(frames):
             return frames
         draw = _Draw(seed, len(frames), frames.device)

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from latent_planner.common.progress import Bar
 
@@ -101,9 +101,10 @@ class RobustTraining:
         self.student.load_state_dict(trained, strict=False)
         self.student.requires_grad_(False)
         assert isinstance(self.student.encoder, RobustEncoder)
-        self.encoder = self.student.encoder.requires_grad_(True)
-        self.encoder.trained.requires_grad_(False)
-        self.optimizer = make_optimizer(self.encoder, learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+        self.encoder = self.student.encoder
+        parts = {name: part for name, part in self.encoder.named_children() if name != "trained"}
+        self.pupil = nn.ModuleDict(parts).requires_grad_(True)
+        self.optimizer = make_optimizer(self.pupil, learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
         frames, _ = dataset.sample(GROUND_FRAMES, split="train", seed=seed)
         self.augment = Augmentation.of(frames.permute(0, 2, 3, 1))
         self.nowhere = self._nowhere()
@@ -148,7 +149,7 @@ class RobustTraining:
         loss = (latents.float() - targets).square().mean()
         self.optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), CLIP)
+        torch.nn.utils.clip_grad_norm_(self.pupil.parameters(), CLIP)
         self.optimizer.step()
         return loss.detach()
 
@@ -157,8 +158,8 @@ class RobustTraining:
         return rows[np.random.default_rng([self.seed, 0x100C, step]).integers(len(rows), size=count)]
 
     def _frames(self, rows: np.ndarray, step: int, shares: Mapping[str, float]) -> tuple[Tensor, Tensor]:
-        """uint8 (B, 1, 3, h, w) of the kinds in `shares`, the rest augmented, and the latents that they should
-        have, (B, 1, D)."""
+        """uint8 (B, 1, 3, h, w) of the kinds in `shares`, the rest augmented, and the latents (B, 1, D) that
+        they should have."""
         clean = self.dataset.frames.gather(rows).to(self.device)
         with torch.no_grad():
             targets = self.teacher.encode(_as_input(clean)).float()
@@ -209,12 +210,12 @@ class RobustTraining:
     def _save(self, step: int) -> None:
         if self.state_path is not None:
             values = {"step": step, "seconds": self.budget.seconds}
-            save_state(self.state_path, self.encoder, self.optimizer, values)
+            save_state(self.state_path, self.pupil, self.optimizer, values)
 
     def _resume(self) -> tuple[int, float]:
         if self.state_path is None or not self.state_path.exists():
             return 0, 0.0
-        values = load_state(self.state_path, self.encoder, self.optimizer, STATE)
+        values = load_state(self.state_path, self.pupil, self.optimizer, STATE)
         logger.info("other looks: going on from step %d", values["step"])
         return values["step"], values["seconds"]
 
