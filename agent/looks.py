@@ -39,6 +39,7 @@ EDGE_SLACK = {"scene": 2.0, "goal": 6.0}  # the same for edges, where things may
 SHELL = 1.5  # times the largest recorded norm that a latent may have
 LEAST_SPREAD = 1e-4  # of the variance along the widest direction: what narrower ones count as
 FAR = 0.99  # share of the recorded latents that are nearer than what counts as the farthest
+WIDE = 2.0  # times as far as that share of frames in the look that was recorded: others may be unreadable
 BEYOND = 1.05  # times that
 AT_ONCE, ENCODED = 256, 64  # recorded frames looked at together, and how many of those are encoded
 LIKELY = 0.4  # of the way from the middle to the border
@@ -103,15 +104,17 @@ class Shell:
     farthest: Mapping[str, float]
 
     @classmethod
-    def of(cls, latents: np.ndarray, kinds: Mapping[str, np.ndarray]) -> Shell:
-        """By latents (n, D), and as far as these others reach, (n, D) of each kind."""
+    def of(cls, latents: np.ndarray, usual: np.ndarray, kinds: Mapping[str, np.ndarray]) -> Shell:
+        """By latents (n, D), as far as others reach, (n, D) of each kind, of which some are in the look that
+        was recorded, `usual` (m, D)."""
         mean = latents.mean(0)
         variance, directions = np.linalg.eigh(np.cov(latents.T))
         least = max(float(variance[-1]) * LEAST_SPREAD, 1e-12)
         scale = directions / np.sqrt(np.maximum(variance, least) * len(mean))
         shell = cls(mean, scale, {})
-        far = {kind: float(np.quantile(shell.distance(some), FAR)) for kind, some in kinds.items()}
-        return cls(mean, scale, far)
+        most = WIDE * np.quantile(shell.distance(usual), FAR)
+        away = {kind: np.quantile(shell.distance(some), FAR) for kind, some in kinds.items()}
+        return cls(mean, scale, {kind: float(min(most, far)) for kind, far in away.items()})
 
     def distance(self, latents: np.ndarray) -> np.ndarray:
         """(n, D) -> (n,): about 1 for recorded ones."""
@@ -218,9 +221,10 @@ def measure_shell(world_model: WorldModel, frames: np.ndarray, others: np.ndarra
     chosen = np.concatenate(
         [some[np.linspace(0, len(some) - 1, DEGRADED).astype(int)] for some in (frames, others)]
     )
-    scene = np.concatenate([encoded(frames), encoded(others)])
+    usual = encoded(frames)
+    scene = np.concatenate([usual, encoded(others)])
     goals = np.concatenate([scene, *(encoded(pictures) for pictures in _degraded(chosen, size))])
-    return Looks({}, {}, Shell.of(scene[::2], {"scene": scene[1::2], "goal": goals[1::2]}))
+    return Looks({}, {}, Shell.of(scene[::2], usual, {"scene": scene[1::2], "goal": goals[1::2]}))
 
 
 def _degraded(frames: np.ndarray, size: int) -> list[np.ndarray]:
