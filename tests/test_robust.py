@@ -75,7 +75,7 @@ def distance(model: WorldModel, teacher: WorldModel, frames: np.ndarray, other: 
 def learned(teacher: WorldModel, dataset: WindowDataset) -> tuple[WorldModel, list[Any]]:
     """The student after a lesson, and what was logged."""
     rows: list[Any] = []
-    lesson = RobustTraining(teacher, dataset, steps=150, batch_size=64, log=rows.append, progress=False)
+    lesson = RobustTraining(teacher, dataset, steps=250, batch_size=64, log=rows.append, progress=False)
     return lesson.learn(), rows
 
 
