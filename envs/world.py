@@ -100,6 +100,7 @@ class World(gymnasium.Env):
         self._varied: dict[str, Any] = {}
         self._frames: Any = None  # what draws, of `_frames_for`, where the subclass draws so
         self.moment = 0.0  # control steps since the reset; clutter that moves is where it is then
+        self.draws = True  # whether observations have frames; without, for a policy that does not look
         self._goal_state: np.ndarray | None = None
         self._goal_seen: dict[str, np.ndarray] = {}  # what would be observed there
         self.goal_picture: np.ndarray | None = None  # info["goal"] of the last reset, where it comes larger
@@ -370,6 +371,8 @@ class World(gymnasium.Env):
         return self._goal_state if self.goal_marker else None
 
     def _observation(self, state: np.ndarray) -> dict[str, np.ndarray]:
+        if not self.draws:
+            return {"state": state}
         marker = self._marker()
         return {**self._shown(lambda view: self._draw_from(view, marker), state), "state": state}
 

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from latent_planner import envs
+from latent_planner.envs.goals import pairs as lists
 from latent_planner.evaluation import benchmark
 from latent_planner.evaluation.provenance import durations, write_json
 from latent_planner.evaluation.strict import held_line
@@ -283,3 +285,17 @@ def test_json_is_whole_or_absent(tmp_path):
     with pytest.raises(ValueError):
         write_json(path, {"a": float("nan")})
     assert path.read_text() == before and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", ["pusht", "two_room", "reacher"])
+def test_floors_draw_nothing_and_are_those_of_a_world_that_draws(name):
+    class Drawn:  # hides that frames can be left out
+        def __init__(self, env):
+            self.reset, self.step, self.action_space = env.reset, env.step, env.action_space
+
+    given, env = lists.draw(name, 4, 3, 25), envs.make(name)
+    for kind in benchmark.FLOORS:
+        drawn = benchmark._floor_outcomes(kind, Drawn(env), given, range(4), 0)
+        assert benchmark._floor_outcomes(kind, env, given, range(4), 0) == drawn
+    obs, _, _, _, _ = env.step(np.zeros(env.action_space.shape, np.float32))
+    assert obs["pixels"].any()  # who looks afterwards sees

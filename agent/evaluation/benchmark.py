@@ -23,7 +23,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -292,13 +293,28 @@ def _floor_outcomes(kind: str, env: Environment, pairs: Pairs, indices: range, s
     """Whether one who does not look reaches the goals of these pairs."""
     act = _blind(kind, env)
     successes = []
-    for index in indices:
-        random = np.random.default_rng([seed % 2**63, int(pairs.seed[index]) % 2**63])
-        played = Trial.start(env, pairs, index)
-        while not played.success and played.steps < pairs.budget:
-            played.step(act(random))
-        successes.append(played.success)
+    with _undrawn(env):
+        for index in indices:
+            random = np.random.default_rng([seed % 2**63, int(pairs.seed[index]) % 2**63])
+            played = Trial.start(env, pairs, index)
+            while not played.success and played.steps < pairs.budget:
+                played.step(act(random))
+            successes.append(played.success)
     return successes
+
+
+@contextmanager
+def _undrawn(env: Any) -> Iterator[None]:
+    """Draw no frames in a world that can leave them out: they are most of the time of one who does not look."""
+    drawn = getattr(env, "draws", None)
+    if drawn is None:
+        yield
+        return
+    env.draws = False
+    try:
+        yield
+    finally:
+        env.draws = drawn
 
 
 def _blind(kind: str, env: Any) -> Callable[[np.random.Generator], Any]:
