@@ -15,8 +15,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import slurm_stand_in
 from waiting import PATIENCE, until
 
+from latent_planner.common.engines import slurm_jobs
 from latent_planner.common.engines.engine import Engine
 from latent_planner.common.engines.outcomes import EngineError, outcomes
 
@@ -58,7 +60,7 @@ def fails(item: int) -> int:
     return 1 // item
 
 
-ENGINES = ["local", "ray", "slurm", "dask"]
+ENGINES = ["local", "ray", "slurm", "slurm without accounting", "dask"]
 
 
 @pytest.fixture(params=ENGINES)
@@ -72,7 +74,7 @@ def pool(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Executor]:
         with cluster, distributed.Client(cluster) as client, client.get_executor() as executor:
             yield executor
         return
-    words = [f"engine={request.param}", "workers=2"]
+    words = [f"engine={request.param.split()[0]}", "workers=2"]
     if request.param == "ray":
         pytest.importorskip("ray")
         words.append("ray.address=local")
@@ -81,6 +83,12 @@ def pool(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Executor]:
         job = importlib.import_module("submitit.core.core").Job
         monkeypatch.setattr(job, "_results_timeout_s", 1)  # how long it looks for what a dead job left
         words += ["slurm.cluster=local", f"slurm.folder={tmp_path / 'jobs'}"]
+    if request.param == "slurm without accounting":
+        pytest.importorskip("submitit")
+        slurm_stand_in.install(tmp_path, monkeypatch)
+        monkeypatch.setattr(slurm_jobs, "EVERY", 0.2)
+        monkeypatch.setattr(slurm_jobs, "LATE", 0.2)
+        words += [f"slurm.folder={tmp_path / 'jobs'}"]
     with Engine.from_words(words).open() as made:
         yield made
 

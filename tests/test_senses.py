@@ -240,6 +240,76 @@ def test_a_goal_counts_for_what_it_says_and_nothing_else(trained: Path, said: li
     assert plan.cost == pytest.approx(nearest, rel=1e-4)
 
 
+def in_turn(*places: tuple[float, float]) -> dict[str, np.ndarray]:
+    """What is seen at each place, one after the other."""
+    seen = [seen_at(*place) for place in places]
+    return {name: np.stack([view[name] for view in seen]) for name in seen[0]}
+
+
+@pytest.mark.parametrize("said", [["front", "wrist"], ["front", "proprio"], ["proprio"]])
+def test_waypoints_are_passed_in_order_by_what_they_say(trained: Path, said: list[str]) -> None:
+    places = (0.2, 0.6), (0.8, 0.2), (0.5, 0.9)
+    marks = {name: view for name, view in in_turn(*places).items() if name in said}
+    agent = agent_of(trained)
+    agent.set_waypoints(marks, near=1e-3)
+    for place in places:  # there, by what was said; so the next one counts
+        assert agent.latent_distance(seen_at(*place)) == pytest.approx(0, abs=1e-4)
+        for _ in range(agent.config.frameskip):
+            agent.act(seen_at(*place))
+    assert agent.latent_distance(seen_at(*places[-1])) == pytest.approx(0, abs=1e-4)  # the last one stays
+    both = agent_of(trained)
+    both.set_waypoints({name: np.stack([view, view[::-1]]) for name, view in marks.items()}, near=1e-3)
+    ends = in_turn(places[0], places[-1])
+    np.testing.assert_allclose(both.latent_distance(ends), 0, atol=1e-4)
+    assert both.act(ends).shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (in_turn((0.2, 0.6))["front"], "This model knows front, wrist, proprio: give a dict"),
+        ({}, "Nothing was given to look at"),
+        ({"front": seen_at(0, 0)["front"]}, r"waypoints must be \(G, H, W, 3\).*'front'"),
+        ({"proprio": np.zeros(4)}, r"waypoints must be \(G, P\).*'proprio'"),
+        ({"proprio": np.zeros((2, 3))}, r"proprio must be \(4,\) numbers"),
+        ({"proprio": np.full((2, 4), np.inf)}, "proprio is NaN or infinite at 'across'"),
+        ({"head": np.zeros((2, 8, 8, 3), np.uint8)}, "no 'head' in this model"),
+        ({**in_turn((0, 0), (1, 1)), "proprio": np.zeros((3, 4))}, "must show the same views"),
+        ({"proprio": np.zeros((0, 4))}, r"proprio must be \\(4,\\) numbers"),
+    ],
+)
+def test_waypoints_that_cannot_be_get_one_sentence_and_change_nothing(
+    trained: Path, given: Any, sentence: str
+) -> None:
+    agent, here = agent_of(trained), seen_at(0.2, 0.6)
+    agent.set_goal(seen_at(0.7, 0.3))
+    before = agent.latent_distance(here)
+    with pytest.raises(PlanError, match=sentence):
+        agent.set_waypoints(given)
+    assert agent.latent_distance(here) == before
+
+
+def test_goals_are_sought_over_legs_where_they_say_everything_else_straight(
+    recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_trainer(
+        tmp_path, dataset=dataset_of(recording), model={**MODEL, "landmarks": 12}, steps=8, freeze_encoder=0.5
+    ).fit()
+    agent, asked = agent_of(tmp_path), []
+    agent = Agent(agent.world_model, agent.settings.changed(legs=3), device="cpu")
+    assert agent.world_model.landmarks is not None and agent.world_model.landmarks.known
+    aim = agent._solver.legs.aim
+    monkeypatch.setattr(agent._solver.legs, "aim", lambda *given: (asked.append(1), aim(*given))[1])
+    for said in (["front"], ["wrist", "proprio"], ["proprio"], ["front", "wrist", "proprio"]):
+        asked.clear()
+        goal = {name: view for name, view in seen_at(0.9, 0.9).items() if name in said}
+        agent.set_waypoints({name: np.stack([view, view]) for name, view in goal.items()}, steps=200)
+        agent.set_goal(goal, steps=200)
+        action, plan = agent.act(seen_at(0.1, 0.1)), agent.plan(seen_at(0.1, 0.1))
+        assert action.shape == (2,) and np.isfinite(action).all() and np.isfinite(plan.aims).all()
+        assert bool(asked) == (len(said) == 3)
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [

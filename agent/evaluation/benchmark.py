@@ -305,7 +305,7 @@ def _floor_outcomes(kind: str, env: Environment, pairs: Pairs, indices: range, s
 
 @contextmanager
 def _undrawn(env: Any) -> Iterator[None]:
-    """Draw no frames in a world that can leave them out: they are most of the time of one who does not look."""
+    """Draw no frames in a world that can leave them out: they take most of the time."""
     drawn = getattr(env, "draws", None)
     if drawn is None:
         yield

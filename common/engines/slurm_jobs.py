@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +16,8 @@ from .outcomes import EngineError
 GENERAL = ("timeout_min", "cpus_per_task", "gpus_per_node", "mem_gb", "nodes", "tasks_per_node", "name")
 DEFAULTS = {"name": "latent-planner", "timeout_min": 240, "cpus_per_task": 1}
 OWN = ("cluster", "folder")
+EVERY, LATE = 10.0, 15.0  # seconds between looks at the queue, and until a result must have appeared
+OVER = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"}
 ARRAY = 1000  # jobs in one array; Slurm's own limit is 1001 unless its administrator has raised it
 
 
@@ -42,6 +45,7 @@ class SlurmJobs(Executor):
             )
         self._limit = (workers or usable_cpus()) if cluster == "local" else None
         self._jobs = submitit.AutoExecutor(folder=options.get("folder", "slurm-jobs"), cluster=cluster)
+        self._queue = _Queue() if cluster == "slurm" else None
         values = {name: _value(text) for name, text in options.items() if name not in OWN}
         values = {name if name in GENERAL else f"slurm_{name}": value for name, value in values.items()}
         try:
@@ -53,7 +57,7 @@ class SlurmJobs(Executor):
         self._waiting: list[tuple[Future[Any], Any]] = []
         self._going: dict[Any, Future[Any]] = {}
         self._change, self._closed = threading.Condition(), False
-        self._results = ThreadPoolExecutor(16, thread_name_prefix="results")  # one of a lost job takes 15 s
+        self._results = ThreadPoolExecutor(16, thread_name_prefix="results")  # that of a lost job takes LATE
         self._watch = threading.Thread(target=self._run, name="slurm jobs", daemon=True)
         self._watch.start()
 
@@ -96,11 +100,20 @@ class SlurmJobs(Executor):
                     return
                 begin = self._taken()
             self._begin(begin)
-            for job in [job for job in list(self._going) if job.done()]:
+            for job in self._ended():
                 with self._change:
                     future = self._going.pop(job)
-                self._results.submit(_end, job, future)
+                self._results.submit(_end, job, future, self._queue is not None)
             time.sleep(min(30.0, 0.1 + len(self._going) / 1000))  # asking costs the file system
+
+    def _ended(self) -> list[Any]:
+        """The jobs that have left a result, and those that will leave none."""
+        jobs = list(self._going)
+        if self._queue is None:
+            return [job for job in jobs if job.done()]
+        here = self._queue.look()
+        gone = set() if here is None else {job.job_id for job in jobs} - here
+        return [job for job in jobs if job.paths.result_pickle.exists() or job.job_id in gone]
 
     def _taken(self) -> list[tuple[Future[Any], Any]]:
         self._waiting = [entry for entry in self._waiting if not entry[0].cancelled()]
@@ -122,11 +135,51 @@ class SlurmJobs(Executor):
             self._going |= {job: future for job, (future, _) in zip(jobs, entries)}
 
 
-def _end(job: Any, future: Future[Any]) -> None:
+class _Queue:
+    """The jobs that Slurm has, as squeue lists them.
+
+    submitit asks sacct, which knows nothing on a cluster without an accounting database: there a job that was
+    cancelled would be waited for without end.
+    """
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def look(self) -> set[str] | None:
+        """The ids of this user's jobs that have not ended, at most every `EVERY` seconds; else, and where
+        Slurm does not answer, None."""
+        if time.monotonic() < self._next:
+            return None
+        command = ["squeue", "--me", "--noheader", "--array", "--states=all", "--format=%i %T"]
+        try:
+            said = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        except (OSError, subprocess.TimeoutExpired):
+            said = None
+        self._next = time.monotonic() + EVERY
+        if said is None or said.returncode:
+            return None
+        rows = [line.split() for line in said.stdout.splitlines()]
+        return {row[0] for row in rows if len(row) == 2 and row[1] not in OVER}
+
+
+def _end(job: Any, future: Future[Any], in_queue: bool) -> None:
+    """Pass on what a job that has ended has left.   in_queue: whether it was one of Slurm's."""
     try:
+        if in_queue and not _appears(job):
+            raise EngineError(f"job {job.job_id} ended without a result")
         future.set_result(job.result())
     except Exception as error:
         future.set_exception(error)
+
+
+def _appears(job: Any) -> bool:
+    """Whether there is a result; some file systems show new files late."""
+    end = time.monotonic() + LATE
+    while not job.paths.result_pickle.exists():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.5)
+    return True
 
 
 def _value(text: str) -> Any:
