@@ -275,7 +275,7 @@ def test_waypoints_are_passed_in_order_by_what_they_say(trained: Path, said: lis
         ({"proprio": np.full((2, 4), np.inf)}, "proprio is NaN or infinite at 'across'"),
         ({"head": np.zeros((2, 8, 8, 3), np.uint8)}, "no 'head' in this model"),
         ({**in_turn((0, 0), (1, 1)), "proprio": np.zeros((3, 4))}, "must show the same views"),
-        ({"proprio": np.zeros((0, 4))}, r"proprio must be \\(4,\\) numbers"),
+        ({"proprio": np.zeros((0, 4))}, r"proprio must be \(4,\) numbers"),
     ],
 )
 def test_waypoints_that_cannot_be_get_one_sentence_and_change_nothing(
