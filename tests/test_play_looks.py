@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,12 +40,9 @@ CARD = "getComputedStyle(document.documentElement).getPropertyValue('--card')"
 @pytest.fixture
 def mine(tmp_path: Path) -> Path:
     """A run folder with another model of TwoRoom, which plans in its own way."""
-    folder = tmp_path / "runs" / "mine"
-    shutil.copytree(checkpoint.load("two_room")[1]["path"], folder)
-    config = json.loads((folder / "config.json").read_text())
-    config["planner"] |= {"name": "mppi", "num_samples": 24, "num_elites": 3, "iterations": 2}
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
+    world_model, info = checkpoint.load("two_room")
+    planner = {**info["planner"], "name": "mppi", "num_samples": 24, "num_elites": 3, "iterations": 2}
+    return checkpoint.save(world_model, tmp_path / "runs" / "mine", planner=planner)
 
 
 @pytest.fixture
