@@ -7,8 +7,8 @@ from latent_planner.evaluation.reachability import KEPT
 from .imagined import Known
 
 # Share of the distance between unrelated latents. States of the bundled worlds that were not among the known
-# ones were at most 0.5 away; noise and flat colours 0.63 and more where the encoder knows other looks, elsewhere
-# 2 and more.
+# ones were at most 0.5 away; noise and flat colours 0.63 and more where the encoder knows other looks, 2 and
+# more elsewhere.
 UNFAMILIAR = 0.57
 
 
