@@ -69,7 +69,7 @@ def test_clean_targets_and_consistency_are_of_the_frames_as_recorded(bench: Modu
 
 def test_the_lesson_with_a_consistency_term_moves_the_encoder(bench: ModuleType, dataset: Any) -> None:
     teacher = tiny_model(dataset).eval()
-    lesson = bench.ConsistentEncoder(teacher, dataset, steps=3, batch_size=16, progress=False)
+    lesson = bench.ConsistentTraining(teacher, dataset, steps=3, batch_size=16, progress=False)
     before = [value.clone() for value in lesson.student.encoder.parameters()]
     lesson.learn()
     assert any(not torch.equal(a, b) for a, b in zip(before, lesson.student.encoder.parameters()))

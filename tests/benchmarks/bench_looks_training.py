@@ -141,7 +141,7 @@ class TwoLooksTrainer(Trainer):
         super()._prepare()
 
 
-class ConsistentEncoder(learn.RobustEncoder):
+class ConsistentTraining(learn.RobustTraining):
     """Learns from each frame twice, as recorded and in another look, that both latents are one."""
 
     weight: float = 1.0
@@ -150,15 +150,15 @@ class ConsistentEncoder(learn.RobustEncoder):
         for group in self.optimizer.param_groups:
             group["lr"] = learn.LEARNING_RATE * learning_rate_scale(spent, learn.WARMUP)
         rows = self._rows(self.batch_size // 2, "train", step)
-        recorded, targets = self._frames(rows, step, as_recorded=1.0)
-        other, _ = self._frames(rows, step, as_recorded=0.0)
-        self.student.encoder.train()
+        recorded, targets = self._frames(rows, step, {"recorded": 1.0})
+        other, _ = self._frames(rows, step, {"rendered": 1.0})
+        self.encoder.train()
         latents = self.student.encode(torch.cat([recorded, other])).float()
         one, two = latents.chunk(2)
         loss = (latents - torch.cat([targets, targets])).square().mean()
         self.optimizer.zero_grad()
         (loss + self.weight * (one - two).square().mean()).backward()
-        nn.utils.clip_grad_norm_(self.student.encoder.parameters(), learn.CLIP)
+        nn.utils.clip_grad_norm_(self.pupil.parameters(), learn.CLIP)
         self.optimizer.step()
         return loss.detach()
 
@@ -178,7 +178,7 @@ def train(way: Way, folder: Path, reader: EpisodeReader, args: argparse.Namespac
         home = args.out / "teacher"
         found = train(replace(way, looks="", taught=False), home, reader, _with(args, minutes=minutes))
         teacher, info = checkpoint.load(home)
-        made = ConsistentEncoder if way.consistency else learn.RobustEncoder
+        made = ConsistentTraining if way.consistency else learn.RobustTraining
         data = WindowDataset(
             reader, num_frames=CONTEXT + 1, frameskip=FRAMESKIP, looks=True, memory_gb=args.memory_gb
         )
