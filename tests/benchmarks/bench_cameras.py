@@ -19,8 +19,7 @@ All models of a part learn from one recording. What is done stays in --out, and 
 from __future__ import annotations
 
 import argparse
-import json
-import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,20 +27,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-os.environ.setdefault("WANDB_MODE", "disabled")
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "examples")]
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(ROOT / "tests"), str(ROOT / "examples")]
 
-from latent_planner.cli import plan, train  # noqa: E402
+import resumable  # noqa: E402
+
 from latent_planner.envs.recordings.collect import collect  # noqa: E402
 
-SMALL = [
-    "model.latent_dim=24", "model.proprio_dims=4", "model.projector_dim=32", "model.encoder_width=8",
-    "model.predictor_width=32", "model.predictor_depth=1", "model.predictor_heads=2",
-    "model.predictor_head_dim=16", "model.predictor_mlp_dim=32", "train.batch_size=8", "train.steps=4",
-    "model.image_size=32", "planner.num_samples=8", "planner.num_elites=2", "planner.iterations=1",
-    "benchmark.validation_pairs=0",
-]  # fmt: skip
+SMALL = [*resumable.SMALL, "model.proprio_dims=4", "benchmark.validation_pairs=0"]
 
 
 class Test(NamedTuple):
@@ -65,34 +58,24 @@ class Bench:
         """The word that names the recording, which is made unless it is there."""
         size, length = (32, 30) if self.small else (64, 100)
         count = 6 if self.small else episodes
-        path = self.folder / f"{world.replace(':', '-')}-{count}x{length}.h5"
+        path = self.folder / f"{re.sub(r'[^a-zA-Z0-9_-]+', '-', world)}-{count}x{length}.h5"
         collect(world, path, episodes=count, length=length, image_size=size, **options)
         return f"data.path={path}"
 
     def trained(self, name: str, words: Sequence[str]) -> Path:
         """The run folder of this name, trained to its end."""
-        run = self.folder / name
-        if (run / "trained").exists():
-            return run
-        asked = ["wandb.mode=disabled", "benchmark.pairs=0", f"out={run}", f"train.minutes={self.minutes}"]
-        fresh = [*words, *asked, *(SMALL if self.small else ())]
-        code = train.main([f"resume={run}"] if (run / "train.yaml").exists() else fresh)
-        if code:
-            raise SystemExit(code)
-        (run / "trained").touch()
-        return run
+        more = SMALL if self.small else ()
+        return resumable.trained(self.folder / name, [*words, f"train.minutes={self.minutes}", *more])
 
     def tested(self, test: Test) -> dict[str, Any]:
         """The result of this test."""
-        out = self.folder / test.run / "-".join(["test", test.sees, test.goal, "two" * test.history])
-        if not (out / "benchmark.json").exists():
-            words = ["--benchmark", "--checkpoint", str(self.folder / test.run), "--out", str(out)]
-            words += ["--pairs", str(self.pairs), *(["--module", test.module] if test.module else [])]
-            words += [f"benchmark.senses={test.sees}"] * bool(test.sees)
-            words += [f"benchmark.goal={test.goal}"] * bool(test.goal)
-            if code := plan.main([*words, f"benchmark.history={'true' if test.history else 'false'}"]):
-                raise SystemExit(code)
-        return json.loads((out / "benchmark.json").read_text())
+        run = self.folder / test.run
+        words = ["--pairs", str(self.pairs), *(["--module", test.module] if test.module else [])]
+        words += [f"benchmark.senses={test.sees}"] * bool(test.sees)
+        words += [f"benchmark.goal={test.goal}"] * bool(test.goal)
+        words += [f"benchmark.history={'true' if test.history else 'false'}"]
+        name = "-".join(["test", test.sees, test.goal, "two" * test.history])
+        return resumable.tested(run, run / name, words)
 
     def table(self, tests: Sequence[Test]) -> None:
         """Run these tests and print a line for each."""
@@ -136,7 +119,7 @@ def velocity(bench: Bench) -> None:
     for run, world, counts in (
         ("pendulum", "Pendulum-v1", "0,1,2"), ("car", "MountainCarContinuous-v0", "0,1"),
     ):  # fmt: skip
-        where = bench.recorded(f"gym:{world}", 600, proprio=True)
+        where = bench.recorded(f"gym:{world}?past_end=true", 600, proprio=True)
         words = ["env=gym", f"env.id={world}", f"env.goal=[{counts}]", "env.past_end=true", where]
         bench.trained(run, [*words, "data.proprio=proprio", "benchmark.goal=[pixels,proprio]"])
         tests += [

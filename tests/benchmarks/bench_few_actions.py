@@ -1,8 +1,8 @@
 """Success against the share of the episodes that have actions; each world trains, tests and prints a table.
 
-    python tests/benchmarks/bench_few_actions.py two_room                  # some 20 trainings, 4 minutes each
+    python tests/benchmarks/bench_few_actions.py two_room            # 12 trainings of 2 to 4 minutes
     python tests/benchmarks/bench_few_actions.py pusht --minutes 15
-    python tests/benchmarks/bench_few_actions.py two_room --small   # in a minute; its figures mean nothing
+    python tests/benchmarks/bench_few_actions.py two_room --small    # in a minute; its figures mean nothing
 
 few      frames alone, then an inverse model on that encoder labels the rest (data.actions=none, then start=)
 scratch  trained on the episodes with actions alone
@@ -16,27 +16,20 @@ and the same command goes on.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("WANDB_MODE", "disabled")
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from latent_planner.cli import plan, train
-from latent_planner.envs.recordings.collect import collect
+import resumable  # noqa: E402
+
+from latent_planner.envs.recordings.collect import collect  # noqa: E402
 
 SHARES = (0.01, 0.025, 0.1, 1.0)
 EPISODES = {"two_room": 1000, "pusht": 2000}
 PAIRS_SEED = 777  # goals that are not the benchmark's
-SMALL = [
-    "model.latent_dim=24", "model.projector_dim=32", "model.encoder_width=8", "model.predictor_width=32",
-    "model.predictor_depth=1", "model.predictor_heads=2", "model.predictor_head_dim=16",
-    "model.predictor_mlp_dim=32", "train.batch_size=8", "train.steps=4", "model.image_size=32",
-    "planner.num_samples=8", "planner.num_elites=2", "planner.iterations=1",
-]  # fmt: skip
 
 
 class Curve:
@@ -47,29 +40,18 @@ class Curve:
         size, length, count = (32, 40, 12) if args.small else (64, 100, EPISODES[world])
         path = folder / f"{world}-{count}x{length}.h5"
         collect(world, path, episodes=count, length=length, image_size=size)
-        self.words = [f"env={world}", f"data.path={path}", "wandb.mode=disabled", "benchmark.pairs=0"]
-        self.words += ["benchmark.validation_pairs=0", *(SMALL if args.small else args.words)]
+        self.words = [f"env={world}", f"data.path={path}", "benchmark.validation_pairs=0"]
+        self.words += resumable.SMALL if args.small else args.words
 
     def trained(self, name: str, *words: str, minutes: float) -> Path:
         """The run folder of this name, trained to its end."""
-        run = self.folder / name
-        if not (run / "trained").exists():
-            budget = [] if self.args.small else [f"train.minutes={minutes}"]
-            fresh = [*self.words, *budget, f"out={run}", *words]
-            if code := train.main([f"resume={run}"] if (run / "train.yaml").exists() else fresh):
-                raise SystemExit(code)
-            (run / "trained").touch()
-        return run
+        budget = [] if self.args.small else [f"train.minutes={minutes}"]
+        return resumable.trained(self.folder / name, [*self.words, *budget, *words])
 
     def tested(self, run: Path) -> dict[str, Any]:
         """What the benchmark says of this run."""
-        out = run / "test"
-        if not (out / "benchmark.json").exists():
-            pairs = 2 if self.args.small else self.args.pairs
-            words = ["--benchmark", "--checkpoint", str(run), "--out", str(out), "--pairs", str(pairs)]
-            if code := plan.main([*words, "--pairs-seed", str(PAIRS_SEED)]):
-                raise SystemExit(code)
-        return json.loads((out / "benchmark.json").read_text())
+        pairs = 2 if self.args.small else self.args.pairs
+        return resumable.tested(run, run / "test", ["--pairs", str(pairs), "--pairs-seed", str(PAIRS_SEED)])
 
     def run(self, shares: Sequence[float]) -> None:
         """Train and test everything and print the table."""
