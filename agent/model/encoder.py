@@ -4,9 +4,8 @@
 CPU, and an object's place *and* angle are in its features from the first step. `robust` asks the same
 through several layers, of pictures that are normalised each by itself: it can learn to see the same in
 other colours, on other grounds, in other light (`training.robust`), and has the `keypoint` encoder that it
-learned from at its side. `conv` is four plain convolutions, kept
-to compare with. `vit` is the published LeWM encoder (ViT-Tiny on 14-pixel patches, its class token). All
-end in a Projector, whose BatchNorm SIGReg needs.
+learned from at its side. `conv` is four plain convolutions, kept to compare with. `vit` is the published LeWM
+encoder (ViT-Tiny on 14-pixel patches, its class token). All end in a Projector, whose BatchNorm SIGReg needs.
 """
 
 from __future__ import annotations

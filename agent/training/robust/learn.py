@@ -163,14 +163,15 @@ class RobustTraining:
         clean = self.dataset.frames.gather(rows).to(self.device)
         with torch.no_grad():
             targets = self.teacher.encode(_as_input(clean)).float()
-        known = {**shares, "rendered": shares.get("rendered", 0.0) if self.dataset.looks is not None else 0.0}
-        ends = np.cumsum([round(known.get(kind, 0.0) * len(rows)) for kind in KINDS]).tolist()
-        empty, recorded, rendered = (slice(*ends) for ends in zip([0, *ends], ends))
-        targets[empty] = self.nowhere
-        parts = [self.augment.without_scene(clean[empty], [self.seed, step, 1]), clean[recorded]]
-        if self.dataset.looks is not None:
-            parts.append(self.dataset.looks.gather(rows[rendered]).to(self.device))
-        parts.append(self.augment(clean[rendered.stop :], [self.seed, step]))
+        looks = self.dataset.looks
+        empty, recorded, rendered = (round(shares.get(kind, 0.0) * len(rows)) for kind in KINDS)
+        usual = empty + recorded  # where it ends, as each of the others
+        drawn = usual + (rendered if looks is not None else 0)
+        targets[:empty] = self.nowhere
+        parts = [self.augment.without_scene(clean[:empty], [self.seed, step, 1]), clean[empty:usual]]
+        if looks is not None:
+            parts.append(looks.gather(rows[usual:drawn]).to(self.device))
+        parts.append(self.augment(clean[drawn:], [self.seed, step]))
         return _as_input(torch.cat(parts)), targets
 
     @torch.no_grad()
