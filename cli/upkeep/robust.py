@@ -2,7 +2,7 @@
 
     latent-planner robust runs/mine --out runs/mine-robust           # the recording that the run learned from
     latent-planner robust runs/mine --recording my.h5 --out runs/mine-robust
-    latent-planner robust pusht --minutes 20 --out runs/pusht-robust      # fresh episodes of its world
+    latent-planner robust reacher --minutes 20 --out runs/reacher-robust  # fresh episodes of its world
 
 A second encoder learns what the checkpoint's own says of a frame, from other looks of that frame. Where the
 recording has them (data.vary), those are rendered; otherwise image operations make them. A run with data.vary
