@@ -56,7 +56,7 @@ play: $(if $(wildcard $(READY)),$(READY),$(LIGHT))
 
 test: $(READY)
 	@echo "==> running the tests"
-	@"$(VENV)/bin/python" -m pytest
+	@"$(VENV)/bin/python" -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(READY)
 	@echo "==> ruff"
