@@ -11,8 +11,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# torch's threads wait for each other at every small operation, and beside another program they wait for long:
-# tests would take up to thirty times as long. It is read when torch is loaded, also by programs that tests start.
+# torch's threads wait for each other at every small operation, for long where another program runs, too: tests
+# take up to thirty times as long. torch reads this when it is loaded, also in programs that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
