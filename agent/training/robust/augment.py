@@ -2,8 +2,8 @@
 
 Nothing moves: what a frame shows stays where it is, so the latent of the frame is still the right one.
 Where the camera stands still, the median over the recording is the ground and what differs from it are
-things, so both get colours of their own and the ground gets a texture, as if the scene had been rendered
-anew.
+things, so both get colours of their own and the ground gets a texture and clutter, as if the scene had been
+rendered anew.
 
 Random convolutions: Lee et al., arXiv 1910.05396. Overlays: Hansen and Wang, arXiv 2011.13389.
 """
@@ -21,6 +21,8 @@ from torch import Tensor
 OCTAVES = (2, 4, 8, 16, 32)  # cells across of the noise that textures are made of
 THING, CERTAIN = 10.0, 30.0  # grey levels from the ground: where a thing begins, and where it is sure
 GROUND_FRAMES, AT_ONCE = 256, 256  # whose median is the ground; looked at together
+STROKE_CELLS = (2, 3, 5, 9)  # cells across of the noise whose contours are clutter: few cells, long strokes
+LAYERS = 3  # of clutter, at most, each in a colour of its own
 MOST_THINGS = 0.4  # share of a frame that things may cover where the camera stands still
 
 
@@ -53,6 +55,8 @@ class Augmentation:
             things = _things(seen, ground)
             paint = draw.some(0.85, seen, _recoloured)
             under = draw.some(0.85, ground.expand_as(seen), _new_ground)
+            for _ in range(LAYERS):
+                under = draw.some(0.4, under, _cluttered)
             seen = things * paint + (1 - things) * under
         seen = draw.some(0.25, seen, _convolved)
         seen = draw.some(0.5, seen, _lit)
@@ -127,6 +131,25 @@ def _new_ground(ground: Tensor, draw: _Draw) -> Tensor:
         draw.uniform(0, 1, 1, 1, 1) < 0.3, even.expand_as(ground), even * (1 - texture) + other * texture
     )
     return painted + (ground - ground.mean((1, 2), keepdim=True)) * draw.uniform(0, 1, 1, 1, 1)
+
+
+def _cluttered(ground: Tensor, draw: _Draw) -> Tensor:
+    """Strokes and spots of one colour: pieces of the contours of smooth noise, to each side as wide as .5 to
+    4 pixels of 64."""
+    size, smooth = ground.shape[1:3], {"mode": "bicubic", "align_corners": False}
+    kinds, kind = len(STROKE_CELLS), draw.uniform(0, len(STROKE_CELLS), 1, 1, 1).long()
+    height = torch.zeros(len(ground), 1, *size, device=ground.device)
+    for k in range(kinds):
+        grid = draw.uniform(-1, 1, 1, STROKE_CELLS[k] + 1, STROKE_CELLS[k] + 1)
+        height = torch.where(kind == k, F.interpolate(grid, size, **smooth), height)
+    level = height - draw.uniform(-0.3, 0.3, 1, 1, 1)
+    slope = torch.hypot(*torch.gradient(height, dim=(2, 3))).clamp_min(1e-3)
+    width = (0.5 + 3.5 * draw.uniform(0, 1, 1, 1, 1) ** 3) * min(size) / 64
+    stroke = (width + 0.5 - level.abs() / slope).clamp(0, 1)
+    grid = draw.uniform(-1, 1, 1, 4, 4)
+    pieces = (F.interpolate(grid, size, **smooth) - draw.uniform(-0.3, 0.7, 1, 1, 1)) * 8
+    painted = (stroke * pieces.clamp(0, 1)).permute(0, 2, 3, 1)
+    return ground * (1 - painted) + draw.uniform(0, 255, 1, 1, 3) * painted
 
 
 def _overlaid(frames: Tensor, draw: _Draw) -> Tensor:
