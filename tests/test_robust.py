@@ -170,6 +170,9 @@ def test_a_run_with_other_looks_ends_with_a_robust_encoder(
     assert len(found) == 1 and not Path("run", robust_command.STATE).exists()
     assert train.main(["resume=run"]) == 0  # it is done, and stays as it is
     assert checkpoint.load("run")[1]["sha256"] == info["sha256"]
+    assert train.main([*words, "start=run", "out=next"]) == 0, capsys.readouterr().err
+    kept, ours = checkpoint.load("next")[0].encoder.state_dict(), world_model.encoder.state_dict()
+    assert kept.keys() == ours.keys() and all(torch.equal(kept[name], ours[name]) for name in ours)
 
 
 def test_the_command_teaches_a_trained_checkpoint(
@@ -186,8 +189,11 @@ def test_the_command_teaches_a_trained_checkpoint(
     assert agent.act(frame).shape == (2,)
     assert robust_command.main([*words, "--out", str(out)]) == 2
     assert "choose another folder" in capsys.readouterr().err
-    assert robust_command.main([str(out), *words[1:], "--out", str(tmp_path / "again")]) == 2
-    assert "encoder=keypoint" in capsys.readouterr().err
+    again = tmp_path / "again"
+    assert robust_command.main([str(out), *words[1:], "--out", str(again)]) == 0  # anew, as from `words`
+    one, other = (checkpoint.load(folder)[0].state_dict() for folder in (out, again))
+    inside = [name for name in one if ".trained." in name and one[name].is_floating_point()]
+    assert inside and all(torch.equal(one[name], other[name]) for name in inside)
 
 
 def test_the_command_goes_on_where_it_was_stopped(

@@ -89,6 +89,7 @@ class Trainer:
         self.dataset, self.config, self.run_dir = dataset, config, Path(run_dir)
         self.evaluate, self.log, self.planner, self.progress = evaluate, log, planner, progress
         self.probe, self.share = probe and dataset.state is not None, share
+        self.encoder_done = encoder_done
         self.freeze_at = 0.0 if encoder_done else config.freeze_encoder  # of this share
 
         if world_model.proposer is not None and self.freeze_at == 1:
@@ -223,7 +224,8 @@ class Trainer:
         if self.divided is not None:
             self.divided.give_moments()
         with self.ctrl_c.at_once(), torch.no_grad(), self.accelerator.autocast():
-            self._settle_statistics()
+            if not self.encoder_done:
+                self._settle_statistics()
             self.world_model.eval()
             self.dataset.encode_frames(self.world_model.encode)
             self.latent_loss.freeze_encoder(self.world_model.encode(self.held_out.pixels))

@@ -85,6 +85,8 @@ def adapted(wanted: WorldModelConfig, start: WorldModel | None, name: str | None
         return replace(wanted, proposals=0, landmarks=0)
     if start is None:
         return wanted
+    if (wanted.encoder, start.config.encoder) == ("keypoint", "robust"):  # it has learned other looks since
+        wanted = replace(wanted, encoder="robust", encoder_layers=start.config.encoder_layers)
     for field in OF_THE_ENCODER:
         ours, theirs = getattr(wanted, field), getattr(start.config, field)
         if ours != theirs:

@@ -47,16 +47,31 @@ STATE: dict[str, Any] = {"step": int, "seconds": float}
 
 def check_teachable(config: WorldModelConfig) -> None:
     """DatasetError for models that cannot learn other looks."""
-    if config.several or config.encoder != "keypoint":
+    if config.several or config.encoder not in ("keypoint", "robust"):
         raise DatasetError(
             "other looks are learned by models of one camera with encoder=keypoint: leave out data.vary"
         )
 
 
+def trained_part(world_model: WorldModel) -> WorldModel:
+    """The model as it was before it learned other looks; itself where it has learned none."""
+    if world_model.config.encoder != "robust":
+        return world_model
+    before, inside = WorldModel(replace(world_model.config, encoder="keypoint")), "encoder.trained."
+    weights = {
+        name.replace(inside, "encoder.", 1): value
+        for name, value in world_model.state_dict().items()
+        if name.startswith(inside) or not name.startswith("encoder.")
+    }
+    before.load_state_dict(weights)
+    return before.to(next(world_model.parameters()).device)
+
+
 class RobustTraining:
     """Makes of a trained `world_model` one whose encoder knows other looks, too.
 
-    world_model  trained, with encoder "keypoint"; it is not changed
+    world_model  trained, with encoder "keypoint"; it is not changed. One that knows other looks already
+                 learns them anew, from the encoder that it was trained with
     dataset      the recording; where it has no column of other looks, they are made by image operations
     steps, minutes   how long: one of them
     batch_size   frames a step
@@ -82,8 +97,9 @@ class RobustTraining:
         log: Callable[[Mapping[str, Any]], None] | None = None,
         progress: bool = True,
     ) -> None:
+        check_teachable(world_model.config)
+        world_model = trained_part(world_model)
         config = world_model.config
-        check_teachable(config)
         self.teacher, self.dataset, self.seed = world_model.eval(), dataset, seed
         self.batch_size = batch_size
         self.log, self.progress, self.state_path = log, progress, state_path
