@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 # torch's threads wait for each other at every small operation, for long where another program runs, too:
-# tests take up to thirty times as long. torch reads this when it is loaded, also in programs that tests start.
+# tests take up to thirty times as long. torch reads this when it is loaded, also in programs they start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -136,18 +137,18 @@ def _new_ground(ground: Tensor, draw: _Draw) -> Tensor:
 def _cluttered(ground: Tensor, draw: _Draw) -> Tensor:
     """Strokes and spots of one colour: pieces of the contours of smooth noise, to each side as wide as .5 to
     4 pixels of 64."""
-    size, smooth = ground.shape[1:3], {"mode": "bicubic", "align_corners": False}
+    smooth = partial(F.interpolate, size=ground.shape[1:3], mode="bicubic", align_corners=False)
     kinds, kind = len(STROKE_CELLS), draw.uniform(0, len(STROKE_CELLS), 1, 1, 1).long()
-    height = torch.zeros(len(ground), 1, *size, device=ground.device)
+    height = torch.zeros_like(ground[:, None, :, :, 0])
     for k in range(kinds):
         grid = draw.uniform(-1, 1, 1, STROKE_CELLS[k] + 1, STROKE_CELLS[k] + 1)
-        height = torch.where(kind == k, F.interpolate(grid, size, **smooth), height)
+        height = torch.where(kind == k, smooth(grid), height)
     level = height - draw.uniform(-0.3, 0.3, 1, 1, 1)
     slope = torch.hypot(*torch.gradient(height, dim=(2, 3))).clamp_min(1e-3)
-    width = (0.5 + 3.5 * draw.uniform(0, 1, 1, 1, 1) ** 3) * min(size) / 64
+    width = (0.5 + 3.5 * draw.uniform(0, 1, 1, 1, 1) ** 3) * min(ground.shape[1:3]) / 64
     stroke = (width + 0.5 - level.abs() / slope).clamp(0, 1)
     grid = draw.uniform(-1, 1, 1, 4, 4)
-    pieces = (F.interpolate(grid, size, **smooth) - draw.uniform(-0.3, 0.7, 1, 1, 1)) * 8
+    pieces = (smooth(grid) - draw.uniform(-0.3, 0.7, 1, 1, 1)) * 8
     painted = (stroke * pieces.clamp(0, 1)).permute(0, 2, 3, 1)
     return ground * (1 - painted) + draw.uniform(0, 255, 1, 1, 3) * painted
 
