@@ -138,17 +138,15 @@ def _cluttered(ground: Tensor, draw: _Draw) -> Tensor:
     """Strokes and spots of one colour: pieces of the contours of smooth noise, to each side as wide as .5 to
     4 pixels of 64."""
     smooth = partial(F.interpolate, size=ground.shape[1:3], mode="bicubic", align_corners=False)
-    kinds, kind = len(STROKE_CELLS), draw.uniform(0, len(STROKE_CELLS), 1, 1, 1).long()
+    kind = draw.uniform(0, len(STROKE_CELLS), 1, 1, 1).long()
     height = torch.zeros_like(ground[:, None, :, :, 0])
-    for k in range(kinds):
-        grid = draw.uniform(-1, 1, 1, STROKE_CELLS[k] + 1, STROKE_CELLS[k] + 1)
-        height = torch.where(kind == k, smooth(grid), height)
+    for k, cells in enumerate(STROKE_CELLS):
+        height = torch.where(kind == k, smooth(draw.uniform(-1, 1, 1, cells + 1, cells + 1)), height)
     level = height - draw.uniform(-0.3, 0.3, 1, 1, 1)
     slope = torch.hypot(*torch.gradient(height, dim=(2, 3))).clamp_min(1e-3)
     width = (0.5 + 3.5 * draw.uniform(0, 1, 1, 1, 1) ** 3) * min(ground.shape[1:3]) / 64
     stroke = (width + 0.5 - level.abs() / slope).clamp(0, 1)
-    grid = draw.uniform(-1, 1, 1, 4, 4)
-    pieces = (smooth(grid) - draw.uniform(-0.3, 0.7, 1, 1, 1)) * 8
+    pieces = (smooth(draw.uniform(-1, 1, 1, 4, 4)) - draw.uniform(-0.3, 0.7, 1, 1, 1)) * 8
     painted = (stroke * pieces.clamp(0, 1)).permute(0, 2, 3, 1)
     return ground * (1 - painted) + draw.uniform(0, 255, 1, 1, 3) * painted
 
