@@ -227,6 +227,7 @@ def test_what_cannot_learn_other_looks_is_refused_before_the_training(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     words = ["env=two_room", "env.episodes=4", "env.length=30", *TINY, "train.steps=4", "wandb.mode=disabled"]
-    assert train.main([*words, "data.vary=augment", "model.encoder=conv"]) == 2
-    assert "leave out data.vary" in capsys.readouterr().err
+    for encoder in ("conv", "robust"):
+        assert train.main([*words, "data.vary=augment", f"model.encoder={encoder}"]) == 2
+        assert "leave out data.vary" in capsys.readouterr().err
     assert not Path("runs").exists()

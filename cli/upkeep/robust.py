@@ -22,7 +22,7 @@ from latent_planner.checkpoints import checkpoint
 from latent_planner.common.commands import in_words
 from latent_planner.model.world_model import WorldModel
 from latent_planner.training.dataset import WindowDataset
-from latent_planner.training.robust.learn import SHARE, RobustTraining, check_teachable
+from latent_planner.training.robust.learn import SHARE, RobustTraining, check_teachable, trained_part
 from latent_planner.training.train_config import TrainConfig
 
 from ..user_errors import USER_ERRORS
@@ -40,6 +40,7 @@ def main(words: Sequence[str] | None = None) -> int:
     with in_words(*USER_ERRORS) as outcome:
         new_folder(args.out, but_for=STATE)
         teacher, info = checkpoint.load(args.checkpoint)
+        teacher = trained_part(teacher)  # what has learned other looks learns them anew
         check_teachable(teacher.config)
         args.out.mkdir(parents=True, exist_ok=True)
         state = args.out / STATE

@@ -47,7 +47,7 @@ STATE: dict[str, Any] = {"step": int, "seconds": float}
 
 def check_teachable(config: WorldModelConfig) -> None:
     """DatasetError for models that cannot learn other looks."""
-    if config.several or config.encoder not in ("keypoint", "robust"):
+    if config.several or config.encoder != "keypoint":
         raise DatasetError(
             "other looks are learned by models of one camera with encoder=keypoint: leave out data.vary"
         )
@@ -70,8 +70,7 @@ def trained_part(world_model: WorldModel) -> WorldModel:
 class RobustTraining:
     """Makes of a trained `world_model` one whose encoder knows other looks, too.
 
-    world_model  trained, with encoder "keypoint"; it is not changed. One that knows other looks already
-                 learns them anew, from the encoder that it was trained with
+    world_model  trained, with encoder "keypoint"; it is not changed
     dataset      the recording; where it has no column of other looks, they are made by image operations
     steps, minutes   how long: one of them
     batch_size   frames a step
@@ -97,9 +96,8 @@ class RobustTraining:
         log: Callable[[Mapping[str, Any]], None] | None = None,
         progress: bool = True,
     ) -> None:
-        check_teachable(world_model.config)
-        world_model = trained_part(world_model)
         config = world_model.config
+        check_teachable(config)
         self.teacher, self.dataset, self.seed = world_model.eval(), dataset, seed
         self.batch_size = batch_size
         self.log, self.progress, self.state_path = log, progress, state_path
