@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,9 +19,8 @@ if not sys.platform.startswith("linux"):
 
 def rows(*words: str) -> dict[str, list[int]]:
     """The table that the campaign prints: kind -> tried, fine, sentence, traceback, lost, killed."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(CAMPAIGN), *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()]
     return {cells[0]: [int(cell) for cell in cells[1:]] for cells in lines if cells[-1].isdigit()}

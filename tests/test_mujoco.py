@@ -25,7 +25,7 @@ if extra_worlds.args[0]:
 
 
 def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    changed = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    changed = {**os.environ, **environment}
     return subprocess.run(
         [sys.executable, *arguments], cwd=ROOT, env=changed, capture_output=True, text=True, timeout=PATIENCE
     )

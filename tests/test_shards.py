@@ -220,7 +220,7 @@ class TestReading:
 
     def test_it_trains_inspects_and_converts_as_it_is(self, shards: Path, root: Path, tmp_path: Path) -> None:
         def run(*words: str) -> subprocess.CompletedProcess[str]:
-            environment = {**os.environ, "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1"}
+            environment = {**os.environ, "WANDB_MODE": "disabled"}
             command = [sys.executable, "-m", "latent_planner.cli", *words]
             return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
 

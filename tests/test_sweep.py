@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -28,8 +27,7 @@ TINY = [
 
 def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "train.py"), "-m", "hydra.sweep.dir=all", *TINY, *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    options: dict[str, Any] = {"env": environment, "capture_output": True, "text": True, "timeout": PATIENCE}
+    options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": PATIENCE}
     return subprocess.run(command, cwd=folder, **options)
 
 

@@ -45,7 +45,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Comp
     folder = tmp_path_factory.mktemp("train")
     command = [sys.executable, str(ROOT / "train.py"), "env=two_room", "env.episodes=12", "env.length=40"]
     command += [*TINY, "train.steps=6", "out=run", "data.workers=1", "wandb.mode=offline"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
+    environment = {**os.environ, "WANDB_MODE": "offline"}
     options: dict[str, Any] = {"env": environment, "capture_output": True, "text": True, "timeout": PATIENCE}
     done = subprocess.run(command, cwd=folder, **options)
     return folder, done
